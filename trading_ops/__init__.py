@@ -1,0 +1,1 @@
+"""The operations platform for a crypto trading bot: it watches, decides, acts and tells."""

@@ -1,0 +1,1 @@
+"""What would a strategy have earned?"""

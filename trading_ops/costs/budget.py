@@ -1,0 +1,59 @@
+"""Is the spend within its limits, and may another LLM call start?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from trading_ops.notifications.alert import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """USD a UTC day and a UTC calendar month; exactly at a limit is within it."""
+
+    day_warning_usd: float = 2.0
+    day_critical_usd: float = 5.0
+    month_warning_usd: float = 50.0
+    month_critical_usd: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class CostAlert:
+    period: str
+    severity: Severity
+    spent_usd: float
+    limit_usd: float
+
+    def __str__(self) -> str:
+        return f"{self.severity} ${self.spent_usd:.2f} this {self.period} exceeds ${self.limit_usd:.2f}"
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """`status`: good, warning or critical. Critical stops further LLM calls until the period ends or an override."""
+
+    status: str
+    llm_allowed: bool
+    alerts: tuple[CostAlert, ...]
+
+
+def judge_costs(day_usd: float, month_usd: float, limits: Limits = Limits()) -> BudgetState:
+    """Compare the UTC day's and month's spend with the limits, strictly above. Raises ValueError for what is no amount."""
+    for name, amount in (("day_usd", day_usd), ("month_usd", month_usd)):
+        if not math.isfinite(amount) or amount < 0:
+            raise ValueError(f"{name} is {amount}; a finite amount of at least 0 is needed")
+    found = (
+        _judge_period("day", day_usd, limits.day_warning_usd, limits.day_critical_usd),
+        _judge_period("month", month_usd, limits.month_warning_usd, limits.month_critical_usd),
+    )
+    alerts = tuple(alert for alert in found if alert)
+    critical = any(alert.severity is Severity.CRITICAL for alert in alerts)
+    return BudgetState("critical" if critical else "warning" if alerts else "good", not critical, alerts)
+
+
+def _judge_period(period: str, spent: float, warning: float, critical: float) -> CostAlert | None:
+    cents = round(spent, 6)  # sums of prices carry binary dust
+    if cents > critical:
+        return CostAlert(period, Severity.CRITICAL, spent, critical)
+    return CostAlert(period, Severity.WARNING, spent, warning) if cents > warning else None

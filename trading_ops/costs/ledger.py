@@ -1,0 +1,55 @@
+"""What did the platform's own LLM calls use and cost, day by day?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from trading_ops.audit.store import AuditStore
+
+COLLECTION = "llm_calls"
+TOKEN_CLASSES = ("input", "cached_input", "output", "reasoning")
+
+
+class LlmCall(BaseModel):
+    """One row of the ledger, stored under the UTC day of the call: tokens by class and the settled cost in USD."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    model: str = Field(min_length=1)
+    tokens: dict[str, int] = Field(default_factory=dict)
+    cost_usd: float = Field(ge=0, allow_inf_nan=False)
+
+
+@dataclass(slots=True)
+class DayUsage:
+    """The calls of one UTC day, added up."""
+
+    requests: int = 0
+    cost_usd: float = 0.0
+    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKEN_CLASSES, 0))
+    cost_by_model: dict[str, float] = field(default_factory=dict)
+
+
+def usage_by_day(calls: Iterable[tuple[str, Mapping[str, object]]]) -> dict[str, DayUsage]:
+    """Add up (UTC day, ledger row) pairs; raises pydantic's ValidationError for a row that is no LlmCall."""
+    days: dict[str, DayUsage] = {}
+    for day, row in calls:
+        call, usage = LlmCall.model_validate(row), days.setdefault(day, DayUsage())
+        usage.requests += 1
+        usage.cost_usd += call.cost_usd
+        usage.cost_by_model[call.model] = usage.cost_by_model.get(call.model, 0.0) + call.cost_usd
+        for token_class, count in call.tokens.items():
+            usage.tokens[token_class] = usage.tokens.get(token_class, 0) + count
+    return days
+
+
+def read_usage(store: AuditStore, first: date, last: date) -> dict[str, DayUsage]:
+    """Usage of the days from `first` to `last` that have calls in the ledger."""
+    records = store.read(COLLECTION, first=str(first), last=str(last))
+    return usage_by_day((record.partition, record.body) for record in records)

@@ -1,0 +1,21 @@
+"""The table of contents: every page of defs/, merged by name."""
+
+import warnings
+
+# the daily assets are built on these two parameters; that Dagster calls them beta tells a user nothing
+warnings.filterwarnings("ignore", message="Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`")
+
+import dagster as dg  # noqa: E402
+
+from trading_ops.defs import costs, guard, market, notifications, performance, portfolio  # noqa: E402
+from trading_ops.defs.resources import RESOURCES, SERVICES  # noqa: E402, F401
+
+defs = dg.Definitions.merge(
+    performance.defs,
+    portfolio.defs,
+    costs.defs,
+    guard.defs,
+    market.defs,
+    notifications.defs,
+    dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor),
+)

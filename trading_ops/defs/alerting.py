@@ -1,0 +1,124 @@
+"""How does a check's finding become a verdict in Dagster and an alert to people? Only the present is told at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.services import Services
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+SHOWN = 50  # findings listed in a check's metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something on a UTC day that should not be so."""
+
+    day: str
+    severity: Severity
+    text: str
+
+
+def days_of(tags: Mapping[str, str]) -> list[str]:
+    """The UTC days a run is about, by its tags; none for a run without partitions."""
+    if "dagster/partition" in tags:
+        return [tags["dagster/partition"]]
+    if RANGE_START not in tags:
+        return []
+    first, last = date.fromisoformat(tags[RANGE_START]), date.fromisoformat(tags[RANGE_END])
+    return [str(first + timedelta(days=i)) for i in range((last - first).days + 1)]
+
+
+def run_days(context: dg.AssetCheckExecutionContext, services: Services) -> list[str]:
+    """The UTC days this check is about; a check executed by itself is about the newest day."""
+    return days_of(context.run.tags) or [str(services.bot.calendar().last_day)]
+
+
+def stored(services: Services, collection: str, days: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """The newest revision of each day's document; days that are not stored are absent."""
+    records = services.store.read(collection, first=min(days), last=max(days))
+    return {record.partition: record.body for record in records}
+
+
+def conclude(
+    context: dg.AssetCheckExecutionContext,
+    services: Services,
+    findings: Sequence[Finding],
+    *,
+    what_to_do: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> dg.AssetCheckResult:
+    """Fail the check where there are findings, and tell people those of the newest complete day.
+
+    Findings about the past are recorded here and told once, in the backfill's summary.
+    """
+    (key,) = context.op_execution_context.selected_asset_check_keys
+    name = f"{key.asset_key.to_user_string()}/{key.name}"
+    newest = str(services.bot.calendar().last_day)
+    if present := [finding for finding in findings if finding.day == newest]:
+        severity = max((finding.severity for finding in present), key=lambda s: s.rank)
+        services.outbox.publish(
+            Alert(
+                severity=severity,
+                dedup_key=f"{name}/{newest}/{severity}",
+                what=f"{key.name.replace('_', ' ')} failed on {newest} ({services.bot.label} candles)",
+                why="; ".join(finding.text for finding in present),
+                what_to_do=what_to_do,
+                day=newest,
+            )
+        )
+    worst = max((finding.severity for finding in findings), key=lambda s: s.rank, default=Severity.INFO)
+    days = sorted({finding.day for finding in findings})
+    table = [{"day": f.day, "severity": str(f.severity), "finding": f.text} for f in reversed(findings)][:SHOWN]
+    return dg.AssetCheckResult(
+        passed=not findings,
+        severity=dg.AssetCheckSeverity.ERROR if worst.rank >= Severity.ERROR.rank else dg.AssetCheckSeverity.WARN,
+        description=f"{len(days)} of {len(run_days(context, services))} days failed" if findings else None,
+        metadata={
+            "failed_days": len(days),
+            **({"findings": table_of(table), "what_to_do": what_to_do} if findings else {}),
+            **(metadata or {}),
+        },
+    )
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
+    """Rows as a table in the Dagster UI; floats are rounded for reading, None is shown as a dash."""
+    if not rows:
+        return dg.MetadataValue.text("none")
+    return dg.MetadataValue.table([dg.TableRecord({k: _cell(v) for k, v in row.items()}) for row in rows])
+
+
+def _cell(value: Any) -> str | int | float | bool:
+    if value is None:
+        return "-"
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services) -> Alert | None:
+    """Tell once what the checks of a run over past days found; None where the run is about the newest day alone."""
+    newest = str(services.bot.calendar().last_day)
+    past = [day for day in days_of(run.tags) if day != newest]
+    if not past:
+        return None
+    entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
+    failed = sorted(
+        f"{e.asset_key.to_user_string()}/{e.check_name} on {e.metadata['failed_days'].value} of {len(past)} days"
+        for e in evaluations
+        if not e.passed and "failed_days" in e.metadata
+    )
+    alert = Alert(
+        severity=Severity.INFO,
+        dedup_key=f"backfill/{run.run_id}",
+        what=f"{len(past)} past days measured again, {past[0]} to {past[-1]} ({services.bot.label} candles)",
+        why="; ".join(failed) or "every check passed",
+        what_to_do="Nothing: the past is recorded, never acted on. The days are in the Dagster UI.",
+        day=past[-1],
+    )
+    services.outbox.publish(alert)
+    return alert

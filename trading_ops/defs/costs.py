@@ -1,0 +1,65 @@
+"""What do the APIs cost? `api_costs`, at 09:00 UTC."""
+
+from datetime import date
+
+import dagster as dg
+
+from trading_ops.audit.store import Entry
+from trading_ops.costs.ledger import read_usage
+from trading_ops.costs.report import cost_days, month_start, read_bot
+from trading_ops.defs.alerting import Finding, conclude, run_days, stored, table_of
+from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule
+from trading_ops.notifications.alert import Severity
+from trading_ops.services import Services
+
+
+@daily_asset(group_name="costs", metadata={"collection": "api_cost_history"})
+def api_costs(context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]) -> dict:
+    """Requests, tokens by class and cost by model, the day's and month's spend, the projection and the budget's state.
+
+    Grain: one document a day. Formula: trading_ops/costs/report.py, costs/budget.py
+    """
+    days, newest = list(context.partition_keys), str(services.bot.calendar().last_day)
+    if newest in days:  # the bot knows only its present: what it says now is recorded under the newest day
+        services.store.append("bot_usage", [Entry(newest, "", read_bot(services.bot.usage_statistics))])
+    usage = read_usage(services.store, month_start(days[0]), date.fromisoformat(days[-1]))
+    documents = cost_days(usage, stored(services, "bot_usage", days), days, services.cost_limits)
+    for day, document in documents.items():
+        numbers = {k: document[k] for k in ("requests", "day_usd", "month_usd", "status", "llm_allowed")}
+        context.add_asset_metadata(numbers, partition_key=day)
+    by_model = documents[days[-1]]["cost_by_model_usd"]
+    table = table_of([{"model": model, "cost_usd": cost} for model, cost in by_model.items()])
+    formula = dg.MetadataValue.path("trading_ops/costs/report.py")
+    context.add_asset_metadata({"cost_by_model": table, "formula": formula}, partition_key=days[-1])
+    return documents
+
+
+@dg.asset_check(asset=api_costs)
+def costs_within_budget(
+    context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
+) -> dg.AssetCheckResult:
+    """The day's and month's LLM spend is known and within its limits."""
+    documents = stored(services, "api_cost_history", run_days(context, services))
+    findings = []
+    for day, document in documents.items():
+        if document["error"]:
+            findings.append(Finding(day, Severity.ERROR, f"the bot's costs are unknown: {document['error']}"))
+        for alert in document["alerts"]:
+            text = f"${alert['spent_usd']:.2f} this {alert['period']} exceeds ${alert['limit_usd']:.2f}"
+            findings.append(Finding(day, Severity(alert["severity"]), text))
+    advice = "See which model and purpose spends; above the critical limit no LLM call starts until the period ends."
+    return conclude(context, services, findings, what_to_do=advice)
+
+
+daily_api_cost_report = daily_job(
+    "daily_api_cost_report",
+    "api_costs",
+    description="LLM spend of the day and month against the budget. Daily at 09:00 UTC.",
+)
+
+defs = dg.Definitions(
+    assets=[api_costs],
+    asset_checks=[costs_within_budget],
+    jobs=[daily_api_cost_report],
+    schedules=[daily_schedule(daily_api_cost_report, hour=9)],
+)

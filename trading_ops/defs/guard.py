@@ -1,0 +1,62 @@
+"""Is a strategy bleeding? `strategy_risk`, the value that stopping a strategy is decided on."""
+
+from datetime import date
+
+import dagster as dg
+
+from trading_ops.defs.alerting import Finding, conclude, run_days, stored, table_of
+from trading_ops.defs.partitions import daily_asset, window_of
+from trading_ops.guard.rules import GUARD_BLIND, judge_days
+from trading_ops.notifications.alert import Severity
+from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, midnight, stored_trades
+from trading_ops.portfolio.equity import daily_equity
+from trading_ops.services import Services
+
+
+@daily_asset(group_name="guard", ins={"closed_trades": dg.AssetIn(partition_mapping=window_of(LOOKBACK_DAYS))})
+def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[Services], closed_trades: dict) -> dict:
+    """Each strategy's loss on the day, losing streak and recent win rate, and the distance to each limit.
+
+    Grain: one document a day, a row a strategy. Formula: trading_ops/guard/rules.py
+    """
+    days, start = list(context.partition_keys), services.bot.calendar().first_day
+    first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
+    trades = stored_trades(closed_trades, services.bot, max(start, first - LOOKBACK_DAYS * DAY), last)
+    daily = daily_equity(services.bot.equity_history(midnight(first) - DAY, midnight(last) + 2 * DAY), first - DAY, last)
+    documents = judge_days(trades, daily, days, services.guard_limits, label=services.bot.label)
+    for day, document in documents.items():
+        context.add_asset_metadata({"status": document["status"]}, partition_key=day)
+    rows = [
+        {"strategy": strategy, **{k: risk[k] for k in ("daily_loss_pct", "consecutive_losses", "recent_win_rate_pct")},
+         "breach": risk["breach"], "warnings": ", ".join(risk["warnings"])}
+        for strategy, risk in documents[days[-1]]["strategies"].items()
+    ]  # fmt: skip
+    formula = dg.MetadataValue.path("trading_ops/guard/rules.py")
+    context.add_asset_metadata({"strategies": table_of(rows), "formula": formula}, partition_key=days[-1])
+    return documents
+
+
+@dg.asset_check(asset=strategy_risk)
+def risk_within_limits(
+    context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
+) -> dg.AssetCheckResult:
+    """No strategy has crossed or come near a limit that stops it, and its loss is known."""
+    documents = stored(services, "strategy_risk", run_days(context, services))
+    findings = []
+    for day, document in documents.items():
+        for strategy, risk in document["strategies"].items():
+            if risk["breach"]:
+                findings.append(Finding(day, Severity.CRITICAL, f"{strategy}: {risk['breach']} {_figures(risk)}"))
+            for warning in risk["warnings"]:
+                severity = Severity.CRITICAL if warning == GUARD_BLIND else Severity.WARNING
+                findings.append(Finding(day, severity, f"{strategy}: {warning} {_figures(risk)}"))
+    advice = "Look at the strategy's open positions; disable it at the bot when the loss goes on."
+    return conclude(context, services, findings, what_to_do=advice)
+
+
+def _figures(risk: dict) -> str:
+    loss = "unknown" if risk["daily_loss_pct"] is None else f"{risk['daily_loss_pct']:.2f} %"
+    return f"(loss {loss}, {risk['consecutive_losses']} losses in a row)"
+
+
+defs = dg.Definitions(assets=[strategy_risk], asset_checks=[risk_within_limits])

@@ -1,0 +1,63 @@
+"""Which days are there, and what does every daily asset, job and schedule have in common?"""
+
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import dagster as dg
+
+from trading_ops.bot.client import Calendar
+from trading_ops.defs.resources import SERVICES
+
+MAX_RUNTIME_S = 1800  # a run that was killed with its server is failed after this, not shown as started for ever
+
+
+def daily_partitions(calendar: Calendar) -> dg.DailyPartitionsDefinition:
+    """The complete UTC days the bot can be measured on; open-ended while its candles keep coming."""
+    end = None if calendar.live else str(calendar.last_day + timedelta(days=1))
+    return dg.DailyPartitionsDefinition(start_date=str(calendar.first_day), end_date=end, timezone="UTC")
+
+
+_calendar = SERVICES.bot.calendar()
+DAYS = daily_partitions(_calendar)
+
+daily_asset = partial(
+    dg.asset,
+    partitions_def=DAYS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    io_manager_key="audit",
+)
+
+
+def window_of(days: int) -> dg.TimeWindowPartitionMapping:
+    """A partition depends on the upstream's trailing `days`, its own included, as far as they exist."""
+    return dg.TimeWindowPartitionMapping(start_offset=1 - days, allow_nonexistent_upstream_partitions=True)
+
+
+def daily_job(name: str, *assets: str, checks_of: tuple[str, ...] = (), description: str) -> Any:
+    """A job over daily assets, their checks and those of `checks_of`; by default on the newest complete day."""
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(*assets) | dg.AssetSelection.checks_for_assets(*checks_of),
+        description=description,
+        tags={"dagster/partition": str(_calendar.last_day), "dagster/max_runtime": str(MAX_RUNTIME_S)},
+    )
+
+
+def daily_schedule(job: Any, *, hour: int) -> dg.ScheduleDefinition:
+    """At `hour` UTC, the day before; its day is the run key, so that a late or repeated tick runs it once."""
+
+    @dg.schedule(
+        job=job,
+        name=f"{job.name}_schedule",
+        cron_schedule=f"0 {hour} * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = str(context.scheduled_execution_time.date() - timedelta(days=1))
+        if not DAYS.has_partition_key(day, current_time=context.scheduled_execution_time):
+            return dg.SkipReason(f"{day} is not covered by the bot's candles, which end on {_calendar.last_day}")
+        return dg.RunRequest(run_key=day, partition_key=day)
+
+    return schedule

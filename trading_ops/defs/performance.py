@@ -1,0 +1,126 @@
+"""How well do the strategies trade? `closed_trades` and `performance_metrics`, measured at 01:00 UTC."""
+
+from datetime import date
+
+import dagster as dg
+
+from trading_ops.defs.alerting import Finding, conclude, run_days, stored, table_of
+from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, window_of
+from trading_ops.notifications.alert import Severity
+from trading_ops.performance.metrics import METRICS
+from trading_ops.performance.plot import performance_plot
+from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, midnight, stored_trades, trades_by_day
+from trading_ops.performance.window import measure_days
+from trading_ops.portfolio.equity import daily_equity
+from trading_ops.services import Services
+
+GROUP = "performance"
+
+
+@daily_asset(group_name=GROUP)
+def closed_trades(context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]) -> dict:
+    """The bot's trades closed on one UTC day, validated; what cannot be true is quarantined with its reason.
+
+    Grain: one document a day, its trades as rows. Formula: trading_ops/performance/trades.py, bot/records.py
+    """
+    days = list(context.partition_keys)
+    closed = services.bot.closed_trades(midnight(days[0]), midnight(days[-1]) + DAY)
+    documents = trades_by_day(closed, days, label=services.bot.label)
+    for day, document in documents.items():
+        numbers = {"trades": document["total"], "quarantined": len(document["quarantined"])}
+        context.add_asset_metadata(numbers, partition_key=day)
+    newest = [{"strategy": t["strategy"], "symbol": t["symbol"], "closed": t["closed_at"][11:16], "net USDT": t["pnl_usdt"],
+               "net %": t["pnl_pct"], "reason": t["close_reason"]} for t in documents[days[-1]]["trades"]]  # fmt: skip
+    context.add_asset_metadata({"trades_of_the_day": table_of(newest)}, partition_key=days[-1])
+    return documents
+
+
+@dg.asset_check(asset=closed_trades)
+def closed_trades_believed(
+    context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
+) -> dg.AssetCheckResult:
+    """No row was quarantined, and the bot sent the whole list."""
+    documents = stored(services, "closed_trades", run_days(context, services))
+    findings = [
+        Finding(day, Severity.ERROR, f"{bad['reason']} (row {bad['row']})")
+        for day, document in documents.items()
+        for bad in document["quarantined"]
+    ]
+    findings += [
+        Finding(day, Severity.ERROR, "the bot's list may be cut off; trades may be missing")
+        for day, document in documents.items()
+        if not document["complete"]
+    ]
+    return conclude(context, services, findings, what_to_do="Compare the rows with the bot's own trade list.")
+
+
+@daily_asset(group_name=GROUP, ins={"closed_trades": dg.AssetIn(partition_mapping=window_of(LOOKBACK_DAYS))})
+def performance_metrics(
+    context: dg.AssetExecutionContext, services: dg.ResourceParam[Services], closed_trades: dict
+) -> dict:
+    """Win rate, average profit, Sharpe ratio, profit factor and drawdown over the seven days ending with the day.
+
+    Grain: one document a day, a row a strategy. Formula: trading_ops/performance/metrics.py
+    """
+    days, start = list(context.partition_keys), services.bot.calendar().first_day
+    last = date.fromisoformat(days[-1])
+    trades = stored_trades(closed_trades, services.bot, max(start, date.fromisoformat(days[0]) - LOOKBACK_DAYS * DAY), last)
+    daily = daily_equity(services.bot.equity_history(midnight(start), midnight(last) + 2 * DAY), start, last)
+    documents = measure_days(trades, daily, days, services.performance_limits, label=services.bot.label)
+    for day, document in documents.items():
+        context.add_asset_metadata({"status": document["status"], "outcome": document["outcome"]}, partition_key=day)
+    newest = documents[days[-1]]
+    context.add_asset_metadata(
+        {
+            "strategies": table_of(_rows(newest)),
+            "equity_and_win_rate": dg.MetadataValue.md(performance_plot(daily, documents)),
+            "sharpe_note": "7-day Sharpe ratios are noise (standard error about 7); the 90-day figure stands beside them",
+            "formula": dg.MetadataValue.path("trading_ops/performance/metrics.py"),
+        },
+        partition_key=days[-1],
+    )
+    return documents
+
+
+@dg.asset_check(asset=performance_metrics)
+def performance_within_limits(
+    context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
+) -> dg.AssetCheckResult:
+    """No strategy's win rate, average profit or Sharpe ratio is below its target; unconfirmed breaches warn at most."""
+    documents = stored(services, "performance_metrics", run_days(context, services))
+    findings = [
+        Finding(
+            day,
+            Severity(alert["severity"]) if alert["confirmed"] else Severity.WARNING,
+            f"{strategy}: {alert['metric']} {alert['value']:.2f} is below {alert['limit']:g}"
+            + ("" if alert["confirmed"] else ", unconfirmed"),
+        )
+        for day, document in documents.items()
+        for strategy, metrics in document["strategies"].items()
+        for alert in metrics["alerts"]
+    ]
+    advice = "Look at the strategy's trades of the week; retrain or change its parameters when a breach is confirmed."
+    return conclude(context, services, findings, what_to_do=advice)
+
+
+def _rows(document: dict) -> list[dict]:
+    scopes = {**document["strategies"], "portfolio": document["portfolio"]}
+    columns = ("total_trades", *METRICS, "sharpe_standard_error", "sharpe_ratio_90d", "profit_factor", "max_drawdown_pct")
+    return [{"strategy": s, **{c: m[c] for c in columns}, "status": m["status"]} for s, m in scopes.items()]
+
+
+daily_performance_analysis = daily_job(
+    "daily_performance_analysis",
+    "closed_trades",
+    "strategy_risk",
+    "performance_metrics",
+    checks_of=("candles",),
+    description="Reads the day's trades and measures every strategy: metrics, verdicts, risk. Daily at 01:00 UTC.",
+)
+
+defs = dg.Definitions(
+    assets=[closed_trades, performance_metrics],
+    asset_checks=[closed_trades_believed, performance_within_limits],
+    jobs=[daily_performance_analysis],
+    schedules=[daily_schedule(daily_performance_analysis, hour=1)],
+)

@@ -1,0 +1,75 @@
+"""What is the account worth? `portfolio_report`, at 08:00 UTC."""
+
+from datetime import date
+
+import dagster as dg
+
+from trading_ops.defs.alerting import Finding, conclude, run_days, stored, table_of
+from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule
+from trading_ops.notifications.alert import Severity
+from trading_ops.performance.trades import DAY, midnight, stored_trades
+from trading_ops.portfolio.equity import daily_equity
+from trading_ops.portfolio.report import report_days
+from trading_ops.services import Services
+
+
+@daily_asset(group_name="portfolio", metadata={"collection": "portfolio_reports"})
+def portfolio_report(
+    context: dg.AssetExecutionContext, services: dg.ResourceParam[Services], closed_trades: dict
+) -> dict:
+    """Balance, equity, flows and returns of the day and since the start, for the account and each strategy.
+
+    Grain: one document a day, a row a strategy. Formula: trading_ops/portfolio/report.py
+    """
+    days = list(context.partition_keys)
+    first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
+    trades = stored_trades(closed_trades, services.bot, first, last)
+    daily = daily_equity(services.bot.equity_history(midnight(first) - DAY, midnight(last) + 2 * DAY), first - DAY, last)
+    documents = report_days(trades, daily, services.bot.portfolio(), days, label=services.bot.label)
+    shown = ("equity_usdt", "return_pct", "return_since_start_pct", "realised_pnl_usdt", "total_trades", "win_rate_pct")
+    for day, document in documents.items():
+        numbers = {k: document[k] for k in ("equity_usdt", "return_pct", "realised_pnl_usdt")}
+        context.add_asset_metadata(numbers, partition_key=day)
+    newest = documents[days[-1]]
+    scopes = {**newest["strategies"], "portfolio": newest}
+    rows = [{"strategy": scope, **{k: row[k] for k in shown}} for scope, row in scopes.items()]
+    heads = {f"{head.collection}": f"{head.seq}:{head.hash}" for head in services.store.heads()}
+    context.add_asset_metadata(
+        {
+            "strategies": table_of(rows),
+            "audit_heads": dg.MetadataValue.json(heads),
+            "formula": dg.MetadataValue.path("trading_ops/portfolio/report.py"),
+        },
+        partition_key=days[-1],
+    )
+    return documents
+
+
+@dg.asset_check(asset=portfolio_report)
+def portfolio_accounted(
+    context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
+) -> dg.AssetCheckResult:
+    """The equity is known, and trades, marks and flows explain its change."""
+    documents = stored(services, "portfolio_reports", run_days(context, services))
+    first_day = str(services.bot.calendar().first_day)
+    findings = []
+    for day, document in documents.items():
+        if document["equity_usdt"] is None:
+            findings.append(Finding(day, Severity.ERROR, "equity at 24:00 UTC is unknown: no snapshot within 15 minutes"))
+        elif document["return_pct"] is None and day != first_day:
+            findings.append(Finding(day, Severity.WARNING, "the day's return is unknown: equity is missing or unexplained"))
+    return conclude(context, services, findings, what_to_do="Compare the bot's balance with its trades and deposits.")
+
+
+daily_portfolio_report = daily_job(
+    "daily_portfolio_report",
+    "portfolio_report",
+    description="Profit and loss of the day and since the start, per strategy. Daily at 08:00 UTC.",
+)
+
+defs = dg.Definitions(
+    assets=[portfolio_report],
+    asset_checks=[portfolio_accounted],
+    jobs=[daily_portfolio_report],
+    schedules=[daily_schedule(daily_portfolio_report, hour=8)],
+)

@@ -1,0 +1,49 @@
+"""What do the assets read from and write to? The services, and the IO manager over the audit store."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from trading_ops.audit.store import Entry
+from trading_ops.services import Services
+
+SERVICES = Services()
+
+
+class AuditIOManager(dg.IOManager):
+    """Values are `{UTC day: document}` for one day or a range; each day's document is one record of the audit store.
+
+    The collection is the asset's `collection` metadata, else its name. A document whose content is stored already
+    appends nothing, a changed one appends a revision, and readers get the newest of each day. Days that are not
+    stored are absent from what is loaded: unstored is not empty.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def handle_output(self, context: dg.OutputContext, obj: Mapping[str, Mapping[str, Any]]) -> None:
+        days = list(context.asset_partition_keys)
+        if list(obj) != days:
+            raise dg.DagsterInvariantViolationError(
+                f"{context.asset_key.to_user_string()} must give one document a partition: got {list(obj)}, want {days}"
+            )
+        entries = [Entry(day, "", document) for day, document in obj.items()]
+        receipts = self._services.store.append(_collection(context), entries)
+        appended = sum(receipt.appended for receipt in receipts)
+        context.log.info(f"{_collection(context)}: {appended} of {len(receipts)} days appended, the rest stored already")
+
+    def load_input(self, context: dg.InputContext) -> dict[str, dict[str, Any]]:
+        days = list(context.asset_partition_keys)
+        if not days or context.upstream_output is None:
+            return {}
+        records = self._services.store.read(_collection(context.upstream_output), first=min(days), last=max(days))
+        return {record.partition: dict(record.body) for record in records}
+
+
+def _collection(context: dg.OutputContext) -> str:
+    metadata = context.definition_metadata or {}
+    return str(metadata.get("collection", context.asset_key.path[-1]))
+
+
+RESOURCES = {"services": SERVICES, "audit": AuditIOManager(SERVICES)}

@@ -1,0 +1,203 @@
+"""How close is a strategy to being stopped, and has it crossed a limit?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trading_ops.portfolio.equity import DailyEquity
+
+WARN_AT = 0.8  # of a hard limit
+RECENT_TRADES = 20
+GUARD_BLIND = "guard_blind"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Hard limits stop a strategy when exceeded; the win rate over the last 20 trades only warns."""
+
+    daily_loss_pct: float = 10.0
+    consecutive_losses: int = 10
+    recent_win_rate_pct: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyRisk:
+    """One strategy's risk on one UTC day; percentages in percent, None where unknown or not applicable.
+
+    `breach`: daily_loss or consecutive_losses, the hard limit that was exceeded. `warnings`: the soft lane, and
+    guard_blind where the loss cannot be known. `distance` tells what is left to each hard limit, in its own unit.
+    """
+
+    daily_loss_pct: float | None
+    consecutive_losses: int
+    recent_win_rate_pct: float | None
+    breach: str | None
+    warnings: tuple[str, ...]
+    equity_at_midnight_usdt: float | None
+    distance: dict[str, float | None]
+    basis: str
+
+
+def judge(
+    trades: pd.DataFrame,
+    equity_at_midnight: float | None,
+    limits: Limits = Limits(),
+    *,
+    day: date | str | None = None,
+    unrealised_now: float | None = 0.0,
+    unrealised_at_midnight: float | None = 0.0,
+    since: datetime | None = None,
+) -> StrategyRisk:
+    """Judge one strategy by its closed trades (any order; `trade_id`, `closed_at`, `pnl_usdt`, maybe `position_id`).
+
+    Trades after `day` (None: the last trade's UTC day) and before `since` (its resume) do not count. Without both
+    unrealised figures (None) the loss is of closed trades only. Source: DESIGN section 4 "Guard".
+    """
+    closed_at, profits = positions(trades)
+    if since is not None:
+        later = closed_at >= np.datetime64(since.replace(tzinfo=None), "us")
+        closed_at, profits = closed_at[later], profits[later]
+    if day is None:
+        start = closed_at[-1].astype("datetime64[D]") if closed_at.size else np.datetime64("NaT")
+    else:
+        start = np.datetime64(str(day), "D")
+    return _judge_day(closed_at, profits, losing_streaks(profits), start, equity_at_midnight, limits,
+                      unrealised_now, unrealised_at_midnight)  # fmt: skip
+
+
+def positions(trades: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """(closed_at, profit) of each position in order of (closed_at, id): the partial exits of one count once, at the last.
+
+    >>> import pandas as pd
+    >>> at = pd.to_datetime(["2025-03-01T01:00Z", "2025-03-01T02:00Z", "2025-03-01T03:00Z"])
+    >>> frame = pd.DataFrame({"trade_id": list("abc"), "closed_at": at, "pnl_usdt": [-5.0, 8.0, 1.0],
+    ...                       "position_id": ["p", "p", None]})
+    >>> positions(frame)[1].tolist()
+    [3.0, 1.0]
+    """
+    if trades.empty:
+        return np.empty(0, "datetime64[us]"), np.empty(0)
+    ordered = trades.sort_values(["closed_at", "trade_id"])
+    identity = ordered["trade_id"].astype(object)
+    if "position_id" in ordered:
+        # the prefix keeps a position from meeting a trade that happens to carry the same id
+        identity = ("p:" + ordered["position_id"].astype(object)).where(ordered["position_id"].notna(), "t:" + identity)
+    grouped = ordered.groupby(identity, sort=False).agg(
+        closed_at=("closed_at", "last"), trade_id=("trade_id", "last"), profit=("pnl_usdt", "sum")
+    )
+    grouped = grouped.sort_values(["closed_at", "trade_id"])
+    return grouped["closed_at"].to_numpy("datetime64[us]"), grouped["profit"].to_numpy(float)
+
+
+def losing_streaks(profits: np.ndarray) -> np.ndarray:
+    """Consecutive losses up to and including each position; a zero neither breaks nor extends the streak.
+
+    >>> losing_streaks(np.array([-1.0, 0.0, -1.0, 2.0, -3.0])).tolist()
+    [1, 1, 2, 0, 1]
+    """
+    losses = np.cumsum(profits < 0)
+    at_last_win = np.maximum.accumulate(np.where(profits > 0, losses, 0)) if profits.size else losses
+    return losses - at_last_win
+
+
+def judge_days(
+    trades: pd.DataFrame, daily: DailyEquity, days: Sequence[str], limits: Limits, *, label: str
+) -> dict[str, dict[str, Any]]:
+    """`judge` at the end of each UTC day for every strategy; each strategy's history is ordered and counted once.
+
+    `trades` reach back as far as a streak may; `daily` begins a day before the first of `days`.
+    """
+    import pandas as pd
+
+    risks: dict[str, dict[str, StrategyRisk]] = {day: {} for day in days}
+    for strategy in daily.equity.columns.drop("portfolio"):
+        closed_at, profits = positions(trades[trades["strategy"] == strategy])
+        streaks = losing_streaks(profits)
+        for day in days:
+            at = pd.Timestamp(day, tz="UTC")
+            before = at - timedelta(days=1)
+            risks[day][str(strategy)] = _judge_day(
+                closed_at, profits, streaks, np.datetime64(day, "D"), _at(daily.equity, before, strategy), limits,
+                _at(daily.unrealised, at, strategy), _at(daily.unrealised, before, strategy),
+            )  # fmt: skip
+    return {
+        day: {
+            "day": day,
+            "candles": label,
+            "status": _status(list(found.values())),
+            "limits": asdict(limits),
+            "strategies": {strategy: asdict(risk) for strategy, risk in found.items()},
+        }
+        for day, found in risks.items()
+    }
+
+
+def _judge_day(
+    closed_at: np.ndarray,
+    profits: np.ndarray,
+    streaks: np.ndarray,
+    day: np.datetime64,
+    equity_at_midnight: float | None,
+    limits: Limits,
+    unrealised_now: float | None,
+    unrealised_at_midnight: float | None,
+) -> StrategyRisk:
+    start, end = np.searchsorted(closed_at, [day.astype("datetime64[us]"), (day + 1).astype("datetime64[us]")])
+    start, end = (0, 0) if np.isnat(day) else (int(start), int(end))
+    marked = unrealised_now is not None and unrealised_at_midnight is not None
+    marks = float(unrealised_now) - float(unrealised_at_midnight) if marked else 0.0  # type: ignore[arg-type]
+    known = equity_at_midnight is not None and np.isfinite(equity_at_midnight) and equity_at_midnight > 0
+    change = float(profits[start:end].sum()) + marks
+    loss = 100 * max(0.0, -change) / float(equity_at_midnight) if known else None  # type: ignore[arg-type]
+    streak = int(streaks[end - 1]) if end else 0
+    recent = profits[max(0, end - RECENT_TRADES) : end]
+    win_rate = 100.0 * int(np.count_nonzero(recent > 0)) / RECENT_TRADES if recent.size == RECENT_TRADES else None
+    return StrategyRisk(
+        daily_loss_pct=loss,
+        consecutive_losses=streak,
+        recent_win_rate_pct=win_rate,
+        breach=_breach(loss, streak, limits),
+        warnings=_warnings(loss, streak, win_rate, limits),
+        equity_at_midnight_usdt=float(equity_at_midnight) if known else None,  # type: ignore[arg-type]
+        distance={
+            "daily_loss_pct": None if loss is None else limits.daily_loss_pct - loss,
+            "consecutive_losses": float(limits.consecutive_losses - streak),
+        },
+        basis="mark_to_market" if marked else "closed_only",
+    )
+
+
+def _breach(loss: float | None, streak: int, limits: Limits) -> str | None:
+    if loss is not None and round(loss - limits.daily_loss_pct, 9) > 0:
+        return "daily_loss"
+    return "consecutive_losses" if streak > limits.consecutive_losses else None
+
+
+def _warnings(loss: float | None, streak: int, win_rate: float | None, limits: Limits) -> tuple[str, ...]:
+    found = {
+        GUARD_BLIND: loss is None,
+        "daily_loss_near_limit": loss is not None and round(loss - WARN_AT * limits.daily_loss_pct, 9) >= 0,
+        "consecutive_losses_near_limit": streak >= WARN_AT * limits.consecutive_losses,
+        "recent_win_rate_low": win_rate is not None and win_rate < limits.recent_win_rate_pct,
+    }
+    return tuple(name for name, true in found.items() if true)
+
+
+def _status(risks: Sequence[StrategyRisk]) -> str:
+    if any(risk.breach or GUARD_BLIND in risk.warnings for risk in risks):
+        return "critical"
+    return "warning" if any(risk.warnings for risk in risks) else "good"
+
+
+def _at(frame: pd.DataFrame, day: pd.Timestamp, strategy: str) -> float | None:
+    """The figure of that day, None where it is unknown."""
+    value = frame.at[day, strategy] if day in frame.index else np.nan
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,1 @@
+"""Where do the hourly candles come from, and are they sound?"""

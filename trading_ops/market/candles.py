@@ -1,0 +1,281 @@
+"""What is a candle, which symbols have them and for how long, and is a frame of them sound?"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+
+FIELDS = ("open", "high", "low", "close", "volume")
+HOUR = timedelta(hours=1)
+FRESH_WITHIN = timedelta(hours=48)
+SHOWN_PROBLEMS = 3  # offending bars named per kind; the rest is only counted
+
+
+class CandleError(Exception):
+    """Candles cannot be had, or not like this; the message says what would be right."""
+
+
+class UnknownSymbol(CandleError):
+    """The source has no bar of this symbol."""
+
+
+class StaleSymbol(CandleError):
+    """The symbol's bars ended long before the source's newest, so they say nothing about the present."""
+
+
+class InvalidCandles(CandleError):
+    """The frame is no candle frame, or holds bars that cannot be."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The period [first, end) that all asked symbols have: first bar's open to last complete bar's close, UTC.
+
+    Bars missing inside it (exchange downtime) do not shorten it; `check_candles` finds them.
+    """
+
+    first: datetime
+    end: datetime
+
+    @property
+    def first_day(self) -> date | None:
+        """The first complete UTC day [00:00, 24:00), None where there is none."""
+        return self._days()[0]
+
+    @property
+    def last_day(self) -> date | None:
+        """The last complete UTC day [00:00, 24:00), None where there is none."""
+        return self._days()[1]
+
+    def _days(self) -> tuple[date, date] | tuple[None, None]:
+        first = (self.first + timedelta(days=1) - timedelta(microseconds=1)).date()
+        last = self.end.date() - timedelta(days=1)
+        return (first, last) if first <= last else (None, None)
+
+
+class CandleSource(Protocol):
+    """Hourly candles. A candle frame has float64 columns FIELDS and a DatetimeIndex "time": the bar's open, UTC.
+
+    A bar is complete when time + 1 h <= now. Fresh: the last bar is within 48 h of the source's newest bar.
+    """
+
+    label: str  # recorded | simulated | replayed
+
+    def symbols(self) -> list[str]:
+        """The symbols present and fresh, sorted."""
+
+    def stale_symbols(self) -> dict[str, datetime]:
+        """The symbols present but not fresh, each with the close of its last bar."""
+
+    def coverage(self, symbols: Sequence[str]) -> Coverage:
+        """The period all of them have. Raises UnknownSymbol, StaleSymbol, or CandleError where they share none."""
+
+    def candles(self, symbol: str, start: datetime | None = None, end: datetime | None = None) -> pd.DataFrame:
+        """The complete bars opening in [start, end), as recorded: never filled, sorted or de-duplicated.
+
+        A stale symbol is given only for a period that is stated to end within its life (else StaleSymbol).
+        """
+
+
+class Span(NamedTuple):
+    """From the open of a symbol's first bar to the close of its last complete one, UTC."""
+
+    first: datetime
+    end: datetime
+
+
+def split_fresh(spans: Mapping[str, Span]) -> tuple[list[str], dict[str, datetime]]:
+    """The fresh symbols, and the stale ones with their end."""
+    newest = max((span.end for span in spans.values()), default=datetime.min.replace(tzinfo=UTC))
+    stale = {symbol: spans[symbol].end for symbol in sorted(spans) if newest - spans[symbol].end > FRESH_WITHIN}
+    return [symbol for symbol in sorted(spans) if symbol not in stale], stale
+
+
+def common_coverage(symbols: Sequence[str], spans: Mapping[str, Span], label: str) -> Coverage:
+    """The period all `symbols` have; raises what `CandleSource.coverage` raises."""
+    if not symbols:
+        raise CandleError("coverage of no symbols was asked; name at least one")
+    for symbol in symbols:
+        require_known(symbol, spans, label)
+    stale = split_fresh(spans)[1]
+    if ended := next((symbol for symbol in symbols if symbol in stale), None):
+        newest = max(spans, key=lambda symbol: spans[symbol].end)
+        raise StaleSymbol(
+            f"{ended}: its {label} bars end at {stale[ended]:%Y-%m-%d %H:%M} UTC, while {newest} reaches"
+            f" {spans[newest].end:%Y-%m-%d %H:%M}; leave it out, or ask for its candles up to its end"
+        )
+    first, end = max(spans[symbol].first for symbol in symbols), min(spans[symbol].end for symbol in symbols)
+    if first >= end:
+        raise CandleError(f"{', '.join(symbols)} have no hour in common: the last starts {first}, the first ends {end}")
+    return Coverage(first, end)
+
+
+def require_known(symbol: str, spans: Mapping[str, Span], label: str) -> None:
+    """Raises UnknownSymbol, listing what is there."""
+    if symbol not in spans:
+        raise UnknownSymbol(f"{symbol}: no {label} candles; there are {', '.join(sorted(spans)) or 'none at all'}")
+
+
+def utc(moment: datetime, name: str) -> datetime:
+    """`moment` in UTC; raises CandleError for a naive one, since guessing its zone would shift every bar."""
+    if moment.tzinfo is None:
+        raise CandleError(f"{name} {moment} has no time zone; give it in UTC, such as {moment}+00:00")
+    return moment.astimezone(UTC)
+
+
+class SpannedCandles(ABC):
+    """A CandleSource as far as it follows from the symbols' spans; an adapter adds the spans and the bars."""
+
+    label: str
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._clock = now
+
+    @abstractmethod
+    def spans(self) -> dict[str, Span]:
+        """Each symbol's span, up to now."""
+
+    @abstractmethod
+    def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """The bars of a known symbol opening in [start, end)."""
+
+    def now(self) -> datetime:
+        return utc(self._clock(), "now")
+
+    def symbols(self) -> list[str]:
+        return split_fresh(self.spans())[0]
+
+    def stale_symbols(self) -> dict[str, datetime]:
+        return split_fresh(self.spans())[1]
+
+    def coverage(self, symbols: Sequence[str]) -> Coverage:
+        return common_coverage(symbols, self.spans(), self.label)
+
+    def candles(self, symbol: str, start: datetime | None = None, end: datetime | None = None) -> pd.DataFrame:
+        spans = self.spans()
+        require_known(symbol, spans, self.label)
+        begin = spans[symbol].first if start is None else utc(start, "start")
+        until = None if end is None else utc(end, "end")
+        if until is not None and until < begin and start is not None:
+            raise CandleError(f"{symbol}: the period ends ({until}) before it starts ({begin}); swap start and end")
+        last = split_fresh(spans)[1].get(symbol)
+        if last is not None and (until is None or until > last):
+            raise StaleSymbol(
+                f"{symbol}: its {self.label} bars end at {last:%Y-%m-%d %H:%M} UTC; ask for a period up to then"
+                f" (end={last.isoformat()}), not {'an open one' if until is None else f'until {until.isoformat()}'}"
+            )
+        complete = self.now() - HOUR + timedelta(microseconds=1)
+        return self._bars(symbol, begin, complete if until is None else min(until, complete))
+
+
+@dataclass(frozen=True)
+class CandleReport:
+    """What is wrong with a frame; gaps are (first missing bar's open, next bar's open, missing bars)."""
+
+    symbol: str
+    bars: int
+    first: datetime | None
+    last: datetime | None
+    gaps: tuple[tuple[datetime, datetime, int], ...]
+    missing_bars: int
+    duplicates: int
+    unsorted: int
+    off_grid: int
+    impossible: int
+    problems: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Nothing but gaps: exchanges do stand still, but no bar contradicts itself or its neighbour."""
+        return not (self.duplicates or self.unsorted or self.off_grid or self.impossible)
+
+
+def check_candles(frame: pd.DataFrame, symbol: str) -> CandleReport:
+    """Look for gaps, repeated, unsorted or off-hour bars, and prices that cannot be.
+
+    Impossible: NaN or infinite, low > min(open, close), high < max(open, close), low <= 0, volume < 0.
+    Raises InvalidCandles where `frame` is no candle frame at all.
+    """
+    times = _times(frame, symbol)
+    hour = HOUR // timedelta(microseconds=1)
+    repeated = frame.index.duplicated()
+    backwards = np.flatnonzero(np.diff(times) < 0) + 1
+    off_grid = np.flatnonzero(times % hour)
+    grid = np.unique(times[times % hour == 0])
+    holes = np.flatnonzero(np.diff(grid) > hour)
+    gaps = tuple((_at(grid[i] + hour), _at(grid[i + 1]), int((grid[i + 1] - grid[i]) // hour - 1)) for i in holes)
+    impossible, problems = _impossible(frame, times, symbol)
+    problems += [
+        f"{symbol} {_at(times[i])}: this bar appears twice; once would be right"
+        for i in np.flatnonzero(repeated)[:SHOWN_PROBLEMS]
+    ]
+    problems += [
+        f"{symbol} {_at(times[i])}: follows the later {_at(times[i - 1])}; times must ascend"
+        for i in backwards[:SHOWN_PROBLEMS]
+    ]
+    problems += [f"{symbol} {_at(times[i])}: time is not on the hour" for i in off_grid[:SHOWN_PROBLEMS]]
+    return CandleReport(
+        symbol=symbol,
+        bars=len(frame),
+        first=_at(times.min()) if len(times) else None,
+        last=_at(times.max()) if len(times) else None,
+        gaps=gaps,
+        missing_bars=sum(missing for _, _, missing in gaps),
+        duplicates=int(repeated.sum()),
+        unsorted=len(backwards),
+        off_grid=len(off_grid),
+        impossible=impossible,
+        problems=tuple(problems),
+    )
+
+
+def require_sound(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
+    """`frame` itself; raises InvalidCandles with its first problem where it is not sound."""
+    report = check_candles(frame, symbol)
+    if not report.sound:
+        faults = report.impossible + report.duplicates + report.unsorted + report.off_grid
+        raise InvalidCandles(report.problems[0] + (f" (the first of {faults} faults)" if faults > 1 else ""))
+    return frame
+
+
+def _times(frame: pd.DataFrame, symbol: str) -> np.ndarray:
+    """The index as int64 microseconds since 1970; raises InvalidCandles where the frame has not the right shape."""
+    for field in FIELDS:
+        if list(frame.columns).count(field) != 1:
+            raise InvalidCandles(f"{symbol}: the frame needs one column {field!r}; it has {list(frame.columns)}")
+        if not pd.api.types.is_numeric_dtype(frame[field].dtype) or pd.api.types.is_bool_dtype(frame[field].dtype):
+            raise InvalidCandles(f"{symbol}: column {field!r} is {frame[field].dtype}; float64 would be right")
+    index = frame.index
+    if not isinstance(index, pd.DatetimeIndex) or str(index.tz) != "UTC":
+        raise InvalidCandles(f"{symbol}: the index is {index.dtype}; the bars' open times in UTC would be right")
+    if index.hasnans:
+        raise InvalidCandles(f"{symbol}: a bar has no time (NaT); every bar needs its open time")
+    return index.as_unit("us").asi8
+
+
+def _impossible(frame: pd.DataFrame, times: np.ndarray, symbol: str) -> tuple[int, list[str]]:
+    values = {field: frame[field].to_numpy("float64") for field in FIELDS}
+    low, high, volume = values["low"], values["high"], values["volume"]
+    bottom, top = np.fmin(values["open"], values["close"]), np.fmax(values["open"], values["close"])
+    rules = [(~np.isfinite(values[field]), field, "a finite number") for field in FIELDS]
+    rules += [
+        (low > bottom, "low", "at most min(open, close)"),
+        (high < top, "high", "at least max(open, close)"),
+        (low <= 0, "low", "above 0"),
+        (volume < 0, "volume", "0 or more"),
+    ]
+    bad = np.zeros(len(frame), dtype=bool)
+    problems = []
+    for wrong, field, right in rules:
+        bad |= wrong
+        for i in np.flatnonzero(wrong)[:SHOWN_PROBLEMS]:
+            problems.append(f"{symbol} {_at(times[i])}: {field} is {values[field][i]:.10g}; it must be {right}")
+    return int(bad.sum()), problems
+
+
+def _at(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))

@@ -1,0 +1,148 @@
+"""Which candles are recorded in this folder of parquet files?"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trading_ops.market.candles import FIELDS, HOUR, CandleError, Span, SpannedCandles
+
+SUFFIX = "-1h.parquet"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = timedelta(microseconds=1)
+_US_PER_TICK = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_PLAUSIBLE = (datetime(2009, 1, 1, tzinfo=UTC).timestamp(), datetime(2200, 1, 1, tzinfo=UTC).timestamp())
+
+
+class ParquetCandles(SpannedCandles):
+    """The files SYMBOL-1h.parquet of a folder: columns ts (bar open, UTC), open, high, low, close, volume.
+
+    ts is a timestamp (s, ms, us or ns; with a zone, or naive and then UTC) or an integer: epoch milliseconds.
+    `symbols` narrows the source to these files, so that freshness is judged among them alone.
+    """
+
+    label = "recorded"
+
+    def __init__(self, folder: Path, now: Callable[[], datetime], *, symbols: Sequence[str] | None = None) -> None:
+        super().__init__(now)
+        self._folder = Path(folder)
+        self._only = None if symbols is None else set(symbols)
+        self._footers: dict[Path, tuple[tuple[int, int], Span]] = {}
+
+    def spans(self) -> dict[str, Span]:
+        complete = self.now().replace(minute=0, second=0, microsecond=0)
+        spans = {}
+        for symbol, path in self._files().items():
+            first, end = self._footer(path)
+            if first + HOUR <= complete:
+                spans[symbol] = Span(first, min(end, complete))
+        return spans
+
+    def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        path = self._files()[symbol]
+        begin, until = ((moment - _EPOCH) // _US for moment in (start, end))
+        try:
+            times, values = _read(path, begin, until)
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            raise CandleError(f"{path}: cannot be read as candles: {error}") from error
+        inside = (times >= begin) & (times < until)
+        index = pd.DatetimeIndex(times[inside].view("M8[us]"), name="time").tz_localize("UTC")
+        return pd.DataFrame({field: values[field][inside] for field in FIELDS}, index=index)
+
+    def _files(self) -> dict[str, Path]:
+        if not self._folder.is_dir():
+            raise CandleError(f"{self._folder}: no such folder; it should hold files such as BTCUSDT{SUFFIX}")
+        files = {path.name.removesuffix(SUFFIX): path for path in sorted(self._folder.glob(f"*{SUFFIX}"))}
+        if not files:
+            raise CandleError(f"{self._folder}: no candle files; it should hold files such as BTCUSDT{SUFFIX}")
+        return files if self._only is None else {name: path for name, path in files.items() if name in self._only}
+
+    def _footer(self, path: Path) -> Span:
+        try:
+            stat = path.stat()
+            version = (stat.st_mtime_ns, stat.st_size)
+            known = self._footers.get(path)
+            if known is None or known[0] != version:
+                known = self._footers[path] = (version, _span(path))
+        except (OSError, ValueError) as error:
+            raise CandleError(f"{path}: cannot be read as parquet: {error}") from error
+        return known[1]
+
+
+def _span(path: Path) -> Span:
+    """First bar's open and last bar's close, from the footer's statistics (from the column where it has none)."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        _check_schema(path, file.schema_arrow)
+        if file.metadata.num_rows == 0:
+            raise CandleError(f"{path}: has no bars; remove it or download it again")
+        groups = [_group_range(file.metadata, i) for i in range(file.metadata.num_row_groups)]
+        if None in groups:
+            times = _microseconds(path, file.read(columns=["ts"]).column("ts"))
+            groups = [(int(times.min()), int(times.max()))]
+    low, high = min(group[0] for group in groups if group), max(group[1] for group in groups if group)
+    for moment in (low, high):
+        if not _PLAUSIBLE[0] <= moment // 1_000_000 < _PLAUSIBLE[1]:
+            raise CandleError(
+                f"{path}: column 'ts' holds {moment // 1_000}, as epoch milliseconds not between 2009 and 2200;"
+                " a timestamp, or an integer of epoch milliseconds, would be right"
+            )
+    return Span(_EPOCH + low * _US, _EPOCH + high * _US + HOUR)
+
+
+def _check_schema(path: Path, schema: Any) -> None:
+    """Raises CandleError naming the file and the column that is missing or of a wrong type."""
+    from pyarrow import types
+
+    for column in ("ts", *FIELDS):
+        if schema.names.count(column) != 1:
+            raise CandleError(f"{path}: needs one column {column!r}; it has {', '.join(schema.names)}")
+        kind = schema.field(column).type
+        fits = types.is_timestamp(kind) if column == "ts" else types.is_floating(kind)
+        if not (fits or types.is_integer(kind)):
+            right = "a timestamp, or an integer: epoch milliseconds," if column == "ts" else "double"
+            raise CandleError(f"{path}: column {column!r} is {kind}; {right} would be right")
+
+
+def _group_range(metadata: Any, group: int) -> tuple[int, int] | None:
+    """Lowest and highest ts of a row group in microseconds, None where the writer left no statistics."""
+    row_group = metadata.row_group(group)
+    columns = (row_group.column(i) for i in range(row_group.num_columns))
+    statistics = next(column.statistics for column in columns if column.path_in_schema == "ts")
+    if statistics is None or not statistics.has_min_max or statistics.physical_type == "INT96":
+        return None
+    return _stat_microseconds(statistics.min), _stat_microseconds(statistics.max)
+
+
+def _stat_microseconds(value: datetime | int) -> int:
+    if isinstance(value, int):
+        return value * 1_000
+    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value
+    return (aware - _EPOCH) // _US
+
+
+def _read(path: Path, begin: int, until: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Times (int64 microseconds) and fields (float64) of the row groups that may hold a bar of [begin, until)."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        _check_schema(path, file.schema_arrow)
+        ranges = ((i, _group_range(file.metadata, i)) for i in range(file.metadata.num_row_groups))
+        wanted = [i for i, seen in ranges if seen is None or (seen[1] >= begin and seen[0] < until)]
+        table = file.read_row_groups(wanted, columns=["ts", *FIELDS])
+    values = {field: table.column(field).to_numpy().astype("float64", copy=False) for field in FIELDS}
+    return _microseconds(path, table.column("ts")), values
+
+
+def _microseconds(path: Path, column: Any) -> np.ndarray:
+    import pyarrow as pa
+
+    if column.null_count:
+        raise CandleError(f"{path}: column 'ts' is empty in {column.null_count} rows; every bar needs its open time")
+    ticks = column.cast(pa.int64()).to_numpy()
+    unit = column.type.unit if pa.types.is_timestamp(column.type) else "ms"
+    return ticks // 1_000 if unit == "ns" else ticks * _US_PER_TICK[unit]

@@ -1,0 +1,55 @@
+"""What is one thing people must hear about?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How urgent an alert is, in rising order."""
+
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One message to people: what happened, why it matters, what to do.
+
+    `dedup_key` names the thing told about; the outbox tells each key once. `day` is the UTC day concerned, `numbers`
+    the figures behind it (plain JSON values).
+    """
+
+    severity: Severity
+    dedup_key: str
+    what: str
+    why: str
+    what_to_do: str
+    day: str | None = None
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_document(self) -> dict[str, Any]:
+        """The alert as plain JSON values."""
+        return {
+            "severity": str(self.severity),
+            "dedup_key": self.dedup_key,
+            "what": self.what,
+            "why": self.why,
+            "what_to_do": self.what_to_do,
+            "day": self.day,
+            "numbers": dict(self.numbers),
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Alert:
+        """The inverse of `to_document`."""
+        return cls(**{**document, "severity": Severity(document["severity"])})

@@ -1,0 +1,1 @@
+"""One file for each channel an alert can be delivered to."""

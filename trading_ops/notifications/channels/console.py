@@ -1,0 +1,39 @@
+"""Tell the person at the terminal."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from trading_ops.notifications.alert import Alert, Severity
+
+STYLES = {
+    Severity.INFO: "cyan",
+    Severity.WARNING: "yellow",
+    Severity.ERROR: "red",
+    Severity.CRITICAL: "bold white on red",
+}
+
+
+class ConsoleChannel:
+    """Prints alerts to the stream (standard error by default); colours only where it is a terminal."""
+
+    name = "console"
+
+    def __init__(self, stream: TextIO | None = None):
+        self._stream = stream
+
+    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+        import sys
+
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(file=self._stream or sys.stderr, soft_wrap=True, highlight=False)
+        # Text, not markup: what an alert quotes is data and may contain brackets
+        headline = Text(f" {alert.severity} ", style=STYLES[alert.severity])
+        headline.append(f" {alert.what}", style="bold not reverse")
+        if possible_duplicate:
+            headline.append(" (possible duplicate)")
+        console.print(headline)
+        for label, text in (("why", alert.why), ("do ", alert.what_to_do)):
+            console.print(Text(f"   {label}  {text}"))

@@ -1,0 +1,299 @@
+"""What would our four strategies have traded on these candles? A whole bot, embedded and deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.audit.store import AuditStore, Conflict
+from trading_ops.bot.client import BotError, BotUnreachable, Calendar, EquityHistory, UnknownStrategy
+from trading_ops.bot.records import (
+    TRADE_FIELDS,
+    BotHealth,
+    ClosedTrades,
+    OpenOrder,
+    OpenPosition,
+    Portfolio,
+    StrategyState,
+    UsageStatistics,
+)
+from trading_ops.market.candles import CandleError, CandleSource, Coverage, check_candles
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+STATE = "paper_bot"
+CAPITAL_USDT = 10_000.0  # of each strategy, split evenly over the symbols
+LIVE_WITHIN = timedelta(days=2)
+# slower than the textbook's daily settings: on hourly bars those trade their capital away in fees
+PARAMETERS: dict[str, dict[str, float]] = {
+    "rsi": {"period": 7, "oversold": 30, "overbought": 70},
+    "macd": {"fast": 36, "slow": 96, "signal": 24},
+    "bollinger": {"period": 24, "deviations": 2.0},
+    "volume": {"period": 48, "multiplier": 2.5},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Ledger:
+    """Everything that happened up to `until`: `trades` with the engine's open ones, and hourly wide frames."""
+
+    until: datetime
+    trades: pd.DataFrame
+    equity: pd.DataFrame
+    unrealised: pd.DataFrame
+    orders: tuple[OpenOrder, ...]
+
+
+class PaperBot:
+    """The four strategies on the symbols of a candle source, each strategy with its own 10,000 USDT.
+
+    Implements `trading_ops.bot.client.Bot`. Its clock stands at the end of the candles. Whether a strategy may open
+    positions is kept in the store's state, with the bot's time of each change, so that the past never changes.
+    """
+
+    def __init__(
+        self,
+        candles: CandleSource,
+        store: Callable[[], AuditStore],
+        symbols: Sequence[str],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._candles = candles
+        self._open_store = store
+        self._wanted = tuple(symbols)
+        self._wall_clock = now
+        self._cached: tuple[object, _Ledger] | None = None
+
+    @property
+    def label(self) -> str:
+        return self._candles.label
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The wanted symbols that have candles up to the present."""
+        present = self._candles.symbols()
+        return tuple(symbol for symbol in self._wanted if symbol in present)
+
+    def now(self) -> datetime:
+        return self._coverage().end
+
+    def calendar(self) -> Calendar:
+        coverage = self._coverage()
+        if coverage.first_day is None or coverage.last_day is None:
+            raise BotUnreachable(f"the {self.label} candles hold no complete UTC day ({coverage.first} to {coverage.end})")
+        return Calendar(coverage.first_day, coverage.last_day, self._wall_clock() - coverage.end < LIVE_WITHIN)
+
+    def strategies(self) -> list[StrategyState]:
+        return [self._state(name) for name in PARAMETERS]
+
+    def closed_trades(self, start: datetime, end: datetime) -> ClosedTrades:
+        trades = self._ledger().trades
+        inside = ~trades["open_at_end"] & (trades["closed_at"] >= start) & (trades["closed_at"] < end)
+        return ClosedTrades(trades.loc[inside, list(TRADE_FIELDS)].reset_index(drop=True))
+
+    def open_positions(self) -> list[OpenPosition]:
+        trades = self._ledger().trades
+        return [
+            OpenPosition(
+                position_id=row.position_id,
+                strategy=row.strategy,
+                symbol=row.symbol,
+                side="long",
+                quantity=row.quantity,
+                entry_price=row.entry_price,
+                mark_price=row.exit_price,
+                opened_at=row.opened_at.to_pydatetime(),
+                unrealised_usdt=row.pnl_usdt,
+            )
+            for row in trades[trades["open_at_end"]].itertuples()
+        ]
+
+    def open_orders(self) -> list[OpenOrder]:
+        return list(self._ledger().orders)
+
+    def portfolio(self) -> Portfolio:
+        ledger = self._ledger()
+        closed = ledger.trades[~ledger.trades["open_at_end"]]
+        initial = CAPITAL_USDT * len(PARAMETERS)
+        equity = float(ledger.equity.iloc[-1].sum())
+        return Portfolio(
+            as_of=ledger.until,
+            initial_usdt=initial,
+            balance_usdt=initial + float(closed["pnl_usdt"].sum()),
+            equity_usdt=equity,
+            total_return_pct=100 * (equity / initial - 1),
+            total_trades=len(closed),
+            winning_trades=int((closed["pnl_usdt"] > 0).sum()),
+            initial_by_strategy=dict.fromkeys(PARAMETERS, CAPITAL_USDT),
+        )
+
+    def equity_history(self, start: datetime, end: datetime) -> EquityHistory:
+        import pandas as pd
+
+        ledger = self._ledger()
+        inside = slice(pd.Timestamp(start), pd.Timestamp(end) - pd.Timedelta(1, "us"))
+        none = pd.DataFrame(columns=ledger.equity.columns, index=ledger.equity.index[:0], dtype=float)
+        return EquityHistory(ledger.equity.loc[inside], ledger.unrealised.loc[inside], none)
+
+    def usage_statistics(self) -> UsageStatistics:
+        """Nothing: the paper bot calls no AI service."""
+        return UsageStatistics(total_requests=0, total_cost_usd=0.0, daily_cost_usd=0.0, monthly_cost_usd=0.0)
+
+    def health(self) -> BotHealth:
+        missing = [symbol for symbol in self._wanted if symbol not in self.symbols]
+        problems = [f"{', '.join(missing)} without candles up to the present"] if missing else []
+        reports = [check_candles(self._candles.candles(symbol), symbol) for symbol in self.symbols]
+        problems += [report.problems[0] for report in reports if not report.sound]
+        return BotHealth(
+            healthy=not problems and bool(self.symbols),
+            detail="; ".join(problems) or f"{len(self.symbols)} symbols on {self.label} candles",
+            last_candle_at=self.now() if self.symbols else None,
+        )
+
+    def disable_strategy(self, name: str, *, reason: str, idempotency_key: str) -> StrategyState:
+        return self._change(name, False, reason, idempotency_key)
+
+    def enable_strategy(self, name: str, *, reason: str, idempotency_key: str) -> StrategyState:
+        return self._change(name, True, reason, idempotency_key)
+
+    def candles(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        try:
+            return self._candles.candles(symbol, start, end)
+        except CandleError as error:
+            raise BotError(str(error)) from error
+
+    def _coverage(self) -> Coverage:
+        try:
+            symbols = self.symbols
+            if symbols:
+                return self._candles.coverage(symbols)
+            stale = ", ".join(f"{s} (ends {t:%Y-%m-%d})" for s, t in self._candles.stale_symbols().items())
+        except CandleError as error:
+            raise BotUnreachable(str(error)) from error
+        raise BotUnreachable(
+            f"none of {', '.join(self._wanted)} has {self.label} candles up to the present"
+            + (f"; stale: {stale}" if stale else "")
+            + "; set TRADING_OPS_SYMBOLS to symbols that have"
+        )
+
+    def _state(self, name: str) -> StrategyState:
+        changes = self._changes(name)
+        last = changes[-1] if changes else None
+        return StrategyState(
+            name=name,
+            enabled=last is None or last["enabled"],
+            allocated_usdt=CAPITAL_USDT,
+            reason=last and last["reason"],
+            changed_at=last and datetime.fromisoformat(last["at"]),
+        )
+
+    def _changes(self, name: str) -> list[dict[str, Any]]:
+        if name not in PARAMETERS:
+            raise UnknownStrategy(f"strategy {name!r} is unknown; there are {', '.join(PARAMETERS)}")
+        document = self._open_store().get_state(STATE, name)
+        return list(document.body["changes"]) if document else []
+
+    def _change(self, name: str, enabled: bool, reason: str, idempotency_key: str) -> StrategyState:
+        change = {
+            "enabled": enabled,
+            "reason": reason,
+            "idempotency_key": idempotency_key,
+            "at": self.now().astimezone(UTC).isoformat(),
+        }
+        store = self._open_store()
+        self._changes(name)  # refuses an unknown name before anything is written
+        while True:
+            document = store.get_state(STATE, name)
+            changes = list(document.body["changes"]) if document else []
+            if any(known["idempotency_key"] == idempotency_key for known in changes):
+                return self._state(name)
+            try:
+                body = {"changes": [*changes, change]}
+                store.put_state(STATE, name, body, expected_version=document.version if document else 0)
+            except Conflict:
+                continue  # another process changed it in between: look again
+            return self._state(name)
+
+    def _ledger(self) -> _Ledger:
+        until = self.now()
+        changes = {name: self._changes(name) for name in PARAMETERS}
+        key = (until, self.symbols, str(changes))
+        if self._cached is None or self._cached[0] != key:
+            self._cached = key, self._trade(until, changes)
+        return self._cached[1]
+
+    def _trade(self, until: datetime, changes: dict[str, list[dict[str, Any]]]) -> _Ledger:
+        """Run every strategy over every symbol up to `until`."""
+        import pandas as pd
+
+        from trading_ops.backtesting.engine import backtest
+        from trading_ops.strategies.signals import signals
+
+        share = CAPITAL_USDT / len(self.symbols)
+        trades: list[pd.DataFrame] = []
+        orders: list[OpenOrder] = []
+        equity: dict[tuple[str, str], pd.Series] = {}
+        unrealised: dict[tuple[str, str], pd.Series] = {}
+        for symbol in self.symbols:
+            candles = self.candles(symbol, datetime.min.replace(tzinfo=UTC), until)
+            for name, parameters in PARAMETERS.items():
+                allowed = entries_allowed(candles.index, changes[name])
+                try:
+                    result = backtest(candles, name, parameters, initial_usdt=share, entries_allowed=allowed)
+                except (CandleError, ValueError) as error:
+                    raise BotError(f"{name} cannot trade {symbol}: {error}") from error
+                equity[name, symbol], unrealised[name, symbol] = result.equity, result.unrealised
+                trades.append(_as_closed_trades(result.trades, name, symbol))
+                entries, exits = signals(candles, name, parameters)
+                holding = bool(len(result.trades)) and bool(result.trades["open_at_end"].iloc[-1])
+                intent = "exit" if holding and exits[-1] else "entry" if not holding and entries[-1] else None
+                if intent == "exit" or (intent == "entry" and self._state(name).enabled):
+                    order_id = f"{name}-{symbol}-{until:%Y%m%dT%H}-{intent}"
+                    orders.append(
+                        OpenOrder(order_id=order_id, strategy=name, symbol=symbol, intent=intent, created_at=until)
+                    )
+        return _Ledger(
+            until,
+            pd.concat(trades).sort_values(["closed_at", "trade_id"], ignore_index=True),
+            _by_strategy(equity, fill=share),
+            _by_strategy(unrealised, fill=0.0),
+            tuple(orders),
+        )
+
+
+def entries_allowed(times: pd.DatetimeIndex, changes: Sequence[dict[str, Any]]) -> np.ndarray:
+    """For each bar's open, whether a strategy with these changes may enter there; enabled before the first change."""
+    import numpy as np
+    import pandas as pd
+
+    at = pd.DatetimeIndex([change["at"] for change in changes], tz="UTC") if changes else times[:0]
+    states = np.array([True, *(change["enabled"] for change in changes)])
+    return states[np.searchsorted(at.as_unit("us").asi8, times.as_unit("us").asi8, side="right")]
+
+
+def _as_closed_trades(trades: pd.DataFrame, strategy: str, symbol: str) -> pd.DataFrame:
+    """The engine's trades with the fields of a bot's closed trade; ids follow from strategy, symbol and entry hour."""
+    ids = f"{strategy}-{symbol}-" + trades["entry_time"].dt.strftime("%Y%m%dT%H")
+    return trades.assign(
+        trade_id=ids,
+        position_id=ids,
+        strategy=strategy,
+        symbol=symbol,
+        side="long",
+        market="spot",
+        funding_usdt=0.0,
+        opened_at=trades["entry_time"].astype("datetime64[us, UTC]"),
+        closed_at=trades["exit_time"].astype("datetime64[us, UTC]"),
+    )[[*TRADE_FIELDS, "open_at_end"]]
+
+
+def _by_strategy(series: dict[tuple[str, str], pd.Series], fill: float) -> pd.DataFrame:
+    """Hourly sums over the symbols, a column a strategy; before a symbol's first bar it holds `fill`."""
+    import pandas as pd
+
+    wide = pd.concat(series, axis=1).sort_index().ffill().fillna(fill)
+    return wide.T.groupby(level=0).sum().T[list(PARAMETERS)]

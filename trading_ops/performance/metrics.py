@@ -1,0 +1,342 @@
+"""How well did one strategy trade over a window?
+
+Formulas first, then the verdict. Every formula takes plain arrays or frames and answers None where it is undefined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trading_ops.notifications.alert import Severity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DAYS_PER_YEAR = 365  # crypto trades every day of the year
+UNDEFINED_DEVIATION = 1e-12
+Z_95 = NormalDist().inv_cdf(0.975)
+METRICS = ("win_rate_pct", "avg_profit_pct", "sharpe_ratio")
+Interval = tuple[float, float] | None
+
+
+class BadData(ValueError):
+    """A trade or an equity point that cannot be true, such as NaN; the message names field, row and value."""
+
+
+def sharpe_ratio(daily_returns: Any) -> float | None:
+    """Annualised Sharpe ratio of daily equity returns, risk-free rate 0.
+
+    sqrt(365) * mean(r) / std(r, ddof=1). Unknown days (NaN) are left out; None below two returns or where the
+    deviation is under 1e-12. Source: Sharpe (1994), daily equity returns as in freqtrade#2727.
+
+    >>> round(sharpe_ratio([0.01, -0.01, 0.03]), 6)  # mean 0.01, deviation 0.02: sqrt(365) / 2
+    9.552487
+    """
+    returns = _known(daily_returns)
+    per_day = _sharpe_per_day(returns)
+    return None if per_day is None else float(per_day * np.sqrt(DAYS_PER_YEAR))
+
+
+def sharpe_standard_error(daily_returns: Any) -> float | None:
+    """Standard error of the annualised Sharpe ratio, with skewness g3 and raw kurtosis g4 of the returns.
+
+    sqrt(365) * sqrt((1 + SR^2/2 - g3*SR + (g4 - 3)/4*SR^2) / (n - 1)), SR per day. None where the ratio is.
+    Source: Lo (2002), Bailey and Lopez de Prado (2012).
+    """
+    returns = _known(daily_returns)
+    per_day = _sharpe_per_day(returns)
+    if per_day is None:
+        return None
+    centred = returns - returns.mean()
+    spread = np.mean(centred**2)
+    skewness = np.mean(centred**3) / spread**1.5
+    kurtosis = np.mean(centred**4) / spread**2
+    variance = (1 + per_day**2 / 2 - skewness * per_day + (kurtosis - 3) / 4 * per_day**2) / (returns.size - 1)
+    return float(np.sqrt(DAYS_PER_YEAR * max(variance, 0.0)))
+
+
+def max_drawdown(equity: Any) -> float | None:
+    """Largest fall from a running peak, as a positive fraction: max over t of 1 - E_t / max(E_s, s <= t).
+
+    The first point is the start capital. Unknown points (NaN) are left out; None without any point.
+
+    >>> max_drawdown([100, 120, 90, 130])
+    0.25
+    """
+    points = _known(equity)
+    if points.size == 0:
+        return None
+    return float(np.max(1 - points / np.maximum.accumulate(points)))
+
+
+def profit_factor(trades: pd.DataFrame) -> float | None:
+    """Net wins divided by net losses, in money (`pnl_usdt`); None where there is no loss.
+
+    >>> import pandas as pd
+    >>> profit_factor(pd.DataFrame({"pnl_usdt": [30.0, -10.0, 0.0]}))
+    3.0
+    """
+    return _profit_factor(trades["pnl_usdt"].to_numpy(float))
+
+
+def win_rate(trades: pd.DataFrame) -> float | None:
+    """Share of trades with a net profit (`pnl_usdt` > 0), a fraction; a zero is no win but counts; None without trades.
+
+    >>> import pandas as pd
+    >>> win_rate(pd.DataFrame({"pnl_usdt": [30.0, -10.0, 0.0, 5.0]}))
+    0.5
+    """
+    pnl = trades["pnl_usdt"].to_numpy(float)
+    return None if pnl.size == 0 else float(np.count_nonzero(pnl > 0) / pnl.size)
+
+
+def wilson_interval(wins: int, total: int) -> Interval:
+    """95 % interval of a share, as fractions; None without trials. Source: Wilson (1927).
+
+    >>> low, high = wilson_interval(7, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.3968, 0.8922)
+    """
+    if total == 0:
+        return None
+    share, z2 = wins / total, Z_95**2
+    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = Z_95 / (1 + z2 / total) * np.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def mean_interval(values: Any) -> Interval:
+    """95 % interval of a mean by Student's t: mean -+ t(n-1) * s / sqrt(n); None below two values."""
+    from scipy.special import stdtrit
+
+    sample = np.asarray(values, float)
+    if sample.size < 2:
+        return None
+    half = stdtrit(sample.size - 1, 0.975) * sample.std(ddof=1) / np.sqrt(sample.size)
+    return float(sample.mean() - half), float(sample.mean() + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a metric is good (at or above the target) and where critical (below), and the trades a verdict needs."""
+
+    win_rate_target_pct: float = 70.0
+    win_rate_critical_pct: float = 55.0
+    avg_profit_target_pct: float = 2.6
+    avg_profit_critical_pct: float = 1.5
+    sharpe_target: float = 2.1
+    sharpe_critical: float = 1.0
+    min_trades: int = 10
+
+    def of(self, metric: str) -> tuple[float, float]:
+        """(target, critical) of one of METRICS."""
+        return {
+            "win_rate_pct": (self.win_rate_target_pct, self.win_rate_critical_pct),
+            "avg_profit_pct": (self.avg_profit_target_pct, self.avg_profit_critical_pct),
+            "sharpe_ratio": (self.sharpe_target, self.sharpe_critical),
+        }[metric]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricAlert:
+    """One metric past its limit. `confirmed`: the 95 % interval excludes the limit; unconfirmed is told, never paged."""
+
+    metric: str
+    severity: Severity
+    value: float
+    limit: float
+    interval: Interval
+    confirmed: bool
+
+    def __str__(self) -> str:
+        known = "confirmed" if self.confirmed else "unconfirmed, the 95 % interval includes the limit"
+        return f"{self.severity} {self.metric} {self.value:.2f} is below {self.limit:g} ({known})"
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceMetrics:
+    """What `measure_performance` found; percentages are in percent, undefined is None.
+
+    `status` is good, warning, critical (the worst of the known metrics), unknown (none known) or insufficient (fewer
+    trades than a verdict needs). The figures over 90 days and since inception are None where no longer equity is known.
+    """
+
+    total_trades: int
+    winning_trades: int
+    losing_trades: int
+    win_rate_pct: float | None
+    avg_profit_pct: float | None
+    sharpe_ratio: float | None
+    sharpe_standard_error: float | None
+    profit_factor: float | None
+    max_drawdown_pct: float | None
+    total_pnl_usdt: float
+    return_days: int
+    sharpe_ratio_90d: float | None
+    sharpe_standard_error_90d: float | None
+    max_drawdown_since_inception_pct: float | None
+    intervals: dict[str, Interval]
+    confirmed: dict[str, bool | None]
+    metric_status: dict[str, str]
+    status: str
+    trigger_ai_analysis: bool
+    alerts: tuple[MetricAlert, ...] = field(default=())
+
+
+def measure_performance(
+    trades: pd.DataFrame,
+    equity: pd.Series,
+    limits: Limits = Limits(),
+    *,
+    flows: pd.Series | None = None,
+    history: pd.Series | None = None,
+) -> PerformanceMetrics:
+    """Measure one strategy over one window.
+
+    `trades`: the window's closed trades (`pnl_usdt` and `pnl_pct`, net). `equity`: mark-to-market USDT by UTC day,
+    E_{D-7}..E_D, NaN where unknown. `flows`: net deposits by UTC day. `history`: the equity since inception, for the
+    90-day ratio and the drawdown since inception. Raises BadData for NaN or infinite trades and infinite equity.
+    """
+    window = daily_returns(equity, flows)
+    longer = (np.empty(0), np.empty(0)) if history is None else (
+        daily_returns(history, flows)[-90:], history.to_numpy(float))
+    return measure_window(
+        trades["pnl_usdt"].to_numpy(float), trades["pnl_pct"].to_numpy(float), equity.to_numpy(float), window,
+        limits, returns_90d=longer[0], equity_since_inception=longer[1],
+    )  # fmt: skip
+
+
+def daily_returns(equity: pd.Series, flows: pd.Series | None = None) -> np.ndarray:
+    """r_d = (E_d - F_d) / E_{d-1} - 1 for each day after the first, NaN where a day's equity is unknown or not positive.
+
+    Days missing from the index are unknown, never skipped over. Raises BadData for infinite equity.
+    """
+    if equity.empty:
+        return np.empty(0)
+    days = equity.asfreq("D") if hasattr(equity.index, "freq") else equity
+    values = days.to_numpy(float)
+    if np.isinf(values).any():
+        raise BadData(f"equity on {days.index[int(np.argmax(np.isinf(values)))]}: infinite; a finite USDT amount is needed")
+    values = np.where(values > 0, values, np.nan)
+    deposits = np.zeros(values.size) if flows is None else flows.reindex(days.index, fill_value=0.0).to_numpy(float)
+    return (values[1:] - deposits[1:]) / values[:-1] - 1
+
+
+def measure_window(
+    pnl_usdt: np.ndarray,
+    pnl_pct: np.ndarray,
+    equity: np.ndarray,
+    returns: np.ndarray,
+    limits: Limits,
+    *,
+    returns_90d: np.ndarray,
+    equity_since_inception: np.ndarray,
+) -> PerformanceMetrics:
+    """`measure_performance` on plain arrays, so that a year of windows costs no frame each."""
+    for name, column in (("pnl_usdt", pnl_usdt), ("pnl_pct", pnl_pct)):
+        if not np.isfinite(column).all():
+            row = int(np.argmin(np.isfinite(column)))
+            raise BadData(f"trades row {row}: {name} is {column[row]}; a finite number is needed")
+    total, wins = pnl_usdt.size, int(np.count_nonzero(pnl_usdt > 0))
+    sharpe, error = sharpe_ratio(returns), sharpe_standard_error(returns)
+    share = wilson_interval(wins, total)
+    values = {
+        "win_rate_pct": 100.0 * wins / total if total else None,
+        "avg_profit_pct": float(pnl_pct.mean()) if total else None,
+        "sharpe_ratio": sharpe,
+    }
+    intervals: dict[str, Interval] = {
+        "win_rate_pct": share and (100 * share[0], 100 * share[1]),
+        "avg_profit_pct": mean_interval(pnl_pct),
+        "sharpe_ratio": None if sharpe is None or error is None else (sharpe - Z_95 * error, sharpe + Z_95 * error),
+    }
+    enough = total >= limits.min_trades
+    status = {m: metric_status(values[m], *limits.of(m)) if enough else "unknown" for m in METRICS}
+    confirmed = {m: _confirmed(status[m], intervals[m], *limits.of(m)) for m in METRICS}
+    known = [s for s in status.values() if s != "unknown"]
+    return PerformanceMetrics(
+        total_trades=total,
+        winning_trades=wins,
+        losing_trades=int(np.count_nonzero(pnl_usdt < 0)),
+        win_rate_pct=values["win_rate_pct"],
+        avg_profit_pct=values["avg_profit_pct"],
+        sharpe_ratio=sharpe,
+        sharpe_standard_error=error,
+        profit_factor=_profit_factor(pnl_usdt),
+        max_drawdown_pct=_percent(max_drawdown(equity)),
+        total_pnl_usdt=float(pnl_usdt.sum()),
+        return_days=int(np.count_nonzero(np.isfinite(returns))),
+        sharpe_ratio_90d=sharpe_ratio(returns_90d),
+        sharpe_standard_error_90d=sharpe_standard_error(returns_90d),
+        max_drawdown_since_inception_pct=_percent(max_drawdown(equity_since_inception)),
+        intervals=intervals,
+        confirmed=confirmed,
+        metric_status=status,
+        status=worst_status(known) if enough else "insufficient",
+        trigger_ai_analysis="critical" in known,
+        alerts=tuple(
+            MetricAlert(
+                metric=m,
+                severity=Severity.CRITICAL if status[m] == "critical" else Severity.WARNING,
+                value=float(values[m]),  # type: ignore[arg-type]  # a metric with a verdict has a value
+                limit=limits.of(m)[status[m] == "critical"],
+                interval=intervals[m],
+                confirmed=bool(confirmed[m]),
+            )
+            for m in METRICS
+            if status[m] in ("warning", "critical")
+        ),
+    )
+
+
+def metric_status(value: float | None, target: float, critical: float) -> str:
+    """good at or above the target, critical below the critical limit, warning between; unknown where undefined.
+
+    A value within 1e-9 of a limit is at the limit, so that rounding never changes a verdict.
+
+    >>> metric_status(70.0, 70.0, 55.0), metric_status(55.0, 70.0, 55.0), metric_status(54.9, 70.0, 55.0)
+    ('good', 'warning', 'critical')
+    """
+    if value is None:
+        return "unknown"
+    if round(value - target, 9) >= 0:
+        return "good"
+    return "warning" if round(value - critical, 9) >= 0 else "critical"
+
+
+def worst_status(statuses: list[str]) -> str:
+    """The worst of good, warning, critical; unknown only where nothing else is known."""
+    order = ("unknown", "good", "warning", "critical")
+    return max(statuses, key=order.index, default="unknown")
+
+
+def _confirmed(status: str, interval: Interval, target: float, critical: float) -> bool | None:
+    """Whether the interval excludes the limit that was crossed; None without a breach, False without an interval."""
+    if status not in ("warning", "critical"):
+        return None
+    return interval is not None and interval[1] < (critical if status == "critical" else target)
+
+
+def _known(values: Any) -> np.ndarray:
+    points = np.asarray(values, float)
+    return points[~np.isnan(points)]
+
+
+def _sharpe_per_day(returns: np.ndarray) -> float | None:
+    if returns.size < 2:
+        return None
+    deviation = returns.std(ddof=1)
+    return None if deviation < UNDEFINED_DEVIATION else float(returns.mean() / deviation)
+
+
+def _profit_factor(pnl_usdt: np.ndarray) -> float | None:
+    losses = -pnl_usdt[pnl_usdt < 0].sum()
+    return float(pnl_usdt[pnl_usdt > 0].sum() / losses) if losses > 0 else None
+
+
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100.0 * fraction

@@ -1,0 +1,52 @@
+"""What does a person want to see of the newest day?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.performance.trend import trend
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from trading_ops.audit.store import AuditStore
+
+COLOURS = {"good": "green", "warning": "yellow", "critical": "red"}
+
+
+def newest_performance(store: AuditStore) -> Mapping[str, Any] | None:
+    """The newest stored document of `performance_metrics`, None before the first."""
+    records = store.read("performance_metrics")
+    return records[-1].body if records else None
+
+
+def performance_table(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A row a strategy, readable at 80 columns. `rows`: the history of the last days, newest first, for the trend."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    title = f"7 days to {document['day']}, {document['candles']} candles"
+    table = Table("strategy", title=title, caption="Sharpe +- standard error: over 7 days it is noise", box=SIMPLE_HEAD)
+    for column in ("trades", "win %", "avg %", "Sharpe 7 d", "90 d", "trend", "verdict"):
+        table.add_column(column, justify="left" if column in ("trend", "verdict") else "right", no_wrap=True)
+    scopes = {**document["strategies"], "portfolio": document["portfolio"]}
+    for scope, m in scopes.items():
+        past = [row[scope] if scope == "portfolio" else row["strategies"][scope] for row in rows]
+        verdict = m["status"]
+        table.add_row(
+            scope,
+            str(m["total_trades"]),
+            _figure(m["win_rate_pct"], ".1f"),
+            _figure(m["avg_profit_pct"], "+.2f"),
+            _figure(m["sharpe_ratio"], ".1f") + _figure(m["sharpe_standard_error"], ".0f", before=" +-"),
+            _figure(m["sharpe_ratio_90d"], ".1f"),
+            trend(past).replace("insufficient_data", "-"),
+            f"[{COLOURS.get(verdict, 'default')}]{verdict}[/]",
+            end_section=scope == list(scopes)[-2],
+        )
+    return table
+
+
+def _figure(value: float | None, form: str, before: str = "") -> str:
+    return ("" if before else "-") if value is None else f"{before}{value:{form}}"

@@ -1,0 +1,81 @@
+"""Which trades were closed on each UTC day?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.bot.records import TRADE_FIELDS, trades_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from trading_ops.bot.client import Bot
+    from trading_ops.bot.records import ClosedTrades
+
+LOOKBACK_DAYS = 90  # what the 90-day Sharpe ratio and a slow losing streak need
+DAY = timedelta(days=1)
+
+
+def midnight(day: str | date) -> datetime:
+    """00:00 UTC of the day."""
+    return datetime.combine(date.fromisoformat(day) if isinstance(day, str) else day, time(), UTC)
+
+
+def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> dict[str, dict[str, Any]]:
+    """The reply split by the UTC day of `closed_at`, one document a day; days without trades are there, and say so.
+
+    A quarantined row whose time cannot be read is reported under the last day asked for.
+    """
+    import numpy as np
+
+    frame = closed.frame
+    closed_at = frame["closed_at"].to_numpy("datetime64[us]")
+    rows = _plain_rows(frame)
+    documents = {}
+    for day in days:
+        start = np.datetime64(day, "us")
+        lo, hi = np.searchsorted(closed_at, [start, start + np.timedelta64(1, "D")])
+        believed = rows[lo:hi]
+        bad = [q for q in closed.quarantined if str((q.closed_at or midnight(days[-1])).date()) == day]
+        documents[day] = {
+            "day": day,
+            "candles": label,
+            "outcome": "trades" if believed else "no_trades",
+            "total": len(believed),
+            "complete": closed.complete,
+            "duplicates_dropped": closed.duplicates if day == days[-1] else 0,
+            "quarantined": [{"row": q.row, "reason": q.reason} for q in bad],
+            "trades": believed,
+        }
+    return documents
+
+
+def stored_trades(documents: Mapping[str, Mapping[str, Any]], bot: Bot, first: date, last: date) -> pd.DataFrame:
+    """All trades closed from `first` to `last`, from the stored days; days not stored yet are read from the bot.
+
+    A day stored from other candles than the bot's present ones counts as not stored. The same frame as `trading_ops.bot.records.ClosedTrades.frame`.
+    """
+    import pandas as pd
+
+    days = [first + DAY * i for i in range((last - first).days + 1)]
+    known = {day: documents[day] for day in map(str, days) if documents.get(day, {}).get("candles") == bot.label}
+    stored = trades_frame([row for document in known.values() for row in document["trades"]])
+    missing = {day for day in days if str(day) not in known}
+    if not missing:
+        return stored
+    fetched = bot.closed_trades(midnight(min(missing)), midnight(max(missing)) + DAY).frame
+    fetched = fetched[fetched["closed_at"].dt.date.isin(missing)]
+    return pd.concat([stored, fetched]).sort_values(["closed_at", "trade_id"], ignore_index=True)
+
+
+def _plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The frame's rows as plain JSON values, times as ISO text in UTC."""
+    import numpy as np
+
+    plain = frame.astype({"opened_at": object, "closed_at": object})
+    for column in ("opened_at", "closed_at"):
+        plain[column] = np.datetime_as_string(frame[column].to_numpy("datetime64[us]"), timezone="UTC")
+    plain = plain.astype(object).where(plain.notna(), None)
+    return plain[list(TRADE_FIELDS)].to_dict("records")

@@ -1,0 +1,104 @@
+"""Which adapters does this configuration ask for? The one place where they are chosen and built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from trading_ops.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from trading_ops.audit.history import History
+    from trading_ops.audit.store import AuditStore
+    from trading_ops.bot.client import Bot
+    from trading_ops.costs.budget import Limits as CostLimits
+    from trading_ops.guard.rules import Limits as GuardLimits
+    from trading_ops.market.candles import CandleSource
+    from trading_ops.notifications.outbox import Outbox
+    from trading_ops.performance.metrics import Limits as PerformanceLimits
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Services:
+    """Settings in, clients out; each client is built when it is first used and kept."""
+
+    def __init__(self, settings: Settings | None = None, now: Callable[[], datetime] = utc_now) -> None:
+        self.settings = settings or load_settings()
+        self.now = now
+
+    @cached_property
+    def candles(self) -> CandleSource:
+        from trading_ops.market.parquet import ParquetCandles
+        from trading_ops.market.replayed import ReplayedCandles
+        from trading_ops.market.simulated import SimulatedCandles
+
+        if self.settings.candles is None:
+            return SimulatedCandles(self.now, self.settings.symbols)
+        recorded = ParquetCandles(self.settings.candles, self.now, symbols=self.settings.symbols)
+        return ReplayedCandles(recorded, self.settings.symbols, self.now) if self.settings.replay else recorded
+
+    @cached_property
+    def bot(self) -> Bot:
+        from trading_ops.paper.bot import PaperBot
+
+        return PaperBot(self.candles, lambda: self.store, self.settings.symbols, self.now)
+
+    @cached_property
+    def store(self) -> AuditStore:
+        from trading_ops.audit.store import open_store
+
+        return open_store(self.settings.store_uri)
+
+    @cached_property
+    def history(self) -> History:
+        """History queries; their present is the bot's, so that a recording's last days are recent ones."""
+        from trading_ops.audit.history import History
+
+        return History(self.store, self.bot.now)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        from trading_ops.notifications.channels.console import ConsoleChannel
+        from trading_ops.notifications.outbox import Outbox
+
+        return Outbox(self.store, {ConsoleChannel.name: ConsoleChannel()}, self.now)
+
+    @property
+    def performance_limits(self) -> PerformanceLimits:
+        from trading_ops.performance.metrics import Limits
+
+        return Limits(
+            win_rate_target_pct=self.settings.win_rate_target_pct,
+            win_rate_critical_pct=self.settings.win_rate_critical_pct,
+            avg_profit_target_pct=self.settings.avg_profit_target_pct,
+            avg_profit_critical_pct=self.settings.avg_profit_critical_pct,
+            sharpe_target=self.settings.sharpe_target,
+            sharpe_critical=self.settings.sharpe_critical,
+            min_trades=self.settings.min_trades,
+        )
+
+    @property
+    def cost_limits(self) -> CostLimits:
+        from trading_ops.costs.budget import Limits
+
+        return Limits(
+            day_warning_usd=self.settings.cost_day_warning_usd,
+            day_critical_usd=self.settings.cost_day_critical_usd,
+            month_warning_usd=self.settings.cost_month_warning_usd,
+            month_critical_usd=self.settings.cost_month_critical_usd,
+        )
+
+    @property
+    def guard_limits(self) -> GuardLimits:
+        from trading_ops.guard.rules import Limits
+
+        return Limits(
+            daily_loss_pct=self.settings.guard_daily_loss_pct,
+            consecutive_losses=self.settings.guard_consecutive_losses,
+            recent_win_rate_pct=self.settings.guard_recent_win_rate_pct,
+        )

@@ -1,0 +1,84 @@
+"""What has the operator configured? The only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Every setting with its default; read from the environment, then from `.env` in the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRADING_OPS_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(Path("var"), description="Folder of everything written here, Dagster's files included")
+    store: str | None = Field(None, description="Audit store; default sqlite:///<data_dir>/audit.db")
+
+    candles: Path | None = Field(None, description="Folder of SYMBOL-1h.parquet files; empty: simulated candles")
+    replay: bool = Field(False, description="Shift recorded candles by whole weeks so that they end this week")
+    symbols: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "BNBUSDT"), description="Symbols the paper bot trades"
+    )
+
+    win_rate_target_pct: Percent = Field(70.0, description="Win rate at or above this is good")
+    win_rate_critical_pct: Percent = Field(55.0, description="Win rate below this is critical")
+    avg_profit_target_pct: Ratio = Field(2.6, description="Average profit a trade at or above this is good")
+    avg_profit_critical_pct: Ratio = Field(1.5, description="Average profit a trade below this is critical")
+    sharpe_target: Ratio = Field(2.1, description="Sharpe ratio at or above this is good")
+    sharpe_critical: Ratio = Field(1.0, description="Sharpe ratio below this is critical")
+    min_trades: int = Field(10, ge=1, description="Trades in the window that a verdict needs")
+
+    cost_day_warning_usd: Dollars = Field(2.0, description="LLM spend a day above this warns")
+    cost_day_critical_usd: Dollars = Field(5.0, description="LLM spend a day above this is critical")
+    cost_month_warning_usd: Dollars = Field(50.0, description="LLM spend a month above this warns")
+    cost_month_critical_usd: Dollars = Field(100.0, description="LLM spend a month above this is critical")
+
+    guard_daily_loss_pct: Percent = Field(10.0, description="A strategy's loss on the UTC day above this stops it")
+    guard_consecutive_losses: int = Field(10, ge=1, description="More losses in a row than this stop a strategy")
+    guard_recent_win_rate_pct: Percent = Field(30.0, description="Win rate over the last 20 trades below this warns")
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _split_symbols(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        symbols = tuple(dict.fromkeys(part.strip().upper() for part in value.split(",") if part.strip()))
+        if not symbols:
+            raise ValueError("no symbol; give at least one, such as BTCUSDT,ETHUSDT")
+        return symbols
+
+    @property
+    def store_uri(self) -> str:
+        return self.store or f"sqlite:///{self.data_dir / 'audit.db'}"
+
+
+class InvalidSettings(ValueError):
+    """A variable holds what it cannot; the message names the variable, never a secret's value."""
+
+
+def load_settings() -> Settings:
+    """The settings in force; raises InvalidSettings naming each wrong variable and what would be right."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        prefix = Settings.model_config["env_prefix"].upper()
+        problems = [f"{prefix}{'.'.join(map(str, p['loc'])).upper()}: {p['msg']}" for p in error.errors(include_url=False)]
+        raise InvalidSettings("; ".join(problems)) from None
+
+
+def use_dagster_home() -> Path:
+    """The folder of dagster.yaml, as DAGSTER_HOME says or else the working directory, which becomes DAGSTER_HOME."""
+    home = Path(os.environ.setdefault("DAGSTER_HOME", str(Path.cwd())))
+    if not (home / "dagster.yaml").is_file():
+        raise InvalidSettings(f"DAGSTER_HOME: {home} holds no dagster.yaml; run this from the project's folder or set it")
+    return home

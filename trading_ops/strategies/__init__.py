@@ -1,0 +1,1 @@
+"""When does each strategy buy, and when does it sell?"""
