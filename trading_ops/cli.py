@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Watch, measure and look after a trading bot.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Watch, measure and look after a trading bot.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 audit_app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 
@@ -48,7 +50,9 @@ def backfill(
             typer.echo(error, err=True)
         if newest:
             _print(performance_table(newest, recent))
-            _print("Look around: [bold]make ui[/bold], or [bold]trading-ops history performance_metrics --days 7[/bold]")
+            _print(
+                "Look around: [bold]make ui[/bold], or [bold]trading-ops history performance_metrics --days 7[/bold]"
+            )
     if not done.succeeded:
         raise typer.Exit(1)
 

@@ -28,7 +28,7 @@ class History:
         return self.get_history("performance_metrics", days)
 
     def get_model_accuracy_history(self, model_type: str | None = None, days: int = 30) -> list[dict[str, Any]]:
-        """Daily model accuracy, of all models or of those whose `model_type` is the given one. Raises as get_history."""
+        """Daily model accuracy, of all models or of those with this `model_type`. Raises as get_history."""
         records = self.get_history("model_accuracy_history", days)
         return [record for record in records if model_type in (None, record.get("model_type"))]
 

@@ -280,13 +280,15 @@ class _File:
 
     def _has_schema(self, db: sqlite3.Connection) -> bool:
         """Whether the file holds our tables; raises StoreUnavailable for a newer or a foreign file."""
+        # In this order: our tables and version appear together, perhaps between these two lines.
+        used = db.execute("SELECT 1 FROM sqlite_master").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise StoreUnavailable(
                 f"{self._path} was written by a newer trading_ops (schema {version}, this one knows {SCHEMA_VERSION});"
                 " upgrade trading_ops"
             )
-        if version == 0 and db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        if used and not version:
             raise StoreUnavailable(f"{self._path} is another program's database; choose another file")
         return bool(version)
 

@@ -59,7 +59,7 @@ class Bot(Protocol):
 
     @property
     def label(self) -> str:
-        """What its prices are: live, recorded, simulated, or replayed and by how much; shown wherever its results are."""
+        """What its prices are: live, recorded, simulated, or replayed and by how much; shown with every result."""
         ...
 
     def now(self) -> datetime:

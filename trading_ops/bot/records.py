@@ -199,7 +199,9 @@ def believe_trades(rows: Sequence[Any], *, complete: bool = True) -> ClosedTrade
         else:
             reason = f"trade_id {trade.trade_id} came twice with different content; the first is kept"
             quarantined.append(Quarantined(_json_safe(row), reason, trade.closed_at))
-    return ClosedTrades(trades_frame([t.model_dump() for t in believed.values()]), tuple(quarantined), duplicates, complete)
+    return ClosedTrades(
+        trades_frame([t.model_dump() for t in believed.values()]), tuple(quarantined), duplicates, complete
+    )
 
 
 def trades_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

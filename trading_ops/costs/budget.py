@@ -39,7 +39,7 @@ class BudgetState:
 
 
 def judge_costs(day_usd: float, month_usd: float, limits: Limits = Limits()) -> BudgetState:
-    """Compare the UTC day's and month's spend with the limits, strictly above. Raises ValueError for what is no amount."""
+    """Compare the UTC day's and month's spend with the limits, strictly above; raises ValueError for no amount."""
     for name, amount in (("day_usd", day_usd), ("month_usd", month_usd)):
         if not math.isfinite(amount) or amount < 0:
             raise ValueError(f"{name} is {amount}; a finite amount of at least 0 is needed")

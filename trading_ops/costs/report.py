@@ -42,9 +42,7 @@ def month_start(day: str) -> date:
     return date.fromisoformat(day).replace(day=1)
 
 
-def _day(
-    day: str, usage: Mapping[str, DayUsage], bot: Mapping[str, Any] | None, limits: Limits
-) -> dict[str, Any]:
+def _day(day: str, usage: Mapping[str, DayUsage], bot: Mapping[str, Any] | None, limits: Limits) -> dict[str, Any]:
     today, first = date.fromisoformat(day), month_start(day)
     spent = usage.get(day, DayUsage())
     elapsed = [str(first + timedelta(days=i)) for i in range(today.day)]

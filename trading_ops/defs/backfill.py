@@ -61,7 +61,9 @@ def choose_days(
         return first, last
     wanted = [str(first + timedelta(days=i)) for i in range((last - first).days + 1)]
     documents = [stored(services, c, wanted) for c in ("performance_metrics", "strategy_risk", "portfolio_reports")]
-    measured = [d for d in wanted if all(day_of.get(d, {}).get("candles") == services.bot.label for day_of in documents)]
+    measured = [
+        d for d in wanted if all(day_of.get(d, {}).get("candles") == services.bot.label for day_of in documents)
+    ]
     unmeasured = [date.fromisoformat(day) for day in wanted if day not in set(measured)]
     reread = max(first, last - timedelta(days=REREAD_DAYS - 1))
     return min([*unmeasured, reread]), last
@@ -125,7 +127,13 @@ def _progress(instance: dg.DagsterInstance, run_id: str, total: int, *, enabled:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TextColumn("days x assets"), TimeElapsedColumn())
+    columns = (
+        TextColumn("measuring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("days x assets"),
+        TimeElapsedColumn(),
+    )
     finished = threading.Event()
     with Progress(*columns, console=console, disable=not enabled or not console.is_terminal) as bar:
         task = bar.add_task("measuring", total=total)
@@ -133,7 +141,9 @@ def _progress(instance: dg.DagsterInstance, run_id: str, total: int, *, enabled:
         def follow() -> None:
             cursor = None
             while not finished.wait(1.0):
-                page = instance.get_records_for_run(run_id, cursor, dg.DagsterEventType.ASSET_MATERIALIZATION, limit=5000)
+                page = instance.get_records_for_run(
+                    run_id, cursor, dg.DagsterEventType.ASSET_MATERIALIZATION, limit=5000
+                )
                 bar.advance(task, len(page.records))
                 cursor = page.cursor
 

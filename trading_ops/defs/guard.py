@@ -22,7 +22,9 @@ def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[
     days, start = list(context.partition_keys), services.bot.calendar().first_day
     first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
     trades = stored_trades(closed_trades, services.bot, max(start, first - LOOKBACK_DAYS * DAY), last)
-    daily = daily_equity(services.bot.equity_history(midnight(first) - DAY, midnight(last) + 2 * DAY), first - DAY, last)
+    daily = daily_equity(
+        services.bot.equity_history(midnight(first) - DAY, midnight(last) + 2 * DAY), first - DAY, last
+    )
     documents = judge_days(trades, daily, days, services.guard_limits, label=services.bot.label)
     for day, document in documents.items():
         context.add_asset_metadata({"status": document["status"]}, partition_key=day)

@@ -18,14 +18,16 @@ candles = dg.AssetSpec(
 
 @dg.asset_check(asset=candles.key)
 def candles_sound(context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]) -> dg.AssetCheckResult:
-    """Every wanted symbol has candles up to the present, without repeated, unsorted or impossible bars; gaps are shown."""
+    """Every symbol has candles up to the present, none repeated, unsorted or impossible; gaps are shown."""
     bot, present = services.bot, services.candles.symbols()
     day = str(bot.calendar().last_day)
     reports = [check_candles(services.candles.candles(s), s) for s in services.settings.symbols if s in present]
     findings = [Finding(day, Severity.ERROR, report.problems[0]) for report in reports if not report.sound]
     stale = services.candles.stale_symbols()
     findings += [
-        Finding(day, Severity.ERROR, f"{s}: " + (f"stale, ends {stale[s]:%Y-%m-%d %H:%M}" if s in stale else "no candles"))
+        Finding(
+            day, Severity.ERROR, f"{s}: " + (f"stale, ends {stale[s]:%Y-%m-%d %H:%M}" if s in stale else "no candles")
+        )
         for s in services.settings.symbols
         if s not in present
     ]

@@ -56,7 +56,7 @@ def daily_schedule(job: Any, *, hour: int) -> dg.ScheduleDefinition:
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         day = str(context.scheduled_execution_time.date() - timedelta(days=1))
-        if not DAYS.has_partition_key(day, current_time=context.scheduled_execution_time):
+        if not DAYS.has_partition_key(day):
             return dg.SkipReason(f"{day} is not covered by the bot's candles, which end on {_calendar.last_day}")
         return dg.RunRequest(run_key=day, partition_key=day)
 

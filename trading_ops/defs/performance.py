@@ -29,8 +29,8 @@ def closed_trades(context: dg.AssetExecutionContext, services: dg.ResourceParam[
     for day, document in documents.items():
         numbers = {"trades": document["total"], "quarantined": len(document["quarantined"])}
         context.add_asset_metadata(numbers, partition_key=day)
-    newest = [{"strategy": t["strategy"], "symbol": t["symbol"], "closed": t["closed_at"][11:16], "net USDT": t["pnl_usdt"],
-               "net %": t["pnl_pct"], "reason": t["close_reason"]} for t in documents[days[-1]]["trades"]]  # fmt: skip
+    shown = ("strategy", "symbol", "closed_at", "pnl_usdt", "pnl_pct", "close_reason")
+    newest = [{column: trade[column] for column in shown} for trade in documents[days[-1]]["trades"]]
     context.add_asset_metadata({"trades_of_the_day": table_of(newest)}, partition_key=days[-1])
     return documents
 
@@ -64,7 +64,9 @@ def performance_metrics(
     """
     days, start = list(context.partition_keys), services.bot.calendar().first_day
     last = date.fromisoformat(days[-1])
-    trades = stored_trades(closed_trades, services.bot, max(start, date.fromisoformat(days[0]) - LOOKBACK_DAYS * DAY), last)
+    trades = stored_trades(
+        closed_trades, services.bot, max(start, date.fromisoformat(days[0]) - LOOKBACK_DAYS * DAY), last
+    )
     daily = daily_equity(services.bot.equity_history(midnight(start), midnight(last) + 2 * DAY), start, last)
     documents = measure_days(trades, daily, days, services.performance_limits, label=services.bot.label)
     for day, document in documents.items():
@@ -74,7 +76,7 @@ def performance_metrics(
         {
             "strategies": table_of(_rows(newest)),
             "equity_and_win_rate": dg.MetadataValue.md(performance_plot(daily, documents)),
-            "sharpe_note": "7-day Sharpe ratios are noise (standard error about 7); the 90-day figure stands beside them",
+            "sharpe_note": "a 7-day Sharpe ratio is noise (standard error about 7): look at the 90-day figure",
             "formula": dg.MetadataValue.path("trading_ops/performance/metrics.py"),
         },
         partition_key=days[-1],
@@ -105,7 +107,14 @@ def performance_within_limits(
 
 def _rows(document: dict) -> list[dict]:
     scopes = {**document["strategies"], "portfolio": document["portfolio"]}
-    columns = ("total_trades", *METRICS, "sharpe_standard_error", "sharpe_ratio_90d", "profit_factor", "max_drawdown_pct")
+    columns = (
+        "total_trades",
+        *METRICS,
+        "sharpe_standard_error",
+        "sharpe_ratio_90d",
+        "profit_factor",
+        "max_drawdown_pct",
+    )
     return [{"strategy": s, **{c: m[c] for c in columns}, "status": m["status"]} for s, m in scopes.items()]
 
 

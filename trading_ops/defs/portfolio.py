@@ -24,7 +24,9 @@ def portfolio_report(
     days = list(context.partition_keys)
     first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
     trades = stored_trades(closed_trades, services.bot, first, last)
-    daily = daily_equity(services.bot.equity_history(midnight(first) - DAY, midnight(last) + 2 * DAY), first - DAY, last)
+    daily = daily_equity(
+        services.bot.equity_history(midnight(first) - DAY, midnight(last) + 2 * DAY), first - DAY, last
+    )
     documents = report_days(trades, daily, services.bot.portfolio(), days, label=services.bot.label)
     shown = ("equity_usdt", "return_pct", "return_since_start_pct", "realised_pnl_usdt", "total_trades", "win_rate_pct")
     for day, document in documents.items():
@@ -55,9 +57,13 @@ def portfolio_accounted(
     findings = []
     for day, document in documents.items():
         if document["equity_usdt"] is None:
-            findings.append(Finding(day, Severity.ERROR, "equity at 24:00 UTC is unknown: no snapshot within 15 minutes"))
+            findings.append(
+                Finding(day, Severity.ERROR, "equity at 24:00 UTC is unknown: no snapshot within 15 minutes")
+            )
         elif document["return_pct"] is None and day != first_day:
-            findings.append(Finding(day, Severity.WARNING, "the day's return is unknown: equity is missing or unexplained"))
+            findings.append(
+                Finding(day, Severity.WARNING, "the day's return is unknown: equity is missing or unexplained")
+            )
     return conclude(context, services, findings, what_to_do="Compare the bot's balance with its trades and deposits.")
 
 

@@ -31,7 +31,9 @@ class AuditIOManager(dg.IOManager):
         entries = [Entry(day, "", document) for day, document in obj.items()]
         receipts = self._services.store.append(_collection(context), entries)
         appended = sum(receipt.appended for receipt in receipts)
-        context.log.info(f"{_collection(context)}: {appended} of {len(receipts)} days appended, the rest stored already")
+        context.log.info(
+            f"{_collection(context)}: {appended} of {len(receipts)} days appended, the rest stored already"
+        )
 
     def load_input(self, context: dg.InputContext) -> dict[str, dict[str, Any]]:
         days = list(context.asset_partition_keys)

@@ -74,7 +74,7 @@ def judge(
 
 
 def positions(trades: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """(closed_at, profit) of each position in order of (closed_at, id): the partial exits of one count once, at the last.
+    """(closed_at, profit) of each position, by (closed_at, id); the partial exits of one count once, at the last.
 
     >>> import pandas as pd
     >>> at = pd.to_datetime(["2025-03-01T01:00Z", "2025-03-01T02:00Z", "2025-03-01T03:00Z"])

@@ -1,13 +1,17 @@
 """What is a candle, which symbols have them and for how long, and is a frame of them sound?"""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIELDS = ("open", "high", "low", "close", "volume")
 HOUR = timedelta(hours=1)
@@ -63,7 +67,8 @@ class CandleSource(Protocol):
     A bar is complete when time + 1 h <= now. Fresh: the last bar is within 48 h of the source's newest bar.
     """
 
-    label: str  # recorded | simulated | replayed
+    @property
+    def label(self) -> str: ...  # recorded | simulated | replayed +N weeks
 
     def symbols(self) -> list[str]:
         """The symbols present and fresh, sorted."""
@@ -114,10 +119,10 @@ def common_coverage(symbols: Sequence[str], spans: Mapping[str, Span], label: st
     return Coverage(first, end)
 
 
-def require_known(symbol: str, spans: Mapping[str, Span], label: str) -> None:
+def require_known(symbol: str, there: Collection[str], label: str) -> None:
     """Raises UnknownSymbol, listing what is there."""
-    if symbol not in spans:
-        raise UnknownSymbol(f"{symbol}: no {label} candles; there are {', '.join(sorted(spans)) or 'none at all'}")
+    if symbol not in there:
+        raise UnknownSymbol(f"{symbol}: no {label} candles; there are {', '.join(sorted(there)) or 'none at all'}")
 
 
 def utc(moment: datetime, name: str) -> datetime:
@@ -244,6 +249,8 @@ def require_sound(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
 
 def _times(frame: pd.DataFrame, symbol: str) -> np.ndarray:
     """The index as int64 microseconds since 1970; raises InvalidCandles where the frame has not the right shape."""
+    import pandas as pd
+
     for field in FIELDS:
         if list(frame.columns).count(field) != 1:
             raise InvalidCandles(f"{symbol}: the frame needs one column {field!r}; it has {list(frame.columns)}")

@@ -1,18 +1,24 @@
 """Which candles are recorded in this folder of parquet files?"""
 
+from __future__ import annotations
+
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from trading_ops.market.candles import FIELDS, HOUR, CandleError, Span, SpannedCandles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUFFIX = "-1h.parquet"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
+_NS_PER_UNIT = {"milliseconds": 1_000_000, "microseconds": 1_000, "nanoseconds": 1}
 _US_PER_TICK = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _PLAUSIBLE = (datetime(2009, 1, 1, tzinfo=UTC).timestamp(), datetime(2200, 1, 1, tzinfo=UTC).timestamp())
 
@@ -42,6 +48,8 @@ class ParquetCandles(SpannedCandles):
         return spans
 
     def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        import pandas as pd
+
         path = self._files()[symbol]
         begin, until = ((moment - _EPOCH) // _US for moment in (start, end))
         try:
@@ -115,14 +123,10 @@ def _group_range(metadata: Any, group: int) -> tuple[int, int] | None:
     statistics = next(column.statistics for column in columns if column.path_in_schema == "ts")
     if statistics is None or not statistics.has_min_max or statistics.physical_type == "INT96":
         return None
-    return _stat_microseconds(statistics.min), _stat_microseconds(statistics.max)
-
-
-def _stat_microseconds(value: datetime | int) -> int:
-    if isinstance(value, int):
-        return value * 1_000
-    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value
-    return (aware - _EPOCH) // _US
+    # the raw integers, since converted ones would import pandas, which loading the definitions must not need
+    unit = json.loads(statistics.logical_type.to_json()).get("timeUnit", "milliseconds")
+    low, high = (raw * _NS_PER_UNIT[unit] // 1_000 for raw in (statistics.min_raw, statistics.max_raw))
+    return low, high
 
 
 def _read(path: Path, begin: int, until: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -1,11 +1,15 @@
 """What would the recorded market look like if it happened now?"""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from trading_ops.market.candles import CandleSource, Span, SpannedCandles, common_coverage, require_known
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WEEK = timedelta(weeks=1)
 
@@ -25,7 +29,7 @@ class ReplayedCandles(SpannedCandles):
 
     @property
     def label(self) -> str:  # type: ignore[override]  # the shift belongs to it: it makes this week's bars other ones
-        return f"replayed +{self._shift(self._recorded()) // WEEK} weeks"
+        return f"replayed {self._shift(self._recorded()) // WEEK:+d} weeks"
 
     def spans(self) -> dict[str, Span]:
         recorded = self._recorded()
@@ -34,6 +38,8 @@ class ReplayedCandles(SpannedCandles):
         return {symbol: Span(span.first + shift, min(span.end + shift, complete)) for symbol, span in recorded.items()}
 
     def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        import pandas as pd
+
         recorded = self._recorded()
         shift = self._shift(recorded)
         begin = min(start - shift, recorded[symbol].end)
@@ -47,7 +53,7 @@ class ReplayedCandles(SpannedCandles):
     def _recorded(self) -> dict[str, Span]:
         """The spans in the source's own time."""
         fresh, stale = self._source.symbols(), self._source.stale_symbols()
-        there = dict.fromkeys([*fresh, *stale], Span(datetime.min, datetime.min))
+        there = {*fresh, *stale}
         spans = {}
         for symbol in self._symbols:
             require_known(symbol, there, self._source.label)

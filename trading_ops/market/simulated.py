@@ -1,16 +1,20 @@
 """What would a plausible crypto market look like, when no candles are at hand?"""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from trading_ops.market.candles import FIELDS, HOUR, CandleError, Span, SpannedCandles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday, so that block n is the n-th calendar week
 BARS = 168
@@ -80,6 +84,8 @@ class SimulatedCandles(SpannedCandles):
         return dict.fromkeys(self._series, Span(ANCHOR, end)) if end > ANCHOR else {}
 
     def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        import pandas as pd
+
         first = max(0, -((ANCHOR - start) // HOUR))
         stop = max(first, -((ANCHOR - end) // HOUR))
         weeks = range(first // BARS, -(-stop // BARS))

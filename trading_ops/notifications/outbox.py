@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,10 +50,8 @@ class Outbox:
             "created_at": self._now().isoformat(),
             "channels": {name: {"state": PENDING, "attempts": 0} for name in self._channels},
         }
-        try:
+        with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried again below
             self._store.put_state(STATE, alert.dedup_key, body, expected_version=0)
-        except Conflict:
-            pass  # told, or being told, by an earlier run: what is still pending is tried again below
         return self._deliver(alert.dedup_key)
 
     def drain(self) -> int:
@@ -92,7 +91,9 @@ class Outbox:
         self._store.append(HISTORY, [Entry(day, f"{alert.dedup_key}/{name}", entry)])
         return self._advance(claimed, name, SENT) or self._read(claimed.key)
 
-    def _advance(self, document: StateDocument, name: str, state: str, error: str | None = None) -> StateDocument | None:
+    def _advance(
+        self, document: StateDocument, name: str, state: str, error: str | None = None
+    ) -> StateDocument | None:
         """Compare-and-set one channel's state; None where another process was first."""
         channel = dict(document.body["channels"][name])
         channel |= {"state": state, "at": self._now().isoformat(), "error": error}

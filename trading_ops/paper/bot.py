@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trading_ops.audit.store import AuditStore, Conflict
 from trading_ops.bot.client import BotError, BotUnreachable, Calendar, EquityHistory, UnknownStrategy
@@ -84,7 +84,9 @@ class PaperBot:
     def calendar(self) -> Calendar:
         coverage = self._coverage()
         if coverage.first_day is None or coverage.last_day is None:
-            raise BotUnreachable(f"the {self.label} candles hold no complete UTC day ({coverage.first} to {coverage.end})")
+            raise BotUnreachable(
+                f"the {self.label} candles hold no complete UTC day ({coverage.first} to {coverage.end})"
+            )
         return Calendar(coverage.first_day, coverage.last_day, self._wall_clock() - coverage.end < LIVE_WITHIN)
 
     def strategies(self) -> list[StrategyState]:
@@ -187,8 +189,8 @@ class PaperBot:
             name=name,
             enabled=last is None or last["enabled"],
             allocated_usdt=CAPITAL_USDT,
-            reason=last and last["reason"],
-            changed_at=last and datetime.fromisoformat(last["at"]),
+            reason=last["reason"] if last else None,
+            changed_at=datetime.fromisoformat(last["at"]) if last else None,
         )
 
     def _changes(self, name: str) -> list[dict[str, Any]]:
@@ -241,21 +243,16 @@ class PaperBot:
         for symbol in self.symbols:
             candles = self.candles(symbol, datetime.min.replace(tzinfo=UTC), until)
             for name, parameters in PARAMETERS.items():
-                allowed = entries_allowed(candles.index, changes[name])
+                allowed = entries_allowed(candles.index.append(pd.DatetimeIndex([until])), changes[name])
                 try:
-                    result = backtest(candles, name, parameters, initial_usdt=share, entries_allowed=allowed)
+                    result = backtest(candles, name, parameters, initial_usdt=share, entries_allowed=allowed[:-1])
                 except (CandleError, ValueError) as error:
                     raise BotError(f"{name} cannot trade {symbol}: {error}") from error
                 equity[name, symbol], unrealised[name, symbol] = result.equity, result.unrealised
                 trades.append(_as_closed_trades(result.trades, name, symbol))
                 entries, exits = signals(candles, name, parameters)
-                holding = bool(len(result.trades)) and bool(result.trades["open_at_end"].iloc[-1])
-                intent = "exit" if holding and exits[-1] else "entry" if not holding and entries[-1] else None
-                if intent == "exit" or (intent == "entry" and self._state(name).enabled):
-                    order_id = f"{name}-{symbol}-{until:%Y%m%dT%H}-{intent}"
-                    orders.append(
-                        OpenOrder(order_id=order_id, strategy=name, symbol=symbol, intent=intent, created_at=until)
-                    )
+                order = _order_at_end(name, symbol, until, entries[-1], exits[-1], result.trades, allowed[-1])
+                orders += [order] if order else []
         return _Ledger(
             until,
             pd.concat(trades).sort_values(["closed_at", "trade_id"], ignore_index=True),
@@ -273,6 +270,18 @@ def entries_allowed(times: pd.DatetimeIndex, changes: Sequence[dict[str, Any]]) 
     at = pd.DatetimeIndex([change["at"] for change in changes], tz="UTC") if changes else times[:0]
     states = np.array([True, *(change["enabled"] for change in changes)])
     return states[np.searchsorted(at.as_unit("us").asi8, times.as_unit("us").asi8, side="right")]
+
+
+def _order_at_end(
+    strategy: str, symbol: str, until: datetime, entry: bool, leave: bool, trades: pd.DataFrame, may_enter: bool
+) -> OpenOrder | None:
+    """The order that the last bar's signal left for the next open, if it left one."""
+    holding = bool(trades["open_at_end"].any())
+    if not (leave if holding else entry and may_enter):
+        return None
+    intent: Literal["entry", "exit"] = "exit" if holding else "entry"
+    order_id = f"{strategy}-{symbol}-{until:%Y%m%dT%H}-{intent}"
+    return OpenOrder(order_id=order_id, strategy=strategy, symbol=symbol, intent=intent, created_at=until)
 
 
 def _as_closed_trades(trades: pd.DataFrame, strategy: str, symbol: str) -> pd.DataFrame:

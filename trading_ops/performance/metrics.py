@@ -143,7 +143,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class MetricAlert:
-    """One metric past its limit. `confirmed`: the 95 % interval excludes the limit; unconfirmed is told, never paged."""
+    """One metric past its limit. `confirmed`: the 95 % interval excludes it; unconfirmed is told, never paged."""
 
     metric: str
     severity: Severity
@@ -202,8 +202,11 @@ def measure_performance(
     90-day ratio and the drawdown since inception. Raises BadData for NaN or infinite trades and infinite equity.
     """
     window = daily_returns(equity, flows)
-    longer = (np.empty(0), np.empty(0)) if history is None else (
-        daily_returns(history, flows)[-90:], history.to_numpy(float))
+    longer = (
+        (np.empty(0), np.empty(0))
+        if history is None
+        else (daily_returns(history, flows)[-90:], history.to_numpy(float))
+    )
     return measure_window(
         trades["pnl_usdt"].to_numpy(float), trades["pnl_pct"].to_numpy(float), equity.to_numpy(float), window,
         limits, returns_90d=longer[0], equity_since_inception=longer[1],
@@ -211,7 +214,7 @@ def measure_performance(
 
 
 def daily_returns(equity: pd.Series, flows: pd.Series | None = None) -> np.ndarray:
-    """r_d = (E_d - F_d) / E_{d-1} - 1 for each day after the first, NaN where a day's equity is unknown or not positive.
+    """r_d = (E_d - F_d) / E_{d-1} - 1 for each day after the first, NaN where an equity is unknown or not positive.
 
     Days missing from the index are unknown, never skipped over. Raises BadData for infinite equity.
     """
@@ -220,7 +223,9 @@ def daily_returns(equity: pd.Series, flows: pd.Series | None = None) -> np.ndarr
     days = equity.asfreq("D") if hasattr(equity.index, "freq") else equity
     values = days.to_numpy(float)
     if np.isinf(values).any():
-        raise BadData(f"equity on {days.index[int(np.argmax(np.isinf(values)))]}: infinite; a finite USDT amount is needed")
+        raise BadData(
+            f"equity on {days.index[int(np.argmax(np.isinf(values)))]}: infinite; a finite USDT amount is needed"
+        )
     values = np.where(values > 0, values, np.nan)
     deposits = np.zeros(values.size) if flows is None else flows.reindex(days.index, fill_value=0.0).to_numpy(float)
     return (values[1:] - deposits[1:]) / values[:-1] - 1

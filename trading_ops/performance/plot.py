@@ -32,7 +32,9 @@ def performance_plot(daily: DailyEquity, documents: Mapping[str, Mapping[str, An
     days = pd.to_datetime(list(documents), utc=True)
     for strategy in next(iter(documents.values()))["strategies"]:
         rates = [document["strategies"][strategy]["win_rate_pct"] for document in documents.values()]
-        bottom.plot(days, [float("nan") if rate is None else rate for rate in rates], label=strategy, marker=".", linewidth=1)
+        bottom.plot(
+            days, [float("nan") if rate is None else rate for rate in rates], label=strategy, marker=".", linewidth=1
+        )
     bottom.set_ylabel("win rate over 7 days, %")
     bottom.set_ylim(0, 100)
     locator = AutoDateLocator()

@@ -27,7 +27,8 @@ def performance_table(document: Mapping[str, Any], rows: Sequence[Mapping[str, A
     from rich.table import Table
 
     title = f"7 days to {document['day']}, {document['candles']} candles"
-    table = Table("strategy", title=title, caption="Sharpe +- standard error: over 7 days it is noise", box=SIMPLE_HEAD)
+    caption = "Sharpe +- standard error: over 7 days it is noise"
+    table = Table("strategy", title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("trades", "win %", "avg %", "Sharpe 7 d", "90 d", "trend", "verdict"):
         table.add_column(column, justify="left" if column in ("trend", "verdict") else "right", no_wrap=True)
     scopes = {**document["strategies"], "portfolio": document["portfolio"]}

@@ -55,7 +55,8 @@ def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> d
 def stored_trades(documents: Mapping[str, Mapping[str, Any]], bot: Bot, first: date, last: date) -> pd.DataFrame:
     """All trades closed from `first` to `last`, from the stored days; days not stored yet are read from the bot.
 
-    A day stored from other candles than the bot's present ones counts as not stored. The same frame as `trading_ops.bot.records.ClosedTrades.frame`.
+    A day stored from other candles than the bot's present ones counts as not stored. Columns and order are those of
+    `trading_ops.bot.records.ClosedTrades.frame`.
     """
     import pandas as pd
 

@@ -61,7 +61,11 @@ def _document(day: str, found: dict[str, PerformanceMetrics], label: str) -> dic
         "day": day,
         "window_days": WINDOW_DAYS,
         "candles": label,
-        "outcome": "no_trades" if trades == 0 else "too_few_trades" if set(verdicts) == {"insufficient"} else "measured",
+        "outcome": "no_trades"
+        if trades == 0
+        else "too_few_trades"
+        if set(verdicts) == {"insufficient"}
+        else "measured",
         "status": worst_status([v for v in verdicts if v != "insufficient"]),
         "trigger_ai_analysis": any(m.trigger_ai_analysis for m in strategies.values()),
         "portfolio": asdict(found[PORTFOLIO]),

@@ -63,7 +63,7 @@ def trusted_returns(daily: DailyEquity, realised: pd.DataFrame) -> pd.DataFrame:
 
 
 def realised_by_day(trades: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
-    """Net profit of the trades closed each UTC day and strategy, with the index and columns of `like`, 0 without trades."""
+    """Net profit of the trades closed each UTC day and strategy, shaped like `like`, 0 without trades."""
     pnl = trades.pivot_table(
         index=trades["closed_at"].dt.floor("D"), columns="strategy", values="pnl_usdt", aggfunc="sum"
     )
@@ -74,5 +74,5 @@ def realised_by_day(trades: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
 
 def points_until(values: pd.DataFrame, scope: str, day: pd.Timestamp, length: int | None = None) -> np.ndarray:
     """The column's values up to and including `day`, the last `length` of them."""
-    column = values[scope].to_numpy(float)[: values.index.get_loc(day) + 1]  # type: ignore[operator]
+    column = values[scope].to_numpy(float)[: values.index.get_loc(day) + 1]
     return column if length is None else column[-length:]

@@ -132,7 +132,8 @@ def test_recorded_at_is_kept_in_utc_and_defaults_to_now(store: AuditStore) -> No
     before = datetime.now(UTC)
     store.append("c", [entry(2)])
     given, default = (record.recorded_at for record in store.read("c", all_revisions=True))
-    assert given == NOON and given.utcoffset() == timedelta(0)
+    assert given == NOON
+    assert given.utcoffset() == timedelta(0)
     assert before <= default <= datetime.now(UTC)
 
 

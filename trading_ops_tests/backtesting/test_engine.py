@@ -55,7 +55,8 @@ def test_a_signal_fills_at_the_next_open_with_slippage_and_fees_on_both_sides():
     result = trade(bars, enter=[0], leave=[1], costs=DEAR)
     (row,) = result.trades.to_dict("records")
     quantity = 10_000 / (102 * 1.01)
-    assert row["entry_price"] == pytest.approx(102.0) and row["exit_price"] == pytest.approx(107.8)
+    assert row["entry_price"] == pytest.approx(102.0)
+    assert row["exit_price"] == pytest.approx(107.8)
     assert row["quantity"] == pytest.approx(quantity)
     assert row["fee_usdt"] == pytest.approx(quantity * (1.02 + 1.078))
     assert row["pnl_usdt"] == pytest.approx(quantity * (107.8 - 102 - 1.02 - 1.078))
@@ -65,12 +66,12 @@ def test_a_signal_fills_at_the_next_open_with_slippage_and_fees_on_both_sides():
     after = 10_000 + row["pnl_usdt"]
     assert result.equity.tolist() == pytest.approx([10_000, quantity * 110, after, after])
     assert result.unrealised.tolist() == pytest.approx([0, quantity * (110 - 102 - 1.02), 0, 0])
-    assert list(result.equity.index) == [hour(1), hour(2), hour(3), hour(4)] and result.equity.index.name == "time"
+    assert list(result.equity.index) == [hour(1), hour(2), hour(3), hour(4)]
+    assert result.equity.index.name == "time"
     assert (result.total_trades, result.win_rate_pct, result.avg_duration_hours) == (1, 100.0, 1.0)
     assert result.total_return_pct == pytest.approx(row["pnl_usdt"] / 100)
-    assert result.profit_factor is None and result.max_drawdown_pct == pytest.approx(
-        100 * (1 - after / (quantity * 110))
-    )
+    assert result.profit_factor is None
+    assert result.max_drawdown_pct == pytest.approx(100 * (1 - after / (quantity * 110)))
 
 
 def test_while_in_a_position_entries_do_not_count_and_when_flat_exits_do_not():
@@ -83,7 +84,8 @@ def test_while_in_a_position_entries_do_not_count_and_when_flat_exits_do_not():
 
 def test_an_exit_signal_does_not_open_the_next_position_at_the_same_open():
     result = trade([QUIET] * 5, enter=[0, 2], leave=[2])
-    assert result.trades["entry_time"].tolist() == [hour(1)] and result.trades["exit_time"].tolist() == [hour(3)]
+    assert result.trades["entry_time"].tolist() == [hour(1)]
+    assert result.trades["exit_time"].tolist() == [hour(3)]
 
 
 def test_a_signal_on_the_last_bar_is_not_filled():
@@ -96,7 +98,9 @@ def test_a_position_open_at_the_end_is_marked_but_not_counted():
     result = trade([QUIET, QUIET, (100.0, 131.0, 99.0, 130.0)], enter=[0], leave=[], costs=DEAR)
     (row,) = result.trades.to_dict("records")
     quantity = 10_000 / (102 * 1.01)
-    assert row["open_at_end"] and row["exit_price"] == 130.0 and row["exit_time"] == hour(3)
+    assert row["open_at_end"]
+    assert row["exit_price"] == 130.0
+    assert row["exit_time"] == hour(3)
     assert row["fee_usdt"] == pytest.approx(quantity * 1.02)
     assert row["pnl_usdt"] == pytest.approx(quantity * 28 - quantity * 1.02)
     assert result.equity.iloc[-1] == pytest.approx(10_000 + row["pnl_usdt"])
@@ -109,10 +113,13 @@ def test_a_position_open_at_the_end_is_marked_but_not_counted():
 
 def test_no_trade_leaves_the_capital_and_undefined_measures():
     result = trade([QUIET] * 60, enter=[], leave=[3])
-    assert result.trades.empty and (result.equity == 10_000).all() and (result.unrealised == 0).all()
+    assert result.trades.empty
+    assert (result.equity == 10_000).all()
+    assert (result.unrealised == 0).all()
     assert (result.total_trades, result.total_return_pct, result.max_drawdown_pct) == (0, 0.0, 0.0)
     assert result.win_rate_pct is result.sharpe_ratio is result.profit_factor is result.avg_duration_hours is None
-    assert result.trades["entry_time"].dtype == "datetime64[us, UTC]" and result.trades["open_at_end"].dtype == bool
+    assert result.trades["entry_time"].dtype == "datetime64[us, UTC]"
+    assert result.trades["open_at_end"].dtype == bool
 
 
 STOP_5 = {"stop_loss_pct": 5.0}
@@ -151,7 +158,8 @@ def test_limits_are_percents_of_the_entry_fill_and_only_the_stop_slips():
 
 def test_a_stop_within_the_slippage_fills_at_the_open_not_above_it():
     (row,) = trade([QUIET, QUIET, QUIET], [0], [], DEAR, stop_loss_pct=1.0).trades.to_dict("records")
-    assert row["exit_price"] == pytest.approx(100 * 0.98) and row["exit_time"] == hour(1)
+    assert row["exit_price"] == pytest.approx(100 * 0.98)
+    assert row["exit_time"] == hour(1)
 
 
 def test_the_exit_signal_at_the_open_comes_before_a_stop_in_the_same_bar():
@@ -172,7 +180,8 @@ def test_after_missing_bars_the_next_real_open_fills():
     (row,) = result.trades.to_dict("records")
     assert (row["entry_price"], row["exit_price"]) == (107.0, 96.0)
     assert (row["entry_time"], row["exit_time"], row["bars"]) == (hour(7), hour(30), 2)
-    assert result.avg_duration_hours == 23.0 and list(result.equity.index) == [hour(1), hour(8), hour(9), hour(31)]
+    assert result.avg_duration_hours == 23.0
+    assert list(result.equity.index) == [hour(1), hour(8), hour(9), hour(31)]
 
 
 def test_the_lot_step_rounds_the_quantity_down_and_the_rest_stays_cash():
@@ -190,19 +199,23 @@ def test_a_lot_step_that_the_money_just_buys_is_bought():
 @pytest.mark.parametrize("limits", [{"lot_step": 200.0}, {"min_notional_usdt": 10_000.01}])
 def test_orders_too_small_are_rejected_counted_and_tried_again(limits: dict):
     result = trade([QUIET] * 6, enter=[0, 2, 5], leave=[], costs=Costs(0, 0, **limits))
-    assert result.trades.empty and result.rejected_orders == 2 and result.total_return_pct == 0.0
+    assert result.trades.empty
+    assert result.rejected_orders == 2
+    assert result.total_return_pct == 0.0
 
 
 def test_the_least_order_itself_is_taken():
     result = trade([QUIET] * 3, enter=[0], leave=[], costs=Costs(0, 0, min_notional_usdt=10_000.0))
-    assert len(result.trades) == 1 and result.rejected_orders == 0
+    assert len(result.trades) == 1
+    assert result.rejected_orders == 0
 
 
 def test_a_disabled_strategy_does_not_enter_but_leaves():
     allowed = np.array([True, True, True, False, False, True])
     result = trade([QUIET] * 6, enter=[0, 3, 4], leave=[2], entries_allowed=allowed)
     assert result.trades["entry_time"].tolist() == [hour(1), hour(5)]
-    assert result.trades["exit_time"].tolist()[0] == hour(3) and result.rejected_orders == 0
+    assert result.trades["exit_time"].tolist()[0] == hour(3)
+    assert result.rejected_orders == 0
 
 
 def test_a_disabled_strategy_is_still_stopped_out():
@@ -224,8 +237,10 @@ def test_measures_of_a_win_and_a_loss_by_hand():
     result = trade(bars, enter=[0, 2], leave=[1, 3])
     assert result.trades["pnl_usdt"].tolist() == pytest.approx([2_000.0, -3_000.0])
     assert result.trades["pnl_pct"].tolist() == pytest.approx([20.0, -25.0])
-    assert result.win_rate_pct == 50.0 and result.profit_factor == pytest.approx(2 / 3)
-    assert result.max_drawdown_pct == pytest.approx(25.0) and result.total_return_pct == pytest.approx(-10.0)
+    assert result.win_rate_pct == 50.0
+    assert result.profit_factor == pytest.approx(2 / 3)
+    assert result.max_drawdown_pct == pytest.approx(25.0)
+    assert result.total_return_pct == pytest.approx(-10.0)
 
 
 def test_sharpe_takes_the_last_equity_of_each_utc_day_and_the_capital_before_them():
@@ -274,13 +289,15 @@ def test_a_sweep_has_one_row_a_set_and_equals_single_backtests():
     frame = walk(9, 600)
     grid = {"period": [7, 14], "oversold": [25.0, 30.0], "stop_loss_pct": [None, 5.0]}
     table = sweep(frame, "rsi", grid)
-    assert list(table.columns) == [*grid, *MEASURES] and len(table) == 8
+    assert list(table.columns) == [*grid, *MEASURES]
+    assert len(table) == 8
     single = backtest(frame, "rsi", {"period": 14, "oversold": 25.0, "stop_loss_pct": 5.0})
     row = table.iloc[5]
     assert (row["period"], row["oversold"], row["stop_loss_pct"]) == (14, 25.0, 5.0)
     ours = np.array([row[measure] for measure in MEASURES], float)
     np.testing.assert_array_equal(ours, np.array([getattr(single, measure) for measure in MEASURES], float))
-    assert np.isnan(table["profit_factor"]).any() and table["total_trades"].dtype == "int64"
+    assert np.isnan(table["profit_factor"]).any()
+    assert table["total_trades"].dtype == "int64"
 
 
 @pytest.mark.parametrize(
@@ -317,7 +334,7 @@ def test_costs_that_cannot_be_are_refused(costs: dict, says: str):
 
 def test_inputs_that_cannot_be_traded_are_refused():
     frame = walk(1, 50)
-    with pytest.raises(InvalidCandles, match="at least 2 bars.*there are 1"):
+    with pytest.raises(InvalidCandles, match=r"at least 2 bars.*there are 1"):
         backtest(frame[:1], "rsi")
     with pytest.raises(InvalidCandles, match="low is nan"):
         backtest(frame.assign(low=nan), "rsi")

@@ -38,14 +38,17 @@ def frame(hours: list[float]) -> pd.DataFrame:
 
 def test_sound_candles_have_no_problem():
     report = check_candles(frame([0, 1, 2]), "BTCUSDT")
-    assert report.sound and report.problems == () and report.gaps == ()
+    assert report.sound
+    assert report.problems == ()
+    assert report.gaps == ()
     assert (report.bars, report.first, report.last) == (3, at(0), at(2))
 
 
 def test_missing_hours_are_gaps_and_still_sound():
     report = check_candles(frame([0, 1, 4, 5, 7]), "BTCUSDT")
     assert report.gaps == ((at(2), at(4), 2), (at(6), at(7), 1))
-    assert report.missing_bars == 3 and report.sound
+    assert report.missing_bars == 3
+    assert report.sound
 
 
 def test_duplicates_unsorted_and_off_grid_bars_are_counted_and_named():
@@ -72,7 +75,8 @@ def test_an_impossible_bar_is_named_with_field_and_value(field: str, value: floa
     bars = frame([0, 1, 2])
     bars.iloc[1, bars.columns.get_loc(field)] = value
     report = check_candles(bars, "ETHUSDT")
-    assert report.impossible == 1 and not report.sound
+    assert report.impossible == 1
+    assert not report.sound
     assert any(problem == f"ETHUSDT 2024-01-01 01:00:00+00:00: {says}" for problem in report.problems)
     with pytest.raises(InvalidCandles, match="ETHUSDT 2024-01-01 01:00"):
         require_sound(bars, "ETHUSDT")
@@ -83,14 +87,18 @@ def test_many_impossible_bars_are_counted_once_each_and_few_are_named():
     bars["volume"] = -1.0
     bars["low"] = -1.0
     report = check_candles(bars, "BTCUSDT")
-    assert report.impossible == 50 and len(report.problems) == 6
+    assert report.impossible == 50
+    assert len(report.problems) == 6
     with pytest.raises(InvalidCandles, match="the first of 50 faults"):
         require_sound(bars, "BTCUSDT")
 
 
 def test_no_bars_are_sound_and_without_first_and_last():
     report = check_candles(frame([0])[:0], "BTCUSDT")
-    assert report.sound and report.bars == 0 and report.first is None and report.last is None
+    assert report.sound
+    assert report.bars == 0
+    assert report.first is None
+    assert report.last is None
 
 
 @pytest.mark.parametrize(
@@ -150,4 +158,4 @@ def test_coverage_of_unknown_no_or_disjoint_symbols_is_refused():
 
 def test_a_time_without_a_zone_is_refused():
     with pytest.raises(CandleError, match="start 2024-01-01 00:00:00 has no time zone"):
-        utc(datetime(2024, 1, 1), "start")
+        utc(START.replace(tzinfo=None), "start")

@@ -60,8 +60,10 @@ def test_every_kind_of_timestamp_gives_the_same_utc_bars(tmp_path: Path, ts: pa.
     coverage = candles.coverage(["AUSDT"])
     assert (coverage.first, coverage.end) == (at(0), at(3))
     bars = candles.candles("AUSDT", at(1))
-    assert list(bars.index) == [at(1), at(2)] and list(bars.close) == [2.0, 3.0]
-    assert bars.index.name == "time" and str(bars.index.dtype) == "datetime64[us, UTC]"
+    assert list(bars.index) == [at(1), at(2)]
+    assert list(bars.close) == [2.0, 3.0]
+    assert bars.index.name == "time"
+    assert str(bars.index.dtype) == "datetime64[us, UTC]"
     assert list(bars.columns) == ["open", "high", "low", "close", "volume"]
 
 
@@ -103,7 +105,8 @@ def test_the_running_bar_and_the_future_are_not_given(tmp_path: Path):
 
 def test_a_stale_symbol_is_told_apart_and_given_only_within_its_life(tmp_path: Path):
     candles = source(tmp_path, AUSDT=table(list(range(60))), OLDUSDT=table(list(range(10))))
-    assert candles.symbols() == ["AUSDT"] and candles.stale_symbols() == {"OLDUSDT": at(10)}
+    assert candles.symbols() == ["AUSDT"]
+    assert candles.stale_symbols() == {"OLDUSDT": at(10)}
     assert len(candles.candles("OLDUSDT", end=at(10))) == 10
     for end in (None, at(11)):
         with pytest.raises(StaleSymbol, match="OLDUSDT: its recorded bars end at 2024-01-01 10:00 UTC"):
@@ -111,7 +114,8 @@ def test_a_stale_symbol_is_told_apart_and_given_only_within_its_life(tmp_path: P
     with pytest.raises(StaleSymbol, match="OLDUSDT"):
         candles.coverage(["AUSDT", "OLDUSDT"])
     narrowed = ParquetCandles(tmp_path, lambda: at(1000), symbols=["OLDUSDT"])
-    assert narrowed.symbols() == ["OLDUSDT"] and len(narrowed.candles("OLDUSDT")) == 10
+    assert narrowed.symbols() == ["OLDUSDT"]
+    assert len(narrowed.candles("OLDUSDT")) == 10
 
 
 def test_an_unknown_symbol_is_answered_with_what_is_there(tmp_path: Path):
@@ -156,7 +160,8 @@ def test_a_row_without_time_is_refused(tmp_path: Path):
 def test_whole_numbers_are_taken_as_prices_and_an_empty_field_as_nan(tmp_path: Path):
     candles = source(tmp_path, AUSDT=table([0, 1], close=pa.array([1, 2]), low=pa.array([1.0, None])))
     bars = candles.candles("AUSDT")
-    assert (bars.dtypes == "float64").all() and list(bars.close) == [1.0, 2.0]
+    assert (bars.dtypes == "float64").all()
+    assert list(bars.close) == [1.0, 2.0]
     assert check_candles(bars, "AUSDT").impossible == 1
 
 
@@ -182,10 +187,13 @@ def test_the_recorded_folder_never_offers_the_symbols_that_ended_in_june_2021():
     stale = candles.stale_symbols()
     ended = {symbol for symbol, end in stale.items() if end == datetime(2021, 6, 20, 17, tzinfo=UTC)}
     assert len(candles.symbols()) + len(stale) == 40
-    assert len(ended) == 22 and not ended & set(candles.symbols()) and "LUNAUSDT" in ended
+    assert len(ended) == 22
+    assert not ended & set(candles.symbols())
+    assert "LUNAUSDT" in ended
     assert set(stale) - ended == {"BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "BNBUSDT"}  # 2025-09, the rest 2026-03
     in_2025 = ParquetCandles(RECORDED, lambda: datetime(2025, 9, 19, 23, tzinfo=UTC))
-    assert "BTCUSDT" in in_2025.symbols() and set(in_2025.stale_symbols()) == ended
+    assert "BTCUSDT" in in_2025.symbols()
+    assert set(in_2025.stale_symbols()) == ended
 
 
 @needs_recorded

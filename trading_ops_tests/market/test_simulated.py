@@ -49,7 +49,8 @@ def test_a_period_is_half_open_and_complete_bars_only():
 def test_simulated_candles_are_sound_without_gaps_and_open_at_the_close_before(frames: dict[str, pd.DataFrame]):
     for symbol, bars in frames.items():
         report = check_candles(bars, symbol)
-        assert report.sound and report.missing_bars == 0, report.problems
+        assert report.sound, report.problems
+        assert report.missing_bars == 0
         assert (bars.open.to_numpy()[1:] == bars.close.to_numpy()[:-1]).all()
 
 
@@ -68,7 +69,8 @@ def test_another_seed_is_another_market_and_another_symbol_can_be_simulated(fram
     other = SimulatedCandles(lambda: NOW, symbols=["BTCUSDT", "DOGEUSDT"], seed=7)
     assert not np.array_equal(other.candles("BTCUSDT").close, frames["BTCUSDT"].close)
     assert check_candles(other.candles("DOGEUSDT"), "DOGEUSDT").sound
-    assert other.label == "simulated" and other.stale_symbols() == {}
+    assert other.label == "simulated"
+    assert other.stale_symbols() == {}
     with pytest.raises(UnknownSymbol, match="ETHUSDT: no simulated candles; there are BTCUSDT, DOGEUSDT"):
         other.candles("ETHUSDT")
 

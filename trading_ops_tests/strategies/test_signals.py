@@ -78,12 +78,13 @@ def test_b143_a_constant_price_has_no_rsi_and_no_signal():
     assert np.isnan(relative_strength(flat, 14)).all()
     for strategy in STRATEGIES:
         entries, exits = signals(bars(flat), strategy)
-        assert not entries.any() and not exits.any(), strategy
+        assert not (entries | exits).any(), strategy
 
 
 def test_b143_only_gains_give_rsi_100():
     strength = relative_strength(np.arange(1.0, 40.0), 14)
-    assert np.isnan(strength[:14]).all() and (strength[14:] == 100.0).all()
+    assert np.isnan(strength[:14]).all()
+    assert (strength[14:] == 100.0).all()
     assert (relative_strength(np.arange(40.0, 1.0, -1.0), 14)[14:] == 0.0).all()
 
 
@@ -115,7 +116,8 @@ def test_a_fall_before_a_standstill_leaves_rsi_at_zero():
 def test_rsi_enters_once_when_it_falls_below_oversold_and_leaves_once_when_it_rises_above_overbought():
     close = [10.0, 11.0, 10.0, 12.0, 9.0, 8.0, 7.0, 10.0, 12.0, 13.0]  # RSI from 10.0 on: 50 83 28 19 12 73 86 91
     entries, exits = signals(bars(close), "rsi", {"period": 2, "oversold": 30, "overbought": 70})
-    assert at(entries) == [4] and at(exits) == [3, 7]
+    assert at(entries) == [4]
+    assert at(exits) == [3, 7]
 
 
 def test_volume_enters_on_a_rising_spike_and_leaves_on_a_falling_one():
@@ -123,7 +125,8 @@ def test_volume_enters_on_a_rising_spike_and_leaves_on_a_falling_one():
     close = [10.0, 10.0, 10.0, 11.0, 11.5, 11.4, 11.5]
     volume = [4.0, 4.0, 4.0, 9.0, 11.3, 50.0, 33.0]  # usual: mean of the three before: 4, 5.67, 8.1, 23.4
     entries, exits = signals(bars(close, volume, opened), "volume", {"period": 3, "multiplier": 2})
-    assert at(entries) == [3] and at(exits) == [5]
+    assert at(entries) == [3]
+    assert at(exits) == [5]
 
 
 def test_a_volume_of_just_the_multiple_or_after_no_trade_at_all_is_no_spike():
@@ -143,7 +146,8 @@ def test_volume_leaves_when_the_close_falls_below_its_mean():
 def test_bollinger_by_hand():
     # Means from the third bar on: 11, 10.67, 9.67, 8, 8; one deviation below: 10.18, 9.42, 7.97, 7.18, 7.18.
     entries, exits = signals(bars([10.0, 11.0, 12.0, 9.0, 8.0, 7.0, 9.0]), "bollinger", {"period": 3, "deviations": 1})
-    assert at(entries) == [3, 5] and at(exits) == [6]
+    assert at(entries) == [3, 5]
+    assert at(exits) == [6]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -179,7 +183,8 @@ def test_signals_agree_with_plain_loops(seed: int):
     assert at(entries) == [i for i in spikes if close[i] > opened[i]]
     falls = crossings(close, sma, above=False)
     assert at(exits) == sorted({i for i in spikes if close[i] < opened[i]} | set(falls))
-    assert len(at(entries)) > 3 and len(at(exits)) > 3
+    assert len(at(entries)) > 3
+    assert len(at(exits)) > 3
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -187,7 +192,8 @@ def test_a_coin_worth_a_millionth_signals_where_a_dear_one_does(strategy: str):
     frame = random_bars(7, 400)
     cheap = frame.assign(**{field: frame[field] * 1e-8 for field in ("open", "high", "low", "close")})
     for dear, little in zip(signals(frame, strategy), signals(cheap, strategy), strict=True):
-        assert at(dear) == at(little) and dear.any()
+        assert at(dear) == at(little)
+        assert dear.any()
 
 
 @settings(max_examples=40, deadline=None)
@@ -197,14 +203,17 @@ def test_no_signal_depends_on_a_later_bar(seed: int, cut: int, strategy: str):
     for whole, part in zip(
         signals(frame, strategy, SHORT[strategy]), signals(frame[:cut], strategy, SHORT[strategy]), strict=True
     ):
-        assert part.dtype == bool and at(part) == at(whole[:cut])
+        assert part.dtype == bool
+        assert at(part) == at(whole[:cut])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("count", [0, 1, 2, 13])
 def test_too_few_bars_give_no_signal(strategy: str, count: int):
     entries, exits = signals(random_bars(1)[:count], strategy)
-    assert len(entries) == len(exits) == count and not entries.any() and not exits.any()
+    assert len(entries) == len(exits) == count
+    assert not entries.any()
+    assert not exits.any()
 
 
 def test_defaults_are_filled_in_and_stops_kept_where_set():
@@ -215,7 +224,8 @@ def test_defaults_are_filled_in_and_stops_kept_where_set():
     assert isinstance(filled["period"], int)
     for name, strategy in STRATEGIES.items():
         assert check_parameters(name) == dict(strategy.defaults)
-        assert "Source:" in strategy.docs and "ndefined" in strategy.docs
+        assert "Source:" in strategy.docs
+        assert "ndefined" in strategy.docs
         assert set(strategy.bounds) == set(strategy.defaults) >= strategy.integers
 
 
