@@ -1,0 +1,225 @@
+"""How do several threads and processes share one SQLite file, through kill -9, fork and power loss?"""
+
+import ctypes
+import os
+import sqlite3
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trading_ops.audit.store import StoreError, StoreUnavailable
+
+SCHEMA_VERSION = 1
+_SCHEMA = (
+    """CREATE TABLE history (collection TEXT NOT NULL, seq INTEGER NOT NULL, partition TEXT NOT NULL, key TEXT NOT NULL,
+       revision INTEGER NOT NULL, recorded_at TEXT NOT NULL, digest TEXT NOT NULL, prev_hash TEXT NOT NULL,
+       hash TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (collection, seq))""",
+    "CREATE UNIQUE INDEX history_by_key ON history (collection, partition, key, revision)",
+    """CREATE TRIGGER history_keeps_records BEFORE UPDATE ON history
+       BEGIN SELECT RAISE(ABORT, 'history is append-only'); END""",
+    """CREATE TRIGGER history_loses_nothing BEFORE DELETE ON history
+       BEGIN SELECT RAISE(ABORT, 'history is append-only'); END""",
+    # INSERT OR REPLACE fires no delete trigger, so an insert may only go to the end of its collection.
+    """CREATE TRIGGER history_only_grows BEFORE INSERT ON history
+       WHEN NEW.seq <> 1 + coalesce((SELECT max(seq) FROM history WHERE collection = NEW.collection), 0)
+       BEGIN SELECT RAISE(ABORT, 'history is append-only'); END""",
+    """CREATE TABLE state (collection TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL,
+       updated_at TEXT NOT NULL, PRIMARY KEY (collection, key))""",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+_NO_ENTRY = "cannot be used; check owner, permissions and mount of the file and its folder"
+_DAMAGED = "is damaged or no SQLite database; stop the writers, keep a copy and restore a backup"
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: "stayed locked by another process; find it (fuser FILE), then try again",
+    sqlite3.SQLITE_READONLY: _NO_ENTRY,
+    sqlite3.SQLITE_PERM: _NO_ENTRY,
+    sqlite3.SQLITE_CANTOPEN: _NO_ENTRY,
+    sqlite3.SQLITE_FULL: "has no room: the disk is full. Free some space; nothing of this call was stored",
+    sqlite3.SQLITE_IOERR: "could not be read or written; check the disk's health, quota and free space",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+}
+_Result = TypeVar("_Result")
+_FILES: "weakref.WeakSet[SqliteFile]" = weakref.WeakSet()
+
+
+class SqliteFile:
+    """One database file: a connection for each thread of each process, and advice when it cannot be used."""
+
+    def __init__(self, path: Path, busy_timeout_s: float) -> None:
+        self._path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._connections: dict[threading.Thread, sqlite3.Connection] = {}
+        self._pid = os.getpid()
+        self._closed = False
+        with self._explained():
+            _create(path)
+            self._inode = path.stat().st_ino
+            self._connection()
+        _FILES.add(self)
+
+    def rows(self, sql: str, *values: object) -> list[Any]:
+        """All rows of one query."""
+        with self._explained():
+            db = self._connection()
+            return self._patiently(lambda: db.execute(sql, values).fetchall())
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: on the disk when left, rolled back on any error."""
+        with self._explained():
+            db = self._connection()
+            with self._begun(db):
+                yield db
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own that sees one moment of the file."""
+        with self._explained(), closing(self._connect()) as db:
+            db.execute("BEGIN")
+            yield db
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        self.leave_parent()
+        self._closed = True
+        while self._connections:
+            self._connections.popitem()[1].close()
+
+    def leave_parent(self) -> None:
+        """In a forked child: forget the parent's connections without closing them."""
+        if self._pid != os.getpid():
+            for db in self._connections.values():
+                # Even closing one here could corrupt the file or hang, so it is leaked on purpose.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
+            self._connections, self._pid = {}, os.getpid()
+
+    def _connection(self) -> sqlite3.Connection:
+        """This thread's own connection in this process; those of ended threads are closed on the way."""
+        if self._closed:
+            raise StoreUnavailable(f"{self._path}: this store was closed; open it again")
+        if self._path.stat().st_ino != self._inode:
+            raise StoreUnavailable(f"{self._path} was replaced while open; restart what uses it")
+        self.leave_parent()
+        thread = threading.current_thread()
+        if thread not in self._connections:
+            for ended in [known for known in list(self._connections) if not known.is_alive()]:
+                if stale := self._connections.pop(ended, None):
+                    stale.close()
+            self._connections[thread] = self._connect()
+        return self._connections[thread]
+
+    def _connect(self) -> sqlite3.Connection:
+        # mode=rw: a file that vanished must not come back as an empty history
+        uri, wait_s = f"{self._path.as_uri()}?mode=rw", self._busy_timeout_s
+        db = sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA fullfsync = ON")  # on macOS a plain fsync does not survive power loss
+            self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Bring the file to WAL and our schema; harmless to repeat, and for several processes at once."""
+        known = self._patiently(lambda: self._has_schema(db))
+        (mode,) = self._patiently(lambda: db.execute("PRAGMA journal_mode = WAL").fetchone())
+        if mode != "wal":
+            raise StoreUnavailable(f"{self._path}: this file system cannot do write-ahead logging; use a local disk")
+        if not known:
+            with self._begun(db):
+                for statement in () if self._has_schema(db) else _SCHEMA:
+                    db.execute(statement)
+
+    def _has_schema(self, db: sqlite3.Connection) -> bool:
+        """Whether the file holds our tables; raises StoreUnavailable for a newer or a foreign file."""
+        # In this order: our tables and version appear together, perhaps between these two lines.
+        used = db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreUnavailable(
+                f"{self._path} was written by a newer trading_ops (schema {version}, this one knows {SCHEMA_VERSION});"
+                " upgrade trading_ops"
+            )
+        if used and not version:
+            raise StoreUnavailable(f"{self._path} is another program's database; choose another file")
+        return bool(version)
+
+    @contextmanager
+    def _begun(self, db: sqlite3.Connection) -> Iterator[None]:
+        self._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
+        try:
+            yield
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _patiently(self, call: Callable[[], _Result]) -> _Result:
+        """Repeat a call while SQLite says busy at once, which it does in some races despite its busy timeout."""
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                return call()
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.01)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what SQLite and the system say into a StoreError with advice."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            raise
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path} {_NO_ENTRY} ({error})") from error
+        except sqlite3.Error as error:
+            if advice := _ADVICE.get(_code(error)):
+                raise StoreUnavailable(f"{self._path} {advice} ({error})") from error
+            raise StoreError(f"{self._path}: {error}; verify() finds a damaged record") from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code, 0 when the error is not SQLite's own."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _create(path: Path) -> None:
+    """Create the file (0600) and its folders (0700) where missing, and make their names durable."""
+    if path.exists():
+        return
+    missing = [folder for folder in path.parents if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    # Not opened under its own name: closing it again would drop the locks other threads hold on it.
+    handle, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    os.close(handle)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass  # another process was first, which is as good
+    finally:
+        os.unlink(temporary)
+    for folder in path.parents[: len(missing) + 1] if os.name == "posix" else ():
+        entry = os.open(folder, os.O_RDONLY)
+        os.fsync(entry)
+        os.close(entry)
+
+
+def _leave_parents() -> None:
+    for file in list(_FILES):
+        file.leave_parent()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_leave_parents)
