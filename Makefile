@@ -36,7 +36,7 @@ chaos: $(VENV)/.dev ## the proofs too long for the tests: kill storms on the aud
 	@$(BIN)/python -m pytest -m chaos -n 0 $(ARGS)
 
 clean: ## remove what was installed and everything written (the audit trail too)
-	rm -rf $(VENV) $(BENCH_VENV) var
+	rm -rf $(VENV) $(BENCH_VENV) var logs .logs_queue
 
 # one recipe for each environment: it is installed again when the dependencies change
 $(VENV)/.run: EXTRAS :=

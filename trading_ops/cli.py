@@ -20,6 +20,15 @@ app.add_typer(audit_app, name="audit")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A UTC day, such as 2025-03-01.")]
 
+# what a person wants to see of a collection at 80 columns
+SHOWN = {
+    "closed_trades": ["day", "outcome", "total", "complete", "revision", "candles"],
+    "performance_metrics": ["day", "outcome", "status", "trigger_ai_analysis", "revision", "candles"],
+    "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
+    "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
+    "strategy_risk": ["day", "status", "revision", "candles"],
+}
+
 
 @app.command()
 def backfill(
@@ -32,7 +41,8 @@ def backfill(
     """Measure past days in one run: trades, metrics, risk, portfolio, costs. Ends with a table of the newest day."""
     import dagster as dg
 
-    from trading_ops.definitions import SERVICES, defs
+    with _reported():
+        from trading_ops.definitions import SERVICES, defs
     from trading_ops.defs.backfill import BackfillError, choose_days, run_backfill
     from trading_ops.performance.summary import newest_performance, performance_table
 
@@ -72,8 +82,9 @@ def history(
     if not rows:
         _print(f"nothing in {collection} in the last {days} days")
         return
-    columns = [c for c in rows[0] if not isinstance(rows[0][c], (dict, list)) and c not in ("key", "partition")]
+    columns = SHOWN.get(collection) or [c for c in rows[0] if not isinstance(rows[0][c], (dict, list))][:6]
     _print_table(collection, columns, [[row.get(c) for c in columns] for row in rows])
+    _print("Everything that is recorded: --json")
 
 
 @audit_app.command()

@@ -66,7 +66,7 @@ def conclude(
                 severity=severity,
                 dedup_key=f"{name}/{newest}/{severity}",
                 what=f"{key.name.replace('_', ' ')} failed on {newest} ({services.bot.label} candles)",
-                why="; ".join(finding.text for finding in present),
+                why="\n".join(finding.text for finding in present),
                 what_to_do=what_to_do,
                 day=newest,
             )
@@ -100,25 +100,35 @@ def _cell(value: Any) -> str | int | float | bool:
 
 
 def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services) -> Alert | None:
-    """Tell once what the checks of a run over past days found; None where the run is about the newest day alone."""
-    newest = str(services.bot.calendar().last_day)
-    past = [day for day in days_of(run.tags) if day != newest]
-    if not past:
+    """Tell once what the checks of a run over past days found; None where it recorded nothing new about the past."""
+    newest, days = str(services.bot.calendar().last_day), days_of(run.tags)
+    past = [day for day in days if day != newest]
+    if not past or not _recorded(instance, run, services, past):
         return None
     entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
     failed = sorted(
-        f"{e.asset_key.to_user_string()}/{e.check_name} on {e.metadata['failed_days'].value} of {len(past)} days"
+        f"{e.asset_key.to_user_string()}/{e.check_name} failed on {e.metadata['failed_days'].value} of {len(days)} days"
         for e in evaluations
         if not e.passed and "failed_days" in e.metadata
     )
     alert = Alert(
         severity=Severity.INFO,
         dedup_key=f"backfill/{run.run_id}",
-        what=f"{len(past)} past days measured again, {past[0]} to {past[-1]} ({services.bot.label} candles)",
-        why="; ".join(failed) or "every check passed",
+        what=f"{len(past)} past days measured, {past[0]} to {past[-1]} ({services.bot.label} candles)",
+        why="\n".join(failed) or "every check passed",
         what_to_do="Nothing: the past is recorded, never acted on. The days are in the Dagster UI.",
         day=past[-1],
     )
     services.outbox.publish(alert)
     return alert
+
+
+def _recorded(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services, days: Sequence[str]) -> bool:
+    """Whether the store got any record about these days since the run began."""
+    began = instance.get_run_record_by_id(run.run_id).start_time  # type: ignore[union-attr]  # the run is stored
+    return any(
+        record.recorded_at.timestamp() >= began
+        for collection in services.store.collections()
+        for record in services.store.read(collection, first=min(days), last=max(days))
+    )

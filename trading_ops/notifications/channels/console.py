@@ -36,4 +36,6 @@ class ConsoleChannel:
             headline.append(" (possible duplicate)")
         console.print(headline)
         for label, text in (("why", alert.why), ("do ", alert.what_to_do)):
-            console.print(Text(f"   {label}  {text}"))
+            for line in text.splitlines():
+                console.print(Text(f"   {label}  {line}"))
+                label = "   "

@@ -1,0 +1,46 @@
+"""What every test may use: services on simulated candles with a clock that stands still, in a folder of their own."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+# tests say themselves what is configured; a developer's environment or .env must not reach them
+for name in [name for name in os.environ if name.startswith("TRADING_OPS_") and name != "TRADING_OPS_SCREENSHOTS"]:
+    del os.environ[name]
+os.environ.pop("DAGSTER_HOME", None)
+
+from trading_ops.services import Services  # noqa: E402
+from trading_ops.settings import Settings  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+MARKET = ROOT.parent / "shared" / "data" / "market"
+NOON = datetime(2025, 3, 10, 12, 30, tzinfo=UTC)
+NEWEST = "2025-03-09"  # the newest complete day at NOON
+
+
+class QuietSettings(Settings):
+    """Settings from arguments and defaults alone, without a .env file."""
+
+    model_config = {**Settings.model_config, "env_file": None}
+
+
+@pytest.fixture
+def make_services(tmp_path: Path) -> Callable[..., Services]:
+    """Services with given settings; the store lies in the test's own folder."""
+    return lambda **settings: Services(QuietSettings(data_dir=tmp_path / "var", **settings), now=lambda: NOON)
+
+
+@pytest.fixture
+def services(make_services: Callable[..., Services]) -> Services:
+    return make_services()
+
+
+@pytest.fixture
+def market() -> Path:
+    """The folder of recorded candles beside the checkout."""
+    if not MARKET.is_dir():
+        pytest.skip(f"recorded candles are not at {MARKET}")
+    return MARKET

@@ -1,0 +1,319 @@
+"""The daily assets, run by Dagster on an ephemeral instance over a real store."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from trading_ops.audit.chain import canonical_json
+from trading_ops.audit.store import Entry
+from trading_ops.definitions import defs
+from trading_ops.defs.alerting import RANGE_END, RANGE_START
+from trading_ops.defs.resources import AuditIOManager
+from trading_ops.services import Services
+from trading_ops_tests.conftest import NEWEST
+from trading_ops_tests.fakes import ScriptedBot, trade
+
+COLLECTIONS = ("closed_trades", "performance_metrics", "strategy_risk", "portfolio_reports", "api_cost_history")
+ACCOUNT = {
+    "as_of": "2025-03-10T00:00:00Z",
+    "initial_usdt": 10_000.0,
+    "balance_usdt": 9_500.0,
+    "equity_usdt": 9_500.0,
+    "total_return_pct": -5.0,
+    "total_trades": 10,
+    "winning_trades": 4,
+    "initial_by_strategy": {"rsi": 10_000.0},
+}
+FLAT = {f"2025-03-{day:02}": 10_000.0 for day in range(1, 10)}
+
+
+@pytest.fixture
+def run() -> Callable[..., dg.ExecuteInProcessResult]:
+    def run(
+        services: Services, *names: str, first: str = NEWEST, last: str | None = None, instance: Any = None
+    ) -> dg.ExecuteInProcessResult:
+        keys = [dg.AssetKey(name) for name in names] or [
+            s.key for s in defs.resolve_all_asset_specs() if s.partitions_def
+        ]
+        tags = {RANGE_START: first, RANGE_END: last} if last else {"dagster/partition": first}
+        return (
+            dg.Definitions(
+                assets=defs.assets,
+                asset_checks=defs.asset_checks,
+                resources={"services": services, "audit": AuditIOManager(services)},
+                executor=dg.in_process_executor,
+            )
+            .resolve_implicit_global_asset_job_def()
+            .execute_in_process(
+                asset_selection=keys,
+                tags=tags,
+                instance=instance or dg.DagsterInstance.ephemeral(),
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
+        )
+
+    return run
+
+
+def with_bot(services: Services, bot: ScriptedBot) -> Services:
+    services.__dict__["bot"] = bot  # a cached property holds what was put there
+    return services
+
+
+def stored(services: Services, collection: str) -> dict[str, Any]:
+    return {record.partition: dict(record.body) for record in services.store.read(collection)}
+
+
+def check(result: dg.ExecuteInProcessResult, name: str) -> Any:
+    (evaluation,) = [e for e in result.get_asset_check_evaluations() if e.check_name == name]
+    return evaluation
+
+
+def error_of(result: dg.ExecuteInProcessResult) -> str:
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    return "\n".join(failure.error_display_string for failure in failures)
+
+
+def test_a_day_materialises_every_measurement_and_the_store_holds_each(run, services):
+    assert run(services).success
+    for collection in COLLECTIONS:
+        assert list(stored(services, collection)) == [NEWEST], collection
+    assert services.store.verify() == []
+
+
+def test_a_range_in_one_run_stores_the_same_bytes_as_day_by_day(run, make_services, tmp_path):
+    one, each = (
+        make_services(store=f"sqlite:///{tmp_path}/one.db"),
+        make_services(store=f"sqlite:///{tmp_path}/each.db"),
+    )
+    days = [f"2025-03-{day:02}" for day in range(5, 10)]
+    assert run(one, first=days[0], last=days[-1]).success
+    for day in days:
+        assert run(each, first=day).success
+    for collection in COLLECTIONS:
+        assert canonical_json(stored(one, collection)) == canonical_json(stored(each, collection)), collection
+
+
+def test_measuring_a_day_again_appends_nothing(run, services):
+    assert run(services).success
+    heads = [head for head in services.store.heads() if head.collection in COLLECTIONS]
+    assert run(services).success
+    assert [head for head in services.store.heads() if head.collection in COLLECTIONS] == heads
+
+
+def test_a_corrected_trade_appends_a_revision_and_readers_get_the_newest(run, services):
+    bot = ScriptedBot([trade("1", f"{NEWEST}T10:00:00+00:00", 10.0)], equity=FLAT, account=ACCOUNT)
+    assert run(with_bot(services, bot), "closed_trades").success
+    bot.rows = [trade("1", f"{NEWEST}T10:00:00+00:00", 20.0)]
+    assert run(services, "closed_trades").success
+    assert stored(services, "closed_trades")[NEWEST]["trades"][0]["pnl_usdt"] == 20.0
+    revisions = services.store.read("closed_trades", all_revisions=True)
+    assert [record.body["trades"][0]["pnl_usdt"] for record in revisions] == [10.0, 20.0]
+
+
+def test_an_impossible_row_is_quarantined_with_its_reason_and_told(run, services):
+    rows = [trade("1", f"{NEWEST}T10:00:00+00:00"), trade("2", f"{NEWEST}T11:00:00+00:00", pnl_usdt=float("nan"))]
+    result = run(with_bot(services, ScriptedBot(rows)), "closed_trades")
+    assert result.success
+    document = stored(services, "closed_trades")[NEWEST]
+    assert (document["total"], len(document["quarantined"])) == (1, 1)
+    assert "pnl_usdt" in document["quarantined"][0]["reason"]
+    assert not check(result, "closed_trades_believed").passed
+    (delivery,) = services.outbox.deliveries()
+    assert delivery["alert"]["severity"] == "ERROR"
+    assert "pnl_usdt" in delivery["alert"]["why"]
+
+
+def test_no_trades_too_few_trades_and_an_unreachable_bot_are_three_outcomes(run, make_services, tmp_path):
+    outcomes = {}
+    few = [trade(str(i), f"{NEWEST}T0{i}:00:00+00:00") for i in range(9)]  # B057: 9 trades, no verdict
+    for name, bot in {"none": ScriptedBot([], equity=FLAT), "few": ScriptedBot(few, equity=FLAT)}.items():
+        services = with_bot(make_services(store=f"sqlite:///{tmp_path}/{name}.db"), bot)
+        result = run(services, "closed_trades", "performance_metrics")
+        outcomes[name] = stored(services, "performance_metrics")[NEWEST]
+        assert check(result, "performance_within_limits").passed
+        assert services.outbox.deliveries() == []
+    assert outcomes["none"]["outcome"] == "no_trades"
+    assert outcomes["few"]["outcome"] == "too_few_trades"
+    assert not outcomes["few"]["trigger_ai_analysis"]
+    services = with_bot(make_services(store=f"sqlite:///{tmp_path}/down.db"), ScriptedBot(reachable=False))
+    result = run(services, "closed_trades", "performance_metrics")
+    assert not result.success
+    assert "connection refused" in error_of(result)
+    assert stored(services, "performance_metrics") == {}
+
+
+def test_todays_metrics_come_from_trades_never_from_yesterdays_record_B062(run, services):
+    winning = [trade(str(i), f"{NEWEST}T{i:02}:00:00+00:00", 10.0) for i in range(12)]
+    services.store.append(
+        "performance_metrics", [Entry("2025-03-08", "", {"status": "critical", "candles": "scripted"})]
+    )
+    assert run(with_bot(services, ScriptedBot(winning, equity=FLAT)), "closed_trades", "performance_metrics").success
+    assert stored(services, "performance_metrics")[NEWEST]["strategies"]["rsi"]["win_rate_pct"] == 100.0
+
+
+def test_a_confirmed_breach_on_the_newest_day_is_critical_and_told_once(run, services):
+    losing = [trade(str(i), f"{NEWEST}T{i:02}:00:00+00:00", -10.0) for i in range(20)]
+    bot = ScriptedBot(losing, equity=FLAT, account=ACCOUNT)
+    for _ in range(2):
+        result = run(with_bot(services, bot), "closed_trades", "performance_metrics")
+        assert check(result, "performance_within_limits").severity == dg.AssetCheckSeverity.ERROR
+    (delivery,) = services.outbox.deliveries()
+    assert delivery["alert"]["severity"] == "CRITICAL"
+    assert delivery["channels"]["console"] == delivery["channels"]["console"] | {"state": "sent", "attempts": 1}
+    assert stored(services, "performance_metrics")[NEWEST]["trigger_ai_analysis"]
+
+
+def test_an_unconfirmed_breach_warns_at_most(run, services):
+    # 5 of 10 won: below 55 %, but the interval reaches to 76 %; the profits' interval reaches over 2.6 %
+    mixed = [trade(str(i), f"{NEWEST}T{i:02}:00:00+00:00", 90.0 if i % 2 else -90.0) for i in range(10)]
+    run(with_bot(services, ScriptedBot(mixed, equity=FLAT)), "closed_trades", "performance_metrics")
+    (delivery,) = services.outbox.deliveries()
+    assert delivery["alert"]["severity"] == "WARNING"
+    assert "unconfirmed" in delivery["alert"]["why"]
+
+
+def test_a_past_day_is_recorded_but_alerts_nobody_by_itself(run, services):
+    losing = [trade(str(i), f"2025-03-05T{i:02}:00:00+00:00", -10.0) for i in range(20)]
+    bot = ScriptedBot(losing, equity=FLAT)
+    result = run(with_bot(services, bot), "closed_trades", "performance_metrics", "strategy_risk", first="2025-03-05")
+    assert not check(result, "performance_within_limits").passed
+    assert not check(result, "risk_within_limits").passed
+    assert stored(services, "strategy_risk")["2025-03-05"]["strategies"]["rsi"]["breach"] == "consecutive_losses"
+    assert services.outbox.deliveries() == []
+
+
+def test_a_range_tells_the_newest_day_only_and_lists_every_failing_day(run, services):
+    rows = [trade(f"{d}-{i}", f"2025-03-0{d}T{i:02}:00:00+00:00", -10.0) for d in (7, 8, 9) for i in range(12)]
+    result = run(
+        with_bot(services, ScriptedBot(rows, equity=FLAT)), "closed_trades", "performance_metrics", "strategy_risk",
+        first="2025-03-07", last=NEWEST,
+    )  # fmt: skip
+    assert check(result, "performance_within_limits").metadata["failed_days"].value == 3
+    assert {d["alert"]["day"] for d in services.outbox.deliveries()} == {NEWEST}
+
+
+def test_an_empty_portfolio_reply_fails_and_is_no_balance_of_zero_B023(run, services):
+    bot = ScriptedBot([trade("1", f"{NEWEST}T10:00:00+00:00")], equity=FLAT, account={})
+    result = run(with_bot(services, bot), "closed_trades", "portfolio_report")
+    assert not result.success
+    assert "initial_usdt: Field required" in error_of(result)
+    assert stored(services, "portfolio_reports") == {}
+
+
+def test_more_wins_than_trades_is_a_data_failure_B028(run, services):
+    bot = ScriptedBot(equity=FLAT, account=ACCOUNT | {"winning_trades": 3, "total_trades": 2})
+    result = run(with_bot(services, bot), "closed_trades", "portfolio_report")
+    assert not result.success
+    assert "winning_trades 3 exceeds total_trades 2" in error_of(result)
+
+
+def test_a_day_without_trades_is_still_reported_B022(run, services):
+    result = run(with_bot(services, ScriptedBot(equity=FLAT, account=ACCOUNT)), "closed_trades", "portfolio_report")
+    assert result.success
+    report = stored(services, "portfolio_reports")[NEWEST]
+    assert (report["total_trades"], report["win_rate_pct"], report["return_pct"]) == (0, 0.0, 0.0)
+
+
+def test_a_losing_day_keeps_its_sign_B029(run, services):
+    equity = FLAT | {NEWEST: 9_500.0}
+    rows = [trade(str(i), f"{NEWEST}T{i:02}:00:00+00:00", -50.0) for i in range(10)]
+    assert run(
+        with_bot(services, ScriptedBot(rows, equity=equity, account=ACCOUNT)), "closed_trades", "portfolio_report"
+    )
+    report = stored(services, "portfolio_reports")[NEWEST]
+    assert report["return_pct"] == pytest.approx(-5.0)
+    assert report["return_since_start_pct"] == pytest.approx(-5.0)
+    assert (report["realised_pnl_usdt"], report["total_trades"]) == (-500.0, 10)
+
+
+def test_an_unknown_equity_is_none_and_fails_the_check(run, services):
+    equity = {day: value for day, value in FLAT.items() if day != NEWEST}
+    result = run(with_bot(services, ScriptedBot(equity=equity, account=ACCOUNT)), "closed_trades", "portfolio_report")
+    assert stored(services, "portfolio_reports")[NEWEST]["equity_usdt"] is None
+    assert not check(result, "portfolio_accounted").passed
+
+
+@pytest.mark.parametrize(
+    ("usage", "severities"),
+    [
+        pytest.param({"daily_cost_usd": 2.34, "monthly_cost_usd": 70.20}, ["WARNING", "WARNING"], id="B032"),
+        pytest.param({}, [], id="B033"),
+        pytest.param({"daily_cost_usd": 2.00, "monthly_cost_usd": 50.00}, [], id="B034"),
+        pytest.param({"daily_cost_usd": 2.01, "monthly_cost_usd": 50.01}, ["WARNING", "WARNING"], id="B035"),
+        pytest.param({"daily_cost_usd": 5.00, "monthly_cost_usd": 100.00}, ["WARNING", "WARNING"], id="B036"),
+        pytest.param({"daily_cost_usd": 5.01}, ["CRITICAL"], id="B037"),
+        pytest.param({"monthly_cost_usd": 100.01}, ["CRITICAL"], id="B038"),
+        pytest.param({"daily_cost_usd": 60.0, "monthly_cost_usd": 1800.0}, ["CRITICAL", "CRITICAL"], id="B039"),
+    ],
+)
+def test_the_bots_costs_are_judged_by_the_limits(run, services, usage, severities):
+    bot = ScriptedBot(
+        usage={"total_requests": 234, "total_cost_usd": 1.87, "daily_cost_usd": 0.0, "monthly_cost_usd": 0.0} | usage
+    )
+    result = run(with_bot(services, bot), "api_costs")
+    document = stored(services, "api_cost_history")[NEWEST]
+    assert [alert["severity"] for alert in document["alerts"]] == severities
+    assert document["llm_allowed"] == ("CRITICAL" not in severities)
+    assert check(result, "costs_within_budget").passed == (not severities)
+    assert [d["alert"]["severity"] for d in services.outbox.deliveries()] == sorted(set(severities))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        pytest.param(float("nan"), "nan", id="B040"),
+        pytest.param(float("inf"), "inf", id="B041"),
+        pytest.param(None, "None", id="B043-null"),
+        pytest.param("3", "'3'", id="B043-string"),
+        pytest.param(-1.0, "-1.0", id="negative"),
+    ],
+)
+def test_a_cost_that_is_no_amount_is_bad_data_that_names_the_field(run, services, value, said):
+    bot = ScriptedBot(
+        usage={"total_requests": 1, "total_cost_usd": 1.0, "daily_cost_usd": value, "monthly_cost_usd": 0.0}
+    )
+    result = run(with_bot(services, bot), "api_costs")
+    assert result.success
+    document = stored(services, "api_cost_history")[NEWEST]
+    assert document["outcome"] == "bad_data"
+    assert "daily_cost_usd" in document["error"]
+    assert said in document["error"]
+    assert not check(result, "costs_within_budget").passed
+    assert [d["alert"]["severity"] for d in services.outbox.deliveries()] == ["ERROR"]
+
+
+def test_costs_of_a_past_day_come_from_the_ledger_alone(run, services):
+    call = {"model": "gpt-4o", "tokens": {"input": 1000, "output": 200}, "cost_usd": 2.5}
+    services.store.append("llm_calls", [Entry("2025-03-02", "a", call), Entry("2025-03-05", "b", call)])
+    bot = ScriptedBot(
+        usage={"total_requests": 9, "total_cost_usd": 9.0, "daily_cost_usd": 9.0, "monthly_cost_usd": 9.0}
+    )
+    assert run(with_bot(services, bot), "api_costs", first="2025-03-05").success
+    document = stored(services, "api_cost_history")["2025-03-05"]
+    assert (document["requests"], document["day_usd"], document["month_usd"]) == (1, 2.5, 5.0)
+    assert document["platform_month_projected_usd"] == pytest.approx(5.0 / 5 * 31)
+    assert document["cost_by_model_usd"] == {"gpt-4o": 2.5}
+    assert [alert["severity"] for alert in document["alerts"]] == ["WARNING"]
+    assert services.outbox.deliveries() == []
+
+
+def test_days_stored_from_other_candles_are_read_again_from_the_bot(run, services):
+    other = {"candles": "simulated", "trades": [trade("x", "2025-03-08T10:00:00+00:00", -500.0)]}
+    services.store.append("closed_trades", [Entry("2025-03-08", "", other)])
+    rows = [trade(str(i), f"2025-03-08T{i:02}:00:00+00:00", 10.0) for i in range(12)]
+    assert run(with_bot(services, ScriptedBot(rows, equity=FLAT)), "performance_metrics").success
+    metrics = stored(services, "performance_metrics")[NEWEST]["strategies"]["rsi"]
+    assert (metrics["total_trades"], metrics["win_rate_pct"]) == (12, 100.0)
+
+
+def test_the_newest_days_materialisation_shows_a_plot_a_table_and_the_formula(run, services):
+    result = run(services, "closed_trades", "performance_metrics", first="2025-03-07", last=NEWEST)
+    events = {m.partition: m.metadata for m in result.asset_materializations_for_node("performance_metrics")}
+    assert "data:image/png;base64," in events[NEWEST]["equity_and_win_rate"].value
+    assert len(events[NEWEST]["strategies"].value.records) == 5
+    assert "equity_and_win_rate" not in events["2025-03-07"]
+    assert events["2025-03-07"]["status"].value

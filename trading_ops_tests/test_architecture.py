@@ -1,0 +1,92 @@
+"""The house keeps its shape: imports, the environment, files and words."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trading_ops.settings import Settings
+from trading_ops_tests.conftest import ROOT
+
+MODULES = sorted((ROOT / "trading_ops").rglob("*.py"))
+TRACKED = [
+    path for path in ROOT.rglob("*") if path.is_file() and not any(part.startswith(".venv") for part in path.parts)
+]
+
+
+def test_every_import_goes_down():
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def reads_environment(tree: ast.AST) -> bool:
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return bool(names & {"environ", "getenv", "environb"})
+
+
+def test_only_the_settings_read_the_environment():
+    readers = [path.name for path in MODULES if reads_environment(ast.parse(path.read_text()))]
+    assert readers == ["settings.py"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_module_says_what_it_answers(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    if path.name == "__init__.py":
+        assert len(tree.body) == 1, "an __init__ holds a docstring: one path for each name"
+
+
+def test_the_example_environment_lists_exactly_what_the_settings_read():
+    listed = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M)
+    read = [f"TRADING_OPS_{name.upper()}" for name in Settings.model_fields]
+    assert sorted(listed) == sorted(["DAGSTER_HOME", *read])
+
+
+def test_the_readme_tells_every_setting():
+    readme = (ROOT / "README.md").read_text()
+    for name in Settings.model_fields:
+        stem = re.sub(r"_(CRITICAL|WARNING|TARGET)(_USD|_PCT)?$", "", name.upper())
+        assert f"TRADING_OPS_{stem}" in readme, name
+
+
+def test_every_version_is_pinned():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all("==" in line.split(";")[0] for line in lines)
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(extras) == {"ml", "exchange", "mongo-test", "celery", "postgres", "dev", "bench"}
+    for requirement in [*project["dependencies"], *(r for extra in extras.values() for r in extra)]:
+        name = re.split(r"[\[<>=; ]", requirement)[0].lower()
+        assert name in pinned, requirement
+
+
+def test_compose_binds_to_loopback_and_has_no_default_password():
+    text = (ROOT / "docker-compose.yml").read_text()
+    services = yaml.safe_load(text)["services"]
+    assert set(services) == {"webserver", "daemon", "mongodb"}
+    for name, service in services.items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+    assert re.findall(r"PASSWORD: (.*)", text) == ["${MONGO_PASSWORD:?set MONGO_PASSWORD in .env}"]
+
+
+def test_dagster_writes_below_one_folder_and_sends_nothing_home():
+    instance = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    assert instance["telemetry"] == {"enabled": False}
+    folders = [section["config"]["base_dir"] for section in instance.values() if "config" in section]
+    assert len(folders) == 5
+    assert all(folder.startswith("var/dagster") for folder in folders)
+    assert "/var/" in (ROOT / ".gitignore").read_text().splitlines()

@@ -1,0 +1,161 @@
+"""The trading-ops command and Dagster's own ones, as real processes in a home of their own."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trading_ops_tests.conftest import ROOT
+
+BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.xdist_group("cli")  # they share one home
+
+
+def command(line: list[str], home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the environment in a home with PATH and HOME alone."""
+    env = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home), "COLUMNS": "80", "DAGSTER_HOME": str(home), **environment}
+    return subprocess.run(line, cwd=home, env=env, capture_output=True, text=True, check=False, timeout=300)
+
+
+def new_home(folder: Path) -> Path:
+    for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "trading_ops").symlink_to(ROOT / "trading_ops")  # dg looks for the package in the project
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the newest three days are measured."""
+    folder = new_home(tmp_path_factory.mktemp("home"))
+    done = command(["trading-ops", "backfill", "--days", "3"], folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "said").write_text(done.stdout)
+    return folder
+
+
+def test_a_backfill_ends_with_a_table_that_fits_80_columns(home):
+    said = (home / "said").read_text()
+    assert re.search(r"measured 3 days \(\S+ to \S+\), 5 assets each", said)
+    for strategy in ("rsi", "macd", "bollinger", "volume", "portfolio"):
+        assert re.search(rf"^ {strategy} +\d+ ", said, re.M), strategy
+    assert "simulated candles" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_second_backfill_adds_nothing_and_tells_nobody_again(home):
+    before = command(["trading-ops", "audit", "heads"], home).stdout
+    assert "performance_metrics:3:" in before
+    done = command(["trading-ops", "backfill", "--days", "3", "--missing"], home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert command(["trading-ops", "audit", "heads"], home).stdout == before
+
+
+def test_json_is_one_document(home):
+    done = command(["trading-ops", "backfill", "--days", "1", "--json"], home)
+    document = json.loads(done.stdout)
+    assert document["backfill"]["days"] == 1
+    assert document["backfill"]["succeeded"]
+    assert set(document["performance"]["strategies"]) == {"rsi", "macd", "bollinger", "volume"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["backfill", "--first", "2020-01-01", "--last", "2020-01-02"], "the bot covers 2024-01-01 to"),
+        (["backfill", "--days", "2", "--first", "2025-01-01"], "give either --days or --first"),
+        (["backfill", "--days", "0"], "greater than or equal to 1"),
+        (["history", "no_such_collection"], "no_such_collection"),
+        (["audit", "verify", "--head", "nonsense"], "COLLECTION:SEQ:HASH is needed"),
+    ],
+)
+def test_bad_input_exits_2_and_says_what_would_be_right(home, line, said):
+    done = command(["trading-ops", *line], home)
+    assert done.returncode == 2
+    assert said in re.sub(r"[\s│]+", " ", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_setting_exits_2_and_names_the_variable(home):
+    done = command(["trading-ops", "audit", "heads"], home, TRADING_OPS_SHARPE_TARGET="nan")
+    assert done.returncode == 2
+    assert "TRADING_OPS_SHARPE_TARGET: Input should be a finite number" in done.stderr
+
+
+def test_outside_the_projects_folder_the_command_says_so(tmp_path):
+    done = command(["trading-ops", "audit", "heads"], tmp_path)
+    assert done.returncode == 2
+    assert "holds no dagster.yaml" in done.stderr
+
+
+def test_missing_candles_exit_1_and_name_the_folder(home):
+    done = command(["trading-ops", "backfill"], home, TRADING_OPS_CANDLES="nowhere")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "nowhere: no such folder; it should hold files such as BTCUSDT-1h.parquet"
+
+
+def test_history_shows_the_days_newest_first(home):
+    rows = json.loads(command(["trading-ops", "history", "performance_metrics", "--days", "7", "--json"], home).stdout)
+    assert len(rows) == 3
+    assert [row["day"] for row in rows] == sorted((row["day"] for row in rows), reverse=True)
+    table = command(["trading-ops", "history", "performance_metrics", "--days", "7"], home)
+    assert rows[0]["day"] in table.stdout
+
+
+def test_verify_names_the_first_broken_record_and_a_cut_tail(home, tmp_path):
+    assert command(["trading-ops", "audit", "verify"], home).returncode == 0
+    head = next(
+        line for line in command(["trading-ops", "audit", "heads"], home).stdout.split() if "closed_trades" in line
+    )
+    shutil.copytree(home, tmp_path / "copy")
+    with sqlite3.connect(tmp_path / "copy" / "var" / "audit.db") as db:
+        db.execute("DROP TRIGGER history_keeps_records")
+        db.execute("UPDATE history SET body = replace(body, '2', '3') WHERE collection = 'closed_trades' AND seq = 2")
+    done = command(["trading-ops", "audit", "verify"], tmp_path / "copy")
+    assert done.returncode == 1
+    assert "closed_trades is broken at record 2" in " ".join(done.stdout.split())
+    with sqlite3.connect(tmp_path / "copy" / "var" / "audit.db") as db:
+        db.execute("DROP TRIGGER history_loses_nothing")
+        db.execute("DELETE FROM history WHERE collection = 'closed_trades' AND seq >= 2")
+    assert command(["trading-ops", "audit", "verify"], tmp_path / "copy").returncode == 0
+    cut = command(["trading-ops", "audit", "verify", "--head", head], tmp_path / "copy")
+    assert cut.returncode == 1
+    assert "closed_trades" in cut.stdout
+
+
+@pytest.mark.parametrize("line", [[], ["backfill"], ["history"], ["audit"], ["audit", "verify"], ["audit", "heads"]])
+def test_help_is_there_on_every_level(home, line):
+    done = command(["trading-ops", *line, "--help"], home)
+    assert done.returncode == 0
+    assert "Usage: trading-ops" in done.stdout
+
+
+def readme_commands() -> list[str]:
+    """The commands of the README's shell blocks that are no make targets (CI and the UI test run those)."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    prelude = (". .venv", "export ")
+    return [line for line in lines if not line.startswith(prelude) and "make " not in line]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_the_readmes_commands_work(home, line):
+    done = command(["bash", "-c", line], home)
+    assert done.returncode == 0, done.stderr
+    own = [text for text in done.stderr.splitlines() if "Warning" in text and "SupersessionWarning" not in text]
+    assert own == []
+
+
+def test_the_readmes_make_targets_exist():
+    wanted = re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text())
+    shown = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ
+    ).stdout
+    assert {"run", "test", "ui", "check", "bench"} <= set(wanted)
+    assert set(wanted) - {"all"} <= set(re.findall(r"make ([a-z]+)", shown))
