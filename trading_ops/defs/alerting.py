@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from trading_ops.defs.presenting import table_of
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.services import Services
 
@@ -86,19 +87,6 @@ def conclude(
     )
 
 
-def table_of(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
-    """Rows as a table in the Dagster UI; floats are rounded for reading, None is shown as a dash."""
-    if not rows:
-        return dg.MetadataValue.text("none")
-    return dg.MetadataValue.table([dg.TableRecord({k: _cell(v) for k, v in row.items()}) for row in rows])
-
-
-def _cell(value: Any) -> str | int | float | bool:
-    if value is None:
-        return "-"
-    return round(value, 4) if isinstance(value, float) else value
-
-
 def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services) -> Alert | None:
     """Tell once what the checks of a run over past days found; None where it recorded nothing new about the past."""
     newest, days = str(services.bot.calendar().last_day), days_of(run.tags)
@@ -126,7 +114,8 @@ def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, service
 
 def _recorded(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services, days: Sequence[str]) -> bool:
     """Whether the store got any record about these days since the run began."""
-    began = instance.get_run_record_by_id(run.run_id).start_time  # type: ignore[union-attr]  # the run is stored
+    stored_run = instance.get_run_record_by_id(run.run_id)
+    began = (stored_run and stored_run.start_time) or 0.0
     return any(
         record.recorded_at.timestamp() >= began
         for collection in services.store.collections()

@@ -7,8 +7,9 @@ import dagster as dg
 from trading_ops.audit.store import Entry
 from trading_ops.costs.ledger import read_usage
 from trading_ops.costs.report import cost_days, month_start, read_bot
-from trading_ops.defs.alerting import Finding, conclude, run_days, stored, table_of
+from trading_ops.defs.alerting import Finding, conclude, run_days, stored
 from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule
+from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
 from trading_ops.services import Services
 
@@ -24,13 +25,9 @@ def api_costs(context: dg.AssetExecutionContext, services: dg.ResourceParam[Serv
         services.store.append("bot_usage", [Entry(newest, "", read_bot(services.bot.usage_statistics))])
     usage = read_usage(services.store, month_start(days[0]), date.fromisoformat(days[-1]))
     documents = cost_days(usage, stored(services, "bot_usage", days), days, services.cost_limits)
-    for day, document in documents.items():
-        numbers = {k: document[k] for k in ("requests", "day_usd", "month_usd", "status", "llm_allowed")}
-        context.add_asset_metadata(numbers, partition_key=day)
-    by_model = documents[days[-1]]["cost_by_model_usd"]
-    table = table_of([{"model": model, "cost_usd": cost} for model, cost in by_model.items()])
-    formula = dg.MetadataValue.path("trading_ops/costs/report.py")
-    context.add_asset_metadata({"cost_by_model": table, "formula": formula}, partition_key=days[-1])
+    by_model = [{"model": m, "cost_usd": cost} for m, cost in documents[days[-1]]["cost_by_model_usd"].items()]
+    figures = ("requests", "day_usd", "month_usd", "status", "llm_allowed")
+    show(context, documents, figures, formula="trading_ops/costs/report.py", cost_by_model=table_of(by_model))
     return documents
 
 

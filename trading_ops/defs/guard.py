@@ -4,12 +4,13 @@ from datetime import date
 
 import dagster as dg
 
-from trading_ops.defs.alerting import Finding, conclude, run_days, stored, table_of
+from trading_ops.defs.alerting import Finding, conclude, run_days, stored
 from trading_ops.defs.partitions import daily_asset, window_of
+from trading_ops.defs.presenting import show, table_of
 from trading_ops.guard.rules import GUARD_BLIND, judge_days
 from trading_ops.notifications.alert import Severity
-from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, midnight, stored_trades
-from trading_ops.portfolio.equity import daily_equity
+from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, trailing_trades
+from trading_ops.portfolio.equity import read_daily_equity
 from trading_ops.services import Services
 
 
@@ -19,22 +20,12 @@ def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[
 
     Grain: one document a day, a row a strategy. Formula: trading_ops/guard/rules.py
     """
-    days, start = list(context.partition_keys), services.bot.calendar().first_day
-    first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
-    trades = stored_trades(closed_trades, services.bot, max(start, first - LOOKBACK_DAYS * DAY), last)
-    daily = daily_equity(
-        services.bot.equity_history(midnight(first) - DAY, midnight(last) + 2 * DAY), first - DAY, last
-    )
+    days = list(context.partition_keys)
+    daily = read_daily_equity(services.bot, date.fromisoformat(days[0]) - DAY, date.fromisoformat(days[-1]))
+    trades = trailing_trades(closed_trades, services.bot, days)
     documents = judge_days(trades, daily, days, services.guard_limits, label=services.bot.label)
-    for day, document in documents.items():
-        context.add_asset_metadata({"status": document["status"]}, partition_key=day)
-    rows = [
-        {"strategy": strategy, **{k: risk[k] for k in ("daily_loss_pct", "consecutive_losses", "recent_win_rate_pct")},
-         "breach": risk["breach"], "warnings": ", ".join(risk["warnings"])}
-        for strategy, risk in documents[days[-1]]["strategies"].items()
-    ]  # fmt: skip
-    formula = dg.MetadataValue.path("trading_ops/guard/rules.py")
-    context.add_asset_metadata({"strategies": table_of(rows), "formula": formula}, partition_key=days[-1])
+    rows = _rows(documents[days[-1]])
+    show(context, documents, ("status",), formula="trading_ops/guard/rules.py", strategies=table_of(rows))
     return documents
 
 
@@ -54,6 +45,14 @@ def risk_within_limits(
                 findings.append(Finding(day, severity, f"{strategy}: {warning} {_figures(risk)}"))
     advice = "Look at the strategy's open positions; disable it at the bot when the loss goes on."
     return conclude(context, services, findings, what_to_do=advice)
+
+
+def _rows(document: dict) -> list[dict]:
+    columns = ("daily_loss_pct", "consecutive_losses", "recent_win_rate_pct", "breach")
+    return [
+        {"strategy": strategy, **{c: risk[c] for c in columns}, "warnings": ", ".join(risk["warnings"]) or None}
+        for strategy, risk in document["strategies"].items()
+    ]
 
 
 def _figures(risk: dict) -> str:

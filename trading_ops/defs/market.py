@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from trading_ops.defs.alerting import Finding, conclude, table_of
+from trading_ops.defs.alerting import Finding, conclude
+from trading_ops.defs.presenting import table_of
 from trading_ops.defs.resources import SERVICES
 from trading_ops.market.candles import check_candles
 from trading_ops.notifications.alert import Severity

@@ -4,14 +4,15 @@ from datetime import date
 
 import dagster as dg
 
-from trading_ops.defs.alerting import Finding, conclude, run_days, stored, table_of
+from trading_ops.defs.alerting import Finding, conclude, run_days, stored
 from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, window_of
+from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
 from trading_ops.performance.metrics import METRICS
 from trading_ops.performance.plot import performance_plot
-from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, midnight, stored_trades, trades_by_day
+from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, midnight, trades_by_day, trailing_trades
 from trading_ops.performance.window import measure_days
-from trading_ops.portfolio.equity import daily_equity
+from trading_ops.portfolio.equity import read_daily_equity
 from trading_ops.services import Services
 
 GROUP = "performance"
@@ -26,12 +27,10 @@ def closed_trades(context: dg.AssetExecutionContext, services: dg.ResourceParam[
     days = list(context.partition_keys)
     closed = services.bot.closed_trades(midnight(days[0]), midnight(days[-1]) + DAY)
     documents = trades_by_day(closed, days, label=services.bot.label)
-    for day, document in documents.items():
-        numbers = {"trades": document["total"], "quarantined": len(document["quarantined"])}
-        context.add_asset_metadata(numbers, partition_key=day)
     shown = ("strategy", "symbol", "closed_at", "pnl_usdt", "pnl_pct", "close_reason")
-    newest = [{column: trade[column] for column in shown} for trade in documents[days[-1]]["trades"]]
-    context.add_asset_metadata({"trades_of_the_day": table_of(newest)}, partition_key=days[-1])
+    rows = [{column: trade[column] for column in shown} for trade in documents[days[-1]]["trades"]]
+    formula = "trading_ops/performance/trades.py"
+    show(context, documents, ("total", "outcome"), formula=formula, trades_of_the_day=table_of(rows))
     return documents
 
 
@@ -62,24 +61,18 @@ def performance_metrics(
 
     Grain: one document a day, a row a strategy. Formula: trading_ops/performance/metrics.py
     """
-    days, start = list(context.partition_keys), services.bot.calendar().first_day
-    last = date.fromisoformat(days[-1])
-    trades = stored_trades(
-        closed_trades, services.bot, max(start, date.fromisoformat(days[0]) - LOOKBACK_DAYS * DAY), last
-    )
-    daily = daily_equity(services.bot.equity_history(midnight(start), midnight(last) + 2 * DAY), start, last)
+    days = list(context.partition_keys)
+    daily = read_daily_equity(services.bot, services.bot.calendar().first_day, date.fromisoformat(days[-1]))
+    trades = trailing_trades(closed_trades, services.bot, days)
     documents = measure_days(trades, daily, days, services.performance_limits, label=services.bot.label)
-    for day, document in documents.items():
-        context.add_asset_metadata({"status": document["status"], "outcome": document["outcome"]}, partition_key=day)
-    newest = documents[days[-1]]
-    context.add_asset_metadata(
-        {
-            "strategies": table_of(_rows(newest)),
-            "equity_and_win_rate": dg.MetadataValue.md(performance_plot(daily, documents)),
-            "sharpe_note": "a 7-day Sharpe ratio is noise (standard error about 7): look at the 90-day figure",
-            "formula": dg.MetadataValue.path("trading_ops/performance/metrics.py"),
-        },
-        partition_key=days[-1],
+    show(
+        context,
+        documents,
+        ("status", "outcome"),
+        formula="trading_ops/performance/metrics.py",
+        strategies=table_of(_rows(documents[days[-1]])),
+        sharpe_note=dg.MetadataValue.text("a 7-day Sharpe ratio is noise (standard error about 7): see the 90-day one"),
+        equity_and_win_rate=dg.MetadataValue.md(performance_plot(daily, documents)),
     )
     return documents
 

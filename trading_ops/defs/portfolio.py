@@ -4,11 +4,12 @@ from datetime import date
 
 import dagster as dg
 
-from trading_ops.defs.alerting import Finding, conclude, run_days, stored, table_of
+from trading_ops.defs.alerting import Finding, conclude, run_days, stored
 from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule
+from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
-from trading_ops.performance.trades import DAY, midnight, stored_trades
-from trading_ops.portfolio.equity import daily_equity
+from trading_ops.performance.trades import DAY, stored_trades
+from trading_ops.portfolio.equity import read_daily_equity
 from trading_ops.portfolio.report import report_days
 from trading_ops.services import Services
 
@@ -24,25 +25,16 @@ def portfolio_report(
     days = list(context.partition_keys)
     first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
     trades = stored_trades(closed_trades, services.bot, first, last)
-    daily = daily_equity(
-        services.bot.equity_history(midnight(first) - DAY, midnight(last) + 2 * DAY), first - DAY, last
-    )
+    daily = read_daily_equity(services.bot, first - DAY, last)
     documents = report_days(trades, daily, services.bot.portfolio(), days, label=services.bot.label)
-    shown = ("equity_usdt", "return_pct", "return_since_start_pct", "realised_pnl_usdt", "total_trades", "win_rate_pct")
-    for day, document in documents.items():
-        numbers = {k: document[k] for k in ("equity_usdt", "return_pct", "realised_pnl_usdt")}
-        context.add_asset_metadata(numbers, partition_key=day)
-    newest = documents[days[-1]]
-    scopes = {**newest["strategies"], "portfolio": newest}
-    rows = [{"strategy": scope, **{k: row[k] for k in shown}} for scope, row in scopes.items()]
-    heads = {f"{head.collection}": f"{head.seq}:{head.hash}" for head in services.store.heads()}
-    context.add_asset_metadata(
-        {
-            "strategies": table_of(rows),
-            "audit_heads": dg.MetadataValue.json(heads),
-            "formula": dg.MetadataValue.path("trading_ops/portfolio/report.py"),
-        },
-        partition_key=days[-1],
+    heads = {head.collection: f"{head.seq}:{head.hash}" for head in services.store.heads()}
+    show(
+        context,
+        documents,
+        ("equity_usdt", "return_pct", "realised_pnl_usdt"),
+        formula="trading_ops/portfolio/report.py",
+        strategies=table_of(_rows(documents[days[-1]])),
+        audit_heads=dg.MetadataValue.json(heads),
     )
     return documents
 
@@ -65,6 +57,19 @@ def portfolio_accounted(
                 Finding(day, Severity.WARNING, "the day's return is unknown: equity is missing or unexplained")
             )
     return conclude(context, services, findings, what_to_do="Compare the bot's balance with its trades and deposits.")
+
+
+def _rows(document: dict) -> list[dict]:
+    columns = (
+        "equity_usdt",
+        "return_pct",
+        "return_since_start_pct",
+        "realised_pnl_usdt",
+        "total_trades",
+        "win_rate_pct",
+    )
+    scopes = {**document["strategies"], "portfolio": document}
+    return [{"strategy": scope, **{c: row[c] for c in columns}} for scope, row in scopes.items()]
 
 
 daily_portfolio_report = daily_job(

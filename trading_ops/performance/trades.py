@@ -52,6 +52,12 @@ def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> d
     return documents
 
 
+def trailing_trades(documents: Mapping[str, Mapping[str, Any]], bot: Bot, days: Sequence[str]) -> pd.DataFrame:
+    """The trades closed on the days and in the 90 days before them, as far as the bot goes back."""
+    first = max(bot.calendar().first_day, date.fromisoformat(days[0]) - LOOKBACK_DAYS * DAY)
+    return stored_trades(documents, bot, first, date.fromisoformat(days[-1]))
+
+
 def stored_trades(documents: Mapping[str, Mapping[str, Any]], bot: Bot, first: date, last: date) -> pd.DataFrame:
     """All trades closed from `first` to `last`, from the stored days; days not stored yet are read from the bot.
 

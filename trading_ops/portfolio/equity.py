@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trading_ops.bot.client import EquityHistory
+    from trading_ops.bot.client import Bot, EquityHistory
 
 PORTFOLIO = "portfolio"
 SNAPSHOT_TOLERANCE = "15min"
@@ -29,6 +29,12 @@ class DailyEquity:
     equity: pd.DataFrame
     unrealised: pd.DataFrame
     flows: pd.DataFrame
+
+
+def read_daily_equity(bot: Bot, first_day: date, last_day: date) -> DailyEquity:
+    """`daily_equity` of the snapshots the bot keeps."""
+    start, end = (datetime.combine(day, time(), UTC) for day in (first_day, last_day + timedelta(days=2)))
+    return daily_equity(bot.equity_history(start, end), first_day, last_day)
 
 
 def daily_equity(history: EquityHistory, first_day: date, last_day: date) -> DailyEquity:
