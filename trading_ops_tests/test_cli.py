@@ -14,7 +14,6 @@ import pytest
 from trading_ops_tests.conftest import ROOT
 
 BIN = Path(sys.executable).parent
-pytestmark = pytest.mark.xdist_group("cli")  # they share one home
 
 
 def command(line: list[str], home: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ from trading_ops.services import Services
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 SHOWN = 50  # findings listed in a check's metadata
+TOLD = 5  # findings spelled out in an alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +68,36 @@ def conclude(
                 severity=severity,
                 dedup_key=f"{name}/{newest}/{severity}",
                 what=f"{key.name.replace('_', ' ')} failed on {newest} ({services.bot.label} candles)",
-                why="\n".join(finding.text for finding in present),
+                why=_worst_first(present),
                 what_to_do=what_to_do,
                 day=newest,
             )
         )
     worst = max((finding.severity for finding in findings), key=lambda s: s.rank, default=Severity.INFO)
     days = sorted({finding.day for finding in findings})
-    table = [{"day": f.day, "severity": str(f.severity), "finding": f.text} for f in reversed(findings)][:SHOWN]
+    listed = [f for day in reversed(days) for f in _by_severity([f for f in findings if f.day == day])][:SHOWN]
+    table = [{"day": f.day, "severity": str(f.severity), "finding": f.text} for f in listed]
     return dg.AssetCheckResult(
         passed=not findings,
         severity=dg.AssetCheckSeverity.ERROR if worst.rank >= Severity.ERROR.rank else dg.AssetCheckSeverity.WARN,
         description=f"{len(days)} of {len(run_days(context, services))} days failed" if findings else None,
         metadata={
             "failed_days": len(days),
-            **({"findings": table_of(table), "what_to_do": what_to_do} if findings else {}),
+            **({"what_to_do": what_to_do, "findings": table_of(table)} if findings else {}),
             **(metadata or {}),
         },
     )
+
+
+def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: -finding.severity.rank)
+
+
+def _worst_first(findings: Sequence[Finding]) -> str:
+    """The worst findings a line each, and how many more there are."""
+    lines = [finding.text for finding in _by_severity(findings)]
+    more = len(lines) - TOLD
+    return "\n".join([*lines[:TOLD], *([f"and {more} more"] if more > 0 else [])])
 
 
 def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services) -> Alert | None:

@@ -81,14 +81,19 @@ def run_backfill(
     """Materialise every daily asset for the days as one run of this process, and tell people once."""
     assets = [spec.key for spec in defs.resolve_all_asset_specs() if spec.partitions_def is not None]
     days, run_id, began = (last - first).days + 1, str(uuid.uuid4()), time.monotonic()
+    checks = dg.AssetSelection.checks_for_assets("candles")
+    job = dg.define_asset_job("backfill", selection=dg.AssetSelection.assets(*assets) | checks)
     with _progress(instance, run_id, days * len(assets), enabled=progress):
-        result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=instance,
-            asset_selection=assets,
-            tags={RANGE_START: str(first), RANGE_END: str(last)},
-            run_config=QUIET,
-            raise_on_error=False,
-            run_id=run_id,
+        result = (
+            dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
+            .resolve_job_def("backfill")
+            .execute_in_process(
+                instance=instance,
+                tags={RANGE_START: str(first), RANGE_END: str(last)},
+                run_config=QUIET,
+                raise_on_error=False,
+                run_id=run_id,
+            )
         )
     seconds = time.monotonic() - began
     if result.success:

@@ -7,7 +7,7 @@ import dagster as dg
 from trading_ops.defs.alerting import Finding, conclude, run_days, stored
 from trading_ops.defs.partitions import daily_asset, window_of
 from trading_ops.defs.presenting import show, table_of
-from trading_ops.guard.rules import GUARD_BLIND, judge_days
+from trading_ops.guard.rules import GUARD_BLIND, describe, judge_days
 from trading_ops.notifications.alert import Severity
 from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, trailing_trades
 from trading_ops.portfolio.equity import read_daily_equity
@@ -38,26 +38,26 @@ def risk_within_limits(
     findings = []
     for day, document in documents.items():
         for strategy, risk in document["strategies"].items():
-            if risk["breach"]:
-                findings.append(Finding(day, Severity.CRITICAL, f"{strategy}: {risk['breach']} {_figures(risk)}"))
-            for warning in risk["warnings"]:
-                severity = Severity.CRITICAL if warning == GUARD_BLIND else Severity.WARNING
-                findings.append(Finding(day, severity, f"{strategy}: {warning} {_figures(risk)}"))
+            for rule in (risk["breach"], *risk["warnings"]):
+                if rule:
+                    severity = Severity.CRITICAL if rule in (risk["breach"], GUARD_BLIND) else Severity.WARNING
+                    findings.append(Finding(day, severity, f"{strategy}: {describe(rule, risk, document['limits'])}"))
     advice = "Look at the strategy's open positions; disable it at the bot when the loss goes on."
     return conclude(context, services, findings, what_to_do=advice)
 
 
 def _rows(document: dict) -> list[dict]:
-    columns = ("daily_loss_pct", "consecutive_losses", "recent_win_rate_pct", "breach")
     return [
-        {"strategy": strategy, **{c: risk[c] for c in columns}, "warnings": ", ".join(risk["warnings"]) or None}
+        {
+            "strategy": strategy,
+            "breach": risk["breach"],
+            "warnings": ", ".join(risk["warnings"]) or None,
+            "loss today %": risk["daily_loss_pct"],
+            "losses in a row": risk["consecutive_losses"],
+            "win % of last 20": risk["recent_win_rate_pct"],
+        }
         for strategy, risk in document["strategies"].items()
     ]
-
-
-def _figures(risk: dict) -> str:
-    loss = "unknown" if risk["daily_loss_pct"] is None else f"{risk['daily_loss_pct']:.2f} %"
-    return f"(loss {loss}, {risk['consecutive_losses']} losses in a row)"
 
 
 defs = dg.Definitions(assets=[strategy_risk], asset_checks=[risk_within_limits])

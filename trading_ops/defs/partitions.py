@@ -39,7 +39,7 @@ def daily_job(name: str, *assets: str, checks_of: tuple[str, ...] = (), descript
     return dg.define_asset_job(
         name,
         selection=dg.AssetSelection.assets(*assets) | dg.AssetSelection.checks_for_assets(*checks_of),
-        description=description,
+        description=f"{description} Without a partition: the newest complete day.",
         tags={"dagster/partition": str(_calendar.last_day), "dagster/max_runtime": str(MAX_RUNTIME_S)},
     )
 
@@ -52,6 +52,7 @@ def daily_schedule(job: Any, *, hour: int) -> dg.ScheduleDefinition:
         name=f"{job.name}_schedule",
         cron_schedule=f"0 {hour} * * *",
         execution_timezone="UTC",
+        description=f"At {hour:02}:00 UTC for the day before. {job.description}",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

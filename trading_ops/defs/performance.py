@@ -9,7 +9,7 @@ from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, 
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
 from trading_ops.performance.metrics import METRICS
-from trading_ops.performance.plot import performance_plot
+from trading_ops.performance.plot import PLOT_DAYS, performance_plot
 from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, midnight, trades_by_day, trailing_trades
 from trading_ops.performance.window import measure_days
 from trading_ops.portfolio.equity import read_daily_equity
@@ -18,7 +18,7 @@ from trading_ops.services import Services
 GROUP = "performance"
 
 
-@daily_asset(group_name=GROUP)
+@daily_asset(group_name=GROUP, deps=["candles"])
 def closed_trades(context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]) -> dict:
     """The bot's trades closed on one UTC day, validated; what cannot be true is quarantined with its reason.
 
@@ -28,7 +28,7 @@ def closed_trades(context: dg.AssetExecutionContext, services: dg.ResourceParam[
     closed = services.bot.closed_trades(midnight(days[0]), midnight(days[-1]) + DAY)
     documents = trades_by_day(closed, days, label=services.bot.label)
     shown = ("strategy", "symbol", "closed_at", "pnl_usdt", "pnl_pct", "close_reason")
-    rows = [{column: trade[column] for column in shown} for trade in documents[days[-1]]["trades"]]
+    rows = [{name: trade[name] for name in shown} for trade in documents[days[-1]]["trades"]]
     formula = "trading_ops/performance/trades.py"
     show(context, documents, ("total", "outcome"), formula=formula, trades_of_the_day=table_of(rows))
     return documents
@@ -63,16 +63,17 @@ def performance_metrics(
     """
     days = list(context.partition_keys)
     daily = read_daily_equity(services.bot, services.bot.calendar().first_day, date.fromisoformat(days[-1]))
-    trades = trailing_trades(closed_trades, services.bot, days)
-    documents = measure_days(trades, daily, days, services.performance_limits, label=services.bot.label)
+    trades, limits = trailing_trades(closed_trades, services.bot, days), services.performance_limits
+    documents = measure_days(trades, daily, days, limits, label=services.bot.label)
+    earlier = stored(services, "performance_metrics", [str(day.date()) for day in daily.equity.index[-PLOT_DAYS:]])
     show(
         context,
-        documents,
-        ("status", "outcome"),
+        {day: {**document["portfolio"], **document} for day, document in documents.items()},
+        ("status", "outcome", "total_trades", *METRICS),
         formula="trading_ops/performance/metrics.py",
         strategies=table_of(_rows(documents[days[-1]])),
         sharpe_note=dg.MetadataValue.text("a 7-day Sharpe ratio is noise (standard error about 7): see the 90-day one"),
-        equity_and_win_rate=dg.MetadataValue.md(performance_plot(daily, documents)),
+        equity_and_win_rate=dg.MetadataValue.md(performance_plot(daily, {**earlier, **documents}, limits)),
     )
     return documents
 
@@ -99,16 +100,18 @@ def performance_within_limits(
 
 
 def _rows(document: dict) -> list[dict]:
+    columns = {
+        "verdict": "status",
+        "trades": "total_trades",
+        "win %": "win_rate_pct",
+        "avg profit %": "avg_profit_pct",
+        "Sharpe 90 d": "sharpe_ratio_90d",
+        "Sharpe 7 d": "sharpe_ratio",
+        "profit factor": "profit_factor",
+        "drawdown %": "max_drawdown_pct",
+    }
     scopes = {**document["strategies"], "portfolio": document["portfolio"]}
-    columns = (
-        "total_trades",
-        *METRICS,
-        "sharpe_standard_error",
-        "sharpe_ratio_90d",
-        "profit_factor",
-        "max_drawdown_pct",
-    )
-    return [{"strategy": s, **{c: m[c] for c in columns}, "status": m["status"]} for s, m in scopes.items()]
+    return [{"strategy": s, **{head: m[field] for head, field in columns.items()}} for s, m in scopes.items()]
 
 
 daily_performance_analysis = daily_job(

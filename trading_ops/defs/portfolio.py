@@ -60,16 +60,16 @@ def portfolio_accounted(
 
 
 def _rows(document: dict) -> list[dict]:
-    columns = (
-        "equity_usdt",
-        "return_pct",
-        "return_since_start_pct",
-        "realised_pnl_usdt",
-        "total_trades",
-        "win_rate_pct",
-    )
+    columns = {
+        "equity USDT": "equity_usdt",
+        "return %": "return_pct",
+        "since start %": "return_since_start_pct",
+        "realised USDT": "realised_pnl_usdt",
+        "trades": "total_trades",
+        "win %": "win_rate_pct",
+    }
     scopes = {**document["strategies"], "portfolio": document}
-    return [{"strategy": scope, **{c: row[c] for c in columns}} for scope, row in scopes.items()]
+    return [{"strategy": s, **{head: row[field] for head, field in columns.items()}} for s, row in scopes.items()]
 
 
 daily_portfolio_report = daily_job(

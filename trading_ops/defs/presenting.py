@@ -16,7 +16,8 @@ def show(
 ) -> None:
     """Each day's figures on its own materialisation; tables and plots once a run, on the newest day's."""
     for day, document in documents.items():
-        context.add_asset_metadata({name: _cell(document[name]) for name in figures}, partition_key=day)
+        numbers = {name: _cell(document[name]) for name in figures if document[name] is not None}
+        context.add_asset_metadata({**numbers, "candles": document.get("candles", "-")}, partition_key=day)
     extra = {**newest, "formula": dg.MetadataValue.path(formula)}
     context.add_asset_metadata(extra, partition_key=max(documents))
 
@@ -31,4 +32,4 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
 def _cell(value: Any) -> str | int | float | bool:
     if value is None:
         return "-"
-    return round(value, 4) if isinstance(value, float) else value
+    return float(f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}") if isinstance(value, float) else value

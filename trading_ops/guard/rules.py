@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,18 @@ def judge_days(
         }
         for day, found in risks.items()
     }
+
+
+def describe(rule: str, risk: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
+    """A breach or warning in words, with the figure and its limit; `risk` and `limits` as in a stored document."""
+    loss, streak, rate = risk["daily_loss_pct"], risk["consecutive_losses"], risk["recent_win_rate_pct"]
+    if rule == GUARD_BLIND:
+        return "its loss is unknown: no equity at 00:00 UTC"
+    if rule.startswith("daily_loss"):
+        return f"lost {loss:.2f} % today, the limit is {limits['daily_loss_pct']:g} %"
+    if rule.startswith("consecutive_losses"):
+        return f"{streak} losses in a row, the limit is {limits['consecutive_losses']}"
+    return f"won {rate:.0f} % of its last {RECENT_TRADES} trades, {limits['recent_win_rate_pct']:g} % is low"
 
 
 def _judge_day(

@@ -195,7 +195,9 @@ def test_a_second_row_with_the_same_id_and_other_content_is_quarantined_and_the_
     other = GOOD | {"exit_price": 120.0, "pnl_usdt": 38.5, "pnl_pct": 19.25}
     closed = believe_trades([GOOD, other, other])
     assert closed.frame["pnl_usdt"].tolist() == [18.5]
-    assert [q.reason for q in closed.quarantined] == ["trade_id t1 came twice with different content; the first is kept"] * 2
+    assert [q.reason for q in closed.quarantined] == [
+        "trade_id t1 came twice with different content; the first is kept"
+    ] * 2
     assert closed.quarantined[0].closed_at == NOON
 
 

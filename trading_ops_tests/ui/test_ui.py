@@ -19,8 +19,6 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
 
-pytestmark = pytest.mark.xdist_group("ui")
-
 TIMEOUT_MS = 30_000
 expect.set_options(timeout=TIMEOUT_MS)
 
