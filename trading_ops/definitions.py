@@ -2,8 +2,8 @@
 
 import warnings
 
-# the daily assets are built on these two parameters; that Dagster calls them beta tells a user nothing
-warnings.filterwarnings("ignore", message="Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`")
+# the daily assets are built on this parameter; that Dagster calls it beta tells a user nothing
+warnings.filterwarnings("ignore", message="Parameter `backfill_policy`")
 
 import dagster as dg  # noqa: E402
 

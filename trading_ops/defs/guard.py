@@ -5,24 +5,24 @@ from datetime import date
 import dagster as dg
 
 from trading_ops.defs.alerting import Finding, conclude, run_days, stored
-from trading_ops.defs.partitions import daily_asset, window_of
+from trading_ops.defs.partitions import daily_asset
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.guard.rules import GUARD_BLIND, describe, judge_days
 from trading_ops.notifications.alert import Severity
-from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, trailing_trades
+from trading_ops.performance.trades import DAY, trailing_trades
 from trading_ops.portfolio.equity import read_daily_equity
 from trading_ops.services import Services
 
 
-@daily_asset(group_name="guard", ins={"closed_trades": dg.AssetIn(partition_mapping=window_of(LOOKBACK_DAYS))})
-def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[Services], closed_trades: dict) -> dict:
+@daily_asset(group_name="guard", deps=["closed_trades"])
+def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]) -> dict:
     """Each strategy's loss on the day, losing streak and recent win rate, and the distance to each limit.
 
     Grain: one document a day, a row a strategy. Formula: trading_ops/guard/rules.py
     """
     days = list(context.partition_keys)
     daily = read_daily_equity(services.bot, date.fromisoformat(days[0]) - DAY, date.fromisoformat(days[-1]))
-    trades = trailing_trades(closed_trades, services.bot, days)
+    trades = trailing_trades(services.store, services.bot, days)
     documents = judge_days(trades, daily, days, services.guard_limits, label=services.bot.label)
     rows = _rows(documents[days[-1]])
     show(context, documents, ("status",), formula="trading_ops/guard/rules.py", strategies=table_of(rows))

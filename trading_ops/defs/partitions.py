@@ -29,11 +29,6 @@ daily_asset = partial(
 )
 
 
-def window_of(days: int) -> dg.TimeWindowPartitionMapping:
-    """A partition depends on the upstream's trailing `days`, its own included, as far as they exist."""
-    return dg.TimeWindowPartitionMapping(start_offset=1 - days, allow_nonexistent_upstream_partitions=True)
-
-
 def daily_job(name: str, *assets: str, checks_of: tuple[str, ...] = (), description: str) -> Any:
     """A job over daily assets, their checks and those of `checks_of`; by default on the newest complete day."""
     return dg.define_asset_job(

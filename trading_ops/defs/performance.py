@@ -5,12 +5,12 @@ from datetime import date
 import dagster as dg
 
 from trading_ops.defs.alerting import Finding, conclude, run_days, stored
-from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, window_of
+from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
 from trading_ops.performance.metrics import METRICS
 from trading_ops.performance.plot import PLOT_DAYS, performance_plot
-from trading_ops.performance.trades import DAY, LOOKBACK_DAYS, midnight, trades_by_day, trailing_trades
+from trading_ops.performance.trades import DAY, midnight, trades_by_day, trailing_trades
 from trading_ops.performance.window import measure_days
 from trading_ops.portfolio.equity import read_daily_equity
 from trading_ops.services import Services
@@ -53,17 +53,15 @@ def closed_trades_believed(
     return conclude(context, services, findings, what_to_do="Compare the rows with the bot's own trade list.")
 
 
-@daily_asset(group_name=GROUP, ins={"closed_trades": dg.AssetIn(partition_mapping=window_of(LOOKBACK_DAYS))})
-def performance_metrics(
-    context: dg.AssetExecutionContext, services: dg.ResourceParam[Services], closed_trades: dict
-) -> dict:
+@daily_asset(group_name=GROUP, deps=["closed_trades"])
+def performance_metrics(context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]) -> dict:
     """Win rate, average profit, Sharpe ratio, profit factor and drawdown over the seven days ending with the day.
 
     Grain: one document a day, a row a strategy. Formula: trading_ops/performance/metrics.py
     """
     days = list(context.partition_keys)
     daily = read_daily_equity(services.bot, services.bot.calendar().first_day, date.fromisoformat(days[-1]))
-    trades, limits = trailing_trades(closed_trades, services.bot, days), services.performance_limits
+    trades, limits = trailing_trades(services.store, services.bot, days), services.performance_limits
     documents = measure_days(trades, daily, days, limits, label=services.bot.label)
     earlier = stored(services, "performance_metrics", [str(day.date()) for day in daily.equity.index[-PLOT_DAYS:]])
     show(

@@ -11,6 +11,7 @@ from trading_ops.bot.records import TRADE_FIELDS, trades_frame
 if TYPE_CHECKING:
     import pandas as pd
 
+    from trading_ops.audit.store import AuditStore
     from trading_ops.bot.client import Bot
     from trading_ops.bot.records import ClosedTrades
 
@@ -52,10 +53,11 @@ def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> d
     return documents
 
 
-def trailing_trades(documents: Mapping[str, Mapping[str, Any]], bot: Bot, days: Sequence[str]) -> pd.DataFrame:
+def trailing_trades(store: AuditStore, bot: Bot, days: Sequence[str]) -> pd.DataFrame:
     """The trades closed on the days and in the 90 days before them, as far as the bot goes back."""
     first = max(bot.calendar().first_day, date.fromisoformat(days[0]) - LOOKBACK_DAYS * DAY)
-    return stored_trades(documents, bot, first, date.fromisoformat(days[-1]))
+    records = store.read("closed_trades", first=str(first), last=days[-1])
+    return stored_trades({r.partition: r.body for r in records}, bot, first, date.fromisoformat(days[-1]))
 
 
 def stored_trades(documents: Mapping[str, Mapping[str, Any]], bot: Bot, first: date, last: date) -> pd.DataFrame:

@@ -247,7 +247,7 @@ almost = st.fixed_dictionaries(
 ).map(lambda changes: GOOD | changes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(json_like | almost | st.just(GOOD), max_size=8))
 @example([{"success": True, "data": [GOOD]}, GOOD, GOOD, GOOD | {"fee_usdt": 2.0}])
 def test_believing_never_fails_and_loses_no_row(rows: list[Any]):

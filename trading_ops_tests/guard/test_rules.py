@@ -347,7 +347,7 @@ def test_a_bot_without_any_equity_is_never_good():
     assert day_of(trades, DailyEquity(nothing, nothing, nothing))["status"] == "critical"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 120))
 def test_many_days_at_once_are_each_day_judged_alone(seed: int, count: int):
     random = np.random.default_rng(seed)
