@@ -149,7 +149,8 @@ def test_no_trades_too_few_trades_and_an_unreachable_bot_are_three_outcomes(run,
 def test_todays_metrics_come_from_trades_never_from_yesterdays_record_B062(run, services):
     winning = [trade(str(i), f"{NEWEST}T{i:02}:00:00+00:00", 10.0) for i in range(12)]
     services.store.append(
-        "performance_metrics", [Entry("2025-03-08", "", {"status": "critical", "candles": "scripted", "strategies": {}})]
+        "performance_metrics",
+        [Entry("2025-03-08", "", {"status": "critical", "candles": "scripted", "strategies": {}})],
     )
     assert run(with_bot(services, ScriptedBot(winning, equity=FLAT)), "closed_trades", "performance_metrics").success
     assert stored(services, "performance_metrics")[NEWEST]["strategies"]["rsi"]["win_rate_pct"] == 100.0

@@ -1,4 +1,4 @@
-"""Does a person see in Dagster's UI what was measured? Chromium looks at a real webserver after a real backfill."""
+"""Does a person see in the UI of `make ui` what was measured? Chromium looks at it after a real backfill."""
 
 import http.client
 import json
@@ -47,7 +47,7 @@ CHROMIUM_ARGS = [
 
 @dataclass(frozen=True, slots=True)
 class Dagster:
-    """A running webserver, and the newest day's document as the backfill printed it."""
+    """A running UI, and the newest day's document as the backfill printed it."""
 
     url: str
     newest: dict[str, Any]
@@ -75,18 +75,20 @@ def chromium() -> Iterator[Browser]:
 def dagster(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
     """After `chromium`, so that nothing is measured where no browser can look at it."""
     home = tmp_path_factory.mktemp("dagster_home")
-    for name in ("dagster.yaml", "workspace.yaml"):
+    for name in ("Makefile", ".env.example", "dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(PROJECT / name, home)
+    (home / "trading_ops").symlink_to(PROJECT / "trading_ops")
+    (home / ".venv").symlink_to(sys.prefix)
     env = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), "DAGSTER_HOME": str(home)}
     backfill = subprocess.run(
         [BIN / "trading-ops", "backfill", "--days", str(DAYS), "--json"],
         cwd=home, env=env, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert backfill.returncode == 0, backfill.stderr
-    port, log = _free_port(), home / "webserver.log"
+    port, log = _free_port(), home / "ui.log"
     with log.open("w") as output:
         server = subprocess.Popen(
-            [BIN / "dagster-webserver", "-h", "127.0.0.1", "-p", str(port), "-w", "workspace.yaml"],
+            ["make", "ui", f"PORT={port}", "--old-file=.venv/.run"],  # what is installed already stays as it is
             cwd=home, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
