@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trading_ops.audit.chain import canonical_json
-from trading_ops.guard.rules import GUARD_BLIND, Limits, judge, judge_days, losing_streaks, positions
+from trading_ops.guard.rules import GUARD_BLIND, Limits, describe, judge, judge_days, losing_streaks, positions
 from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity
 
 START = pd.Timestamp("2025-03-10T00:00", tz="UTC")
@@ -287,6 +287,26 @@ def test_every_limit_can_be_set():
         for limit in (5, 15, 35)
         for n in (limit * 8 // 10 - 1, limit * 8 // 10, limit * 8 // 10 + 1)
     )
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("daily_loss", "lost 12.00 % today, the limit is 10 %"),
+        (NEAR_LOSS, "lost 12.00 % today, the limit is 10 %"),
+        ("consecutive_losses", "20 losses in a row, the limit is 10"),
+        (NEAR_STREAK, "20 losses in a row, the limit is 10"),
+        (LOW_RATE, "won 0 % of its last 20 trades, 30 % is low"),
+    ],
+)
+def test_a_rule_is_told_with_its_figure_and_its_limit(rule: str, text: str):
+    risk = asdict(judge(log([-60.0] * 20), 10_000.0))
+    assert rule in (risk["breach"], "consecutive_losses", *risk["warnings"])
+    assert describe(rule, risk, asdict(Limits())) == text
+
+
+def test_a_blind_guard_is_told_without_a_figure():
+    assert "unknown" in describe(GUARD_BLIND, asdict(judge(log([]), None)), asdict(Limits()))
 
 
 # whole days at once

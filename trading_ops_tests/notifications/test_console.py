@@ -54,6 +54,12 @@ def test_a_text_is_printed_literally_and_on_one_line(text: str):
     assert printed(text, text, text) == f" ERROR  {text}\n   why  {text}\n   do   {text}\n"
 
 
+def test_the_further_lines_of_a_text_are_indented_below_the_first():
+    assert printed(why="rsi bled\nmacd too\n[red]x", todo="Look.") == (
+        " ERROR  w\n   why  rsi bled\n        macd too\n        [red]x\n   do   Look.\n"
+    )
+
+
 @pytest.mark.parametrize("severity", list(Severity))
 def test_colours_only_where_it_is_a_terminal(severity: Severity):
     assert "\x1b" not in printed(severity=severity)

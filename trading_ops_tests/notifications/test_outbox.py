@@ -193,11 +193,12 @@ def test_one_stubborn_alert_does_not_hold_up_the_rest(store: SqliteStore, clock:
 
 
 def test_a_channel_no_longer_configured_leaves_its_delivery_pending_and_shown(store: SqliteStore, clock: Clock):
-    outbox(store, clock, Recorder("chat", DeliveryError("down")), Recorder("mail")).publish(ALERT)
+    down = DeliveryError("down")
+    outbox(store, clock, Recorder("chat", down), Recorder("mail", down)).publish(ALERT)
     mail = Recorder("mail")
     later = outbox(store, clock, mail)
     assert later.drain() == 0
-    assert mail.told == []
+    assert mail.told == [(ALERT, False)]
     assert states(later.deliveries()[0]) == {"chat": "failed", "mail": "sent"}
 
 

@@ -336,6 +336,19 @@ def on_files(folder: Path, store: SqliteStore, now: datetime, **ends: datetime) 
 DAY_20, DAY_30 = ANCHOR + timedelta(days=20), ANCHOR + timedelta(days=30)
 
 
+def test_a_symbol_listed_later_holds_its_share_of_the_capital_until_then(tmp_path: Path, store: SqliteStore):
+    source = recorded(tmp_path, DAY_30, {"BTCUSDT": DAY_30, "ETHUSDT": DAY_30})
+    late = pd.read_parquet(tmp_path / "ETHUSDT-1h.parquet")
+    late[late["ts"] >= DAY_20].to_parquet(tmp_path / "ETHUSDT-1h.parquet")
+    bot = PaperBot(source, lambda: store, ("BTCUSDT", "ETHUSDT"), lambda: DAY_30)
+    history = bot.equity_history(*FOREVER)
+    assert (history.equity.iloc[0] == CAPITAL_USDT).all()
+    assert (history.unrealised.iloc[0] == 0.0).all()
+    assert bot.calendar().first_day == DAY_20.date()
+    trades = trades_of(bot)
+    assert trades["opened_at"].groupby(trades["symbol"]).min()["ETHUSDT"] > DAY_20
+
+
 def test_a_missing_symbol_is_reported_and_the_others_are_traded(store: SqliteStore):
     source = SimulatedCandles(lambda: LATER, symbols=["BTCUSDT"])
     bot = PaperBot(source, lambda: store, SYMBOLS, lambda: LATER)

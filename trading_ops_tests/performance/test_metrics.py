@@ -296,10 +296,11 @@ def test_B059_no_trade_leaves_trade_figures_undefined_and_equity_figures_known()
 
 
 def test_counts_and_sums_are_of_the_trades_given():
-    result = measure_performance(log([3.0, -1.0, 0.0, 4.0]), curve_of(GOOD_EQUITY))
+    trades = log([3.0, -1.0, 0.0, 4.0]).assign(pnl_usdt=[3.0, -1.0, 0.0, 400.0])  # the last was a larger bet
+    result = measure_performance(trades, curve_of(GOOD_EQUITY))
     assert (result.total_trades, result.winning_trades, result.losing_trades) == (4, 2, 1)
-    assert (result.win_rate_pct, result.avg_profit_pct, result.total_pnl_usdt) == (50.0, 1.5, 60.0)
-    assert result.profit_factor == pytest.approx(7.0)
+    assert (result.win_rate_pct, result.avg_profit_pct, result.total_pnl_usdt) == (50.0, 1.5, 402.0)
+    assert result.profit_factor == pytest.approx(403.0)
 
 
 def test_unknown_is_not_bad():

@@ -257,10 +257,30 @@ def test_a_measured_day_is_measure_performance_over_its_seven_days(shelf: Callab
     assert document["portfolio"]["total_trades"] == len(week)
 
 
+def test_the_90_day_figures_of_a_measured_day_are_of_its_last_90_returns():
+    days, random = pd.date_range("2024-11-01", periods=120, tz="UTC"), np.random.default_rng(3)
+    profits = np.where(np.arange(120) < 20, 2_000.0, random.normal(5, 50, 120))  # a wild first month
+    trades = pd.DataFrame({
+        "strategy": "rsi", "closed_at": (days + pd.Timedelta(hours=12)).as_unit("us"), "pnl_usdt": profits,
+        "pnl_pct": 0.1,
+    })  # fmt: skip
+    equity = pd.DataFrame({"rsi": 10_000 + profits.cumsum()}, days)
+    equity[PORTFOLIO] = equity["rsi"]
+    last = str(days[-1].date())
+    document = measure_days(trades, DailyEquity(equity, equity * 0, equity * 0), [last], Limits(), label="x")[last]
+    known = (equity["rsi"] / equity["rsi"].shift() - 1)[-90:]
+    for scope in (document["portfolio"], document["strategies"]["rsi"]):
+        assert scope["sharpe_ratio_90d"] == pytest.approx(sharpe_ratio(known))
+        assert scope["sharpe_standard_error_90d"] == pytest.approx(sharpe_standard_error(known))
+        assert scope["return_days"] == 7
+    assert sharpe_ratio(equity["rsi"].pct_change()) != pytest.approx(sharpe_ratio(known), rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("closed", "outcome", "status"),
     [
         pytest.param(0, "no_trades", "unknown", id="B059 no trades"),
+        pytest.param(1, "too_few_trades", "unknown", id="one trade is not none"),
         pytest.param(9, "too_few_trades", "unknown", id="B057 too few"),
         pytest.param(10, "measured", "critical", id="B058 enough"),
     ],

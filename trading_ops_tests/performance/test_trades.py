@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from trading_ops.audit.chain import canonical_json
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.audit.store import Entry
+from trading_ops.bot.client import Calendar
 from trading_ops.bot.records import TRADE_FIELDS, ClosedTrades, believe_trades
-from trading_ops.performance.trades import midnight, stored_trades, trades_by_day
+from trading_ops.performance.trades import midnight, stored_trades, trades_by_day, trailing_trades
 
 DAY = timedelta(days=1)
 
@@ -166,6 +170,29 @@ def test_days_without_any_trade_give_an_empty_frame_of_the_same_shape():
     assert frame.empty
     assert frame.columns.tolist() == list(TRADE_FIELDS)
     assert isinstance(frame["closed_at"].dtype, pd.DatetimeTZDtype)
+
+
+def test_trailing_trades_are_the_stored_ones_of_90_days_before_and_never_before_the_bots_first(tmp_path: Path):
+    rows = [row(day, f"{day}T12:00:00+00:00", opened_at="2024-01-01T00:00:00Z")
+            for day in ("2024-12-11", "2024-12-12", "2025-03-11", "2025-03-12", "2025-03-13")]  # fmt: skip
+
+    class Young(ShelfBot):
+        first_day = date(2024, 1, 1)
+
+        def calendar(self) -> Calendar:
+            return Calendar(self.first_day, date(2025, 3, 13), live=False)
+
+    bot = Young(rows)
+    with SqliteStore(tmp_path / "audit.db") as store:
+        (stored,) = by_day([rows[2] | {"close_reason": "from the store"}], ["2025-03-11"]).values()
+        store.append("closed_trades", [Entry("2025-03-11", "", stored)])
+        frame = trailing_trades(store, bot, ["2025-03-12"])  # 90 days before are 2024-12-12
+        assert frame["trade_id"].tolist() == ["2024-12-12", "2025-03-11", "2025-03-12"]
+        assert frame["close_reason"].tolist() == ["signal", "from the store", "signal"]
+        bot.first_day = date(2025, 3, 12)
+        assert trailing_trades(store, bot, ["2025-03-12", "2025-03-13"])["trade_id"].tolist() == [
+            "2025-03-12", "2025-03-13",
+        ]  # fmt: skip
 
 
 def test_midnight_is_utc_of_a_day_or_its_text():
