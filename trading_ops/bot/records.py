@@ -12,6 +12,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from trading_ops.audit.plain import plain
 from trading_ops.bot.client import BotError
 
 if TYPE_CHECKING:
@@ -29,9 +31,20 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Moment = Annotated[
-    AwareDatetime, Field(strict=False, description="any offset or epoch"), AfterValidator(lambda t: t.astimezone(UTC))
-]
+EARLIEST = datetime(2009, 1, 3, tzinfo=UTC)  # Bitcoin's first block: no crypto trade is older
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time beyond the calendar") from None
+    if utc < EARLIEST:
+        raise ValueError(f"{utc} is before 2009; a time in seconds or milliseconds since 1970, or ISO, is needed")
+    return utc
+
+
+Moment = Annotated[AwareDatetime, Field(strict=False, description="any offset or epoch"), AfterValidator(_in_utc)]
 
 TRADE_FIELDS = (
     "trade_id", "strategy", "symbol", "side", "quantity", "entry_price", "exit_price", "opened_at", "closed_at",
@@ -71,10 +84,10 @@ class ClosedTrade(_Record):
     opened_at: Moment
     closed_at: Moment
     fee_usdt: NotNegative
-    funding_usdt: Finite = 0.0
+    funding_usdt: Annotated[Finite, BeforeValidator(lambda given: 0.0 if given is None else given)] = 0.0
     pnl_usdt: Finite
     pnl_pct: Finite
-    close_reason: str = ""
+    close_reason: Annotated[str, BeforeValidator(lambda given: "" if given is None else given)] = ""
     market: Literal["spot", "futures"] | None = None
     position_id: str | None = None
 
@@ -85,10 +98,13 @@ class ClosedTrade(_Record):
         direction = 1 if self.side == "long" else -1
         notional = self.entry_price * self.quantity
         profit = direction * (self.exit_price - self.entry_price) * self.quantity - self.fee_usdt - self.funding_usdt
+        if not (math.isfinite(profit) and math.isfinite(notional) and notional > 0):
+            raise ValueError(f"quantity {self.quantity} times price {self.entry_price} is no amount of money")
         if abs(profit - self.pnl_usdt) > PNL_TOLERANCE_USDT + 1e-6 * notional:
             raise ValueError(f"pnl_usdt {self.pnl_usdt} does not follow from prices, quantity and costs: {profit:.4f}")
-        if abs(100 * self.pnl_usdt / notional - self.pnl_pct) > PNL_TOLERANCE_PCT:
-            raise ValueError(f"pnl_pct {self.pnl_pct} is not pnl_usdt of entry notional: {100 * profit / notional:.4f}")
+        profit_pct = 100 * profit / notional
+        if abs(profit_pct - self.pnl_pct) > PNL_TOLERANCE_PCT + 100 * PNL_TOLERANCE_USDT / notional:
+            raise ValueError(f"pnl_pct {self.pnl_pct} is not the profit in percent of entry notional: {profit_pct:.4f}")
         return self
 
 
@@ -171,12 +187,13 @@ class Quarantined:
 class ClosedTrades:
     """`frame`: the believed trades, TRADE_FIELDS, ordered by (closed_at, trade_id), each trade_id once.
 
-    `duplicates` counts identical rows that were dropped; `complete` is False where the bot may have cut the list off.
+    `duplicates`: when the identical rows that were dropped had closed; `complete` is False where the bot may have cut
+    the list off.
     """
 
     frame: pd.DataFrame
     quarantined: tuple[Quarantined, ...] = ()
-    duplicates: int = 0
+    duplicates: tuple[datetime, ...] = ()
     complete: bool = True
 
 
@@ -184,24 +201,23 @@ def believe_trades(rows: Sequence[Any], *, complete: bool = True) -> ClosedTrade
     """Validate raw rows; a row that is malformed or cannot be true is quarantined with its reason, never dropped."""
     believed: dict[str, ClosedTrade] = {}
     quarantined: list[Quarantined] = []
-    duplicates = 0
+    duplicates: list[datetime] = []
     for row in rows:
         try:
             trade = ClosedTrade.model_validate(row)
         except ValidationError as error:
-            quarantined.append(Quarantined(_json_safe(row), explain(error), _time_of(row)))
+            quarantined.append(Quarantined(plain(row), explain(error), _time_of(row)))
             continue
         first = believed.setdefault(trade.trade_id, trade)
         if first is trade:
             continue
         if first == trade:
-            duplicates += 1
+            duplicates.append(trade.closed_at)
         else:
             reason = f"trade_id {trade.trade_id} came twice with different content; the first is kept"
-            quarantined.append(Quarantined(_json_safe(row), reason, trade.closed_at))
-    return ClosedTrades(
-        trades_frame([t.model_dump() for t in believed.values()]), tuple(quarantined), duplicates, complete
-    )
+            quarantined.append(Quarantined(plain(row), reason, trade.closed_at))
+    frame = trades_frame([trade.model_dump() for trade in believed.values()])
+    return ClosedTrades(frame, tuple(quarantined), tuple(duplicates), complete)
 
 
 def trades_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -233,14 +249,3 @@ def _time_of(row: Any) -> datetime | None:
         return TypeAdapter(Moment).validate_python(row["closed_at"])
     except (ValidationError, TypeError, KeyError):
         return None
-
-
-def _json_safe(value: Any) -> Any:
-    """The value with everything JSON cannot hold (NaN, times, objects) as its text."""
-    if isinstance(value, Mapping):
-        return {str(key): _json_safe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_safe(item) for item in value]
-    if value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return value if isinstance(value, str) else str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,10 +19,10 @@ TOKEN_CLASSES = ("input", "cached_input", "output", "reasoning")
 class LlmCall(BaseModel):
     """One row of the ledger, stored under the UTC day of the call: tokens by class and the settled cost in USD."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     model: str = Field(min_length=1)
-    tokens: dict[str, int] = Field(default_factory=dict)
+    tokens: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     cost_usd: float = Field(ge=0, allow_inf_nan=False)
 
 

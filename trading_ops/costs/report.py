@@ -47,25 +47,25 @@ def _day(day: str, usage: Mapping[str, DayUsage], bot: Mapping[str, Any] | None,
     spent = usage.get(day, DayUsage())
     elapsed = [str(first + timedelta(days=i)) for i in range(today.day)]
     month_to_date = sum(usage[d].cost_usd for d in elapsed if d in usage)
-    statistics = bot if bot and "error" not in bot else None
+    failed = bot if bot and "error" in bot else None
+    statistics = None if failed else bot
     day_usd = spent.cost_usd + (statistics["daily_cost_usd"] if statistics else 0.0)
     month_usd = month_to_date + (statistics["monthly_cost_usd"] if statistics else 0.0)
     budget = judge_costs(day_usd, month_usd, limits)
     return {
         "day": day,
-        "outcome": bot["outcome"] if bot and "error" in bot else "measured",
-        "error": bot["error"] if bot and "error" in bot else None,
-        "requests": spent.requests + (statistics["total_requests"] if statistics else 0),
+        "outcome": failed["outcome"] if failed else "measured",
+        "error": failed["error"] if failed else None,
+        "requests": spent.requests,
         "tokens": spent.tokens,
         "cost_by_model_usd": spent.cost_by_model,
         "platform_cost_usd": spent.cost_usd,
         "platform_month_to_date_usd": month_to_date,
         "platform_month_projected_usd": month_to_date / today.day * calendar.monthrange(today.year, today.month)[1],
         "bot": dict(statistics) if statistics else None,
-        "total_cost_usd": spent.cost_usd + (statistics["total_cost_usd"] if statistics else 0.0),
         "day_usd": day_usd,
         "month_usd": month_usd,
-        "status": budget.status,
+        "status": "unknown" if failed and budget.status == "good" else budget.status,
         "llm_allowed": budget.llm_allowed,
         "alerts": [asdict(alert) for alert in budget.alerts],
     }

@@ -23,7 +23,10 @@ def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[
     days = list(context.partition_keys)
     daily = read_daily_equity(services.bot, date.fromisoformat(days[0]) - DAY, date.fromisoformat(days[-1]))
     trades = trailing_trades(services.store, services.bot, days)
-    documents = judge_days(trades, daily, days, services.guard_limits, label=services.bot.label)
+    closed = stored(services, "closed_trades", days)
+    incomplete = [day for day, document in closed.items() if document["quarantined"] or not document["complete"]]
+    limits, label = services.guard_limits, services.bot.label
+    documents = judge_days(trades, daily, days, limits, label=label, incomplete=incomplete)
     rows = _rows(documents[days[-1]])
     show(context, documents, ("status",), formula="trading_ops/guard/rules.py", strategies=table_of(rows))
     return documents
@@ -37,6 +40,8 @@ def risk_within_limits(
     documents = stored(services, "strategy_risk", run_days(context, services))
     findings = []
     for day, document in documents.items():
+        if document["incomplete"]:
+            findings.append(Finding(day, Severity.WARNING, "trades are quarantined or missing: losses may be larger"))
         for strategy, risk in document["strategies"].items():
             for rule in (risk["breach"], *risk["warnings"]):
                 if rule:

@@ -25,7 +25,7 @@ def portfolio_report(
     days = list(context.partition_keys)
     first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
     trades = stored_trades(closed_trades, services.bot, first, last)
-    daily = read_daily_equity(services.bot, first - DAY, last)
+    daily = read_daily_equity(services.bot, min(services.bot.calendar().first_day, first - DAY), last)
     documents = report_days(trades, daily, services.bot.portfolio(), days, label=services.bot.label)
     heads = {head.collection: f"{head.seq}:{head.hash}" for head in services.store.heads()}
     show(

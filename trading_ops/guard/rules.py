@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from trading_ops.portfolio.equity import strategies_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,16 +63,36 @@ def judge(
     Trades after `day` (None: the last trade's UTC day) and before `since` (its resume) do not count. Without both
     unrealised figures (None) the loss is of closed trades only. Source: DESIGN section 4 "Guard".
     """
-    closed_at, profits = positions(trades)
     if since is not None:
-        later = closed_at >= np.datetime64(since.replace(tzinfo=None), "us")
-        closed_at, profits = closed_at[later], profits[later]
+        trades = trades[trades["closed_at"] >= since]
+    log = _Log.of(trades)
     if day is None:
-        start = closed_at[-1].astype("datetime64[D]") if closed_at.size else np.datetime64("NaT")
+        start = log.closed_at[-1].astype("datetime64[D]") if log.closed_at.size else np.datetime64("NaT")
     else:
         start = np.datetime64(str(day), "D")
-    return _judge_day(closed_at, profits, losing_streaks(profits), start, equity_at_midnight, limits,
-                      unrealised_now, unrealised_at_midnight)  # fmt: skip
+    return _judge_day(log, start, equity_at_midnight, limits, unrealised_now, unrealised_at_midnight)
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """One strategy's trades and positions in order: times, profits, and the streak after each position."""
+
+    closed_at: np.ndarray
+    profits: np.ndarray
+    flat_at: np.ndarray
+    results: np.ndarray
+    streaks: np.ndarray
+
+    @classmethod
+    def of(cls, trades: pd.DataFrame) -> _Log:
+        profits = trades["pnl_usdt"].to_numpy(float)
+        if not np.isfinite(profits).all():
+            row = int(np.argmin(np.isfinite(profits)))
+            raise ValueError(f"trades row {row}: pnl_usdt is {profits[row]}; a finite number is needed")
+        flat_at, results = positions(trades)
+        closed_at = trades["closed_at"].to_numpy("datetime64[us]")
+        order = np.argsort(closed_at, kind="stable")
+        return cls(closed_at[order], profits[order], flat_at, results, losing_streaks(results))
 
 
 def positions(trades: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -86,11 +108,12 @@ def positions(trades: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     if trades.empty:
         return np.empty(0, "datetime64[us]"), np.empty(0)
     ordered = trades.sort_values(["closed_at", "trade_id"])
-    identity = ordered["trade_id"].astype(object)
+    # the prefixes keep a position from meeting a trade that happens to carry the same id
+    identity = "t:" + ordered["trade_id"].astype(str)
     if "position_id" in ordered:
-        # the prefix keeps a position from meeting a trade that happens to carry the same id
-        identity = ("p:" + ordered["position_id"].astype(object)).where(ordered["position_id"].notna(), "t:" + identity)
-    grouped = ordered.groupby(identity, sort=False).agg(
+        known = ordered["position_id"].notna()
+        identity = identity.where(~known, "p:" + ordered["position_id"].astype(str))
+    grouped = ordered.groupby(identity.to_numpy(), sort=False).agg(
         closed_at=("closed_at", "last"), trade_id=("trade_id", "last"), profit=("pnl_usdt", "sum")
     )
     grouped = grouped.sort_values(["closed_at", "trade_id"])
@@ -109,30 +132,37 @@ def losing_streaks(profits: np.ndarray) -> np.ndarray:
 
 
 def judge_days(
-    trades: pd.DataFrame, daily: DailyEquity, days: Sequence[str], limits: Limits, *, label: str
+    trades: pd.DataFrame,
+    daily: DailyEquity,
+    days: Sequence[str],
+    limits: Limits,
+    *,
+    label: str,
+    incomplete: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """`judge` at the end of each UTC day for every strategy; each strategy's history is ordered and counted once.
 
-    `trades` reach back as far as a streak may; `daily` begins a day before the first of `days`.
+    `trades` reach back as far as a streak may; `daily` begins a day before the first of `days`. `incomplete`: the days
+    with quarantined or missing trades, whose figures are then at best a lower bound.
     """
     import pandas as pd
 
     risks: dict[str, dict[str, StrategyRisk]] = {day: {} for day in days}
-    for strategy in daily.equity.columns.drop("portfolio"):
-        closed_at, profits = positions(trades[trades["strategy"] == strategy])
-        streaks = losing_streaks(profits)
+    for strategy in strategies_of(trades, daily):
+        log = _Log.of(trades[trades["strategy"] == strategy])
         for day in days:
             at = pd.Timestamp(day, tz="UTC")
             before = at - timedelta(days=1)
-            risks[day][str(strategy)] = _judge_day(
-                closed_at, profits, streaks, np.datetime64(day, "D"), _at(daily.equity, before, strategy), limits,
+            risks[day][strategy] = _judge_day(
+                log, np.datetime64(day, "D"), _at(daily.equity, before, strategy), limits,
                 _at(daily.unrealised, at, strategy), _at(daily.unrealised, before, strategy),
             )  # fmt: skip
     return {
         day: {
             "day": day,
             "candles": label,
-            "status": _status(list(found.values())),
+            "status": _status(list(found.values()), incomplete=day in incomplete),
+            "incomplete": day in incomplete,
             "limits": asdict(limits),
             "strategies": {strategy: asdict(risk) for strategy, risk in found.items()},
         }
@@ -153,24 +183,22 @@ def describe(rule: str, risk: Mapping[str, Any], limits: Mapping[str, Any]) -> s
 
 
 def _judge_day(
-    closed_at: np.ndarray,
-    profits: np.ndarray,
-    streaks: np.ndarray,
+    log: _Log,
     day: np.datetime64,
     equity_at_midnight: float | None,
     limits: Limits,
     unrealised_now: float | None,
     unrealised_at_midnight: float | None,
 ) -> StrategyRisk:
-    start, end = np.searchsorted(closed_at, [day.astype("datetime64[us]"), (day + 1).astype("datetime64[us]")])
-    start, end = (0, 0) if np.isnat(day) else (int(start), int(end))
-    marked = unrealised_now is not None and unrealised_at_midnight is not None
-    marks = float(unrealised_now) - float(unrealised_at_midnight) if marked else 0.0  # type: ignore[arg-type]
-    known = equity_at_midnight is not None and np.isfinite(equity_at_midnight) and equity_at_midnight > 0
-    change = float(profits[start:end].sum()) + marks
-    loss = 100 * max(0.0, -change) / float(equity_at_midnight) if known else None  # type: ignore[arg-type]
-    streak = int(streaks[end - 1]) if end else 0
-    recent = profits[max(0, end - RECENT_TRADES) : end]
+    bounds = np.array([day, day + 1], "datetime64[us]")
+    start, end = (0, 0) if np.isnat(day) else np.searchsorted(log.closed_at, bounds)
+    positions_until = 0 if np.isnat(day) else int(np.searchsorted(log.flat_at, bounds[1]))
+    marks = _difference(unrealised_now, unrealised_at_midnight)
+    equity = equity_at_midnight if equity_at_midnight and 0 < equity_at_midnight < np.inf else None
+    change = float(log.profits[start:end].sum()) + (marks or 0.0)
+    loss = None if equity is None else 100 * max(0.0, -change) / float(equity)
+    streak = int(log.streaks[positions_until - 1]) if positions_until else 0
+    recent = log.results[max(0, positions_until - RECENT_TRADES) : positions_until]
     win_rate = 100.0 * int(np.count_nonzero(recent > 0)) / RECENT_TRADES if recent.size == RECENT_TRADES else None
     return StrategyRisk(
         daily_loss_pct=loss,
@@ -178,12 +206,12 @@ def _judge_day(
         recent_win_rate_pct=win_rate,
         breach=_breach(loss, streak, limits),
         warnings=_warnings(loss, streak, win_rate, limits),
-        equity_at_midnight_usdt=float(equity_at_midnight) if known else None,  # type: ignore[arg-type]
+        equity_at_midnight_usdt=None if equity is None else float(equity),
         distance={
             "daily_loss_pct": None if loss is None else limits.daily_loss_pct - loss,
             "consecutive_losses": float(limits.consecutive_losses - streak),
         },
-        basis="mark_to_market" if marked else "closed_only",
+        basis="closed_only" if marks is None else "mark_to_market",
     )
 
 
@@ -203,13 +231,22 @@ def _warnings(loss: float | None, streak: int, win_rate: float | None, limits: L
     return tuple(name for name, true in found.items() if true)
 
 
-def _status(risks: Sequence[StrategyRisk]) -> str:
+def _status(risks: Sequence[StrategyRisk], *, incomplete: bool) -> str:
     if any(risk.breach or GUARD_BLIND in risk.warnings for risk in risks):
         return "critical"
-    return "warning" if any(risk.warnings for risk in risks) else "good"
+    if incomplete or any(risk.warnings for risk in risks):
+        return "warning"
+    return "good" if risks else "unknown"
+
+
+def _difference(now: float | None, before: float | None) -> float | None:
+    """None where either is unknown."""
+    if now is None or before is None or not np.isfinite(now) or not np.isfinite(before):
+        return None
+    return float(now) - float(before)
 
 
 def _at(frame: pd.DataFrame, day: pd.Timestamp, strategy: str) -> float | None:
     """The figure of that day, None where it is unknown."""
-    value = frame.at[day, strategy] if day in frame.index else np.nan
+    value = frame.at[day, strategy] if day in frame.index and strategy in frame else np.nan
     return None if np.isnan(value) else float(value)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from trading_ops.audit.plain import plain
+
 
 class Severity(StrEnum):
     """How urgent an alert is, in rising order."""
@@ -42,11 +44,11 @@ class Alert:
         return {
             "severity": str(self.severity),
             "dedup_key": self.dedup_key,
-            "what": self.what,
-            "why": self.why,
-            "what_to_do": self.what_to_do,
+            "what": plain(self.what),
+            "why": plain(self.why),
+            "what_to_do": plain(self.what_to_do),
             "day": self.day,
-            "numbers": dict(self.numbers),
+            "numbers": plain(self.numbers),
         }
 
     @classmethod

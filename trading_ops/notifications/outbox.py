@@ -65,44 +65,54 @@ class Outbox:
         return sorted(documents, key=lambda body: body["created_at"])
 
     def _deliver(self, key: str) -> dict[str, Any]:
-        document = self._read(key)
-        for name in _undelivered(document.body):
-            channel = self._channels.get(name)
-            if channel is None:
-                continue  # configured when the alert was made, not now: it stays pending and is shown as such
-            delivery = document.body["channels"][name]
-            interrupted = delivery["state"] == SENDING
-            if interrupted and self._now() - datetime.fromisoformat(delivery["at"]) < CLAIM:
-                continue  # another process is at it
-            claimed = self._advance(document, name, SENDING)
-            if claimed is None:
-                return dict(self._read(key).body)  # another process took it up; it is theirs to finish
-            document = self._send(claimed, name, channel, possible_duplicate=interrupted)
-        return dict(document.body)
+        for name, channel in self._channels.items():
+            before = self._change(key, name, SENDING, when=self._may_send)
+            if before is not None:
+                self._send(key, name, channel, possible_duplicate=before["state"] == SENDING)
+        return dict(self._read(key).body)
 
-    def _send(self, claimed: StateDocument, name: str, channel: Channel, *, possible_duplicate: bool) -> StateDocument:
-        alert = Alert.from_document(claimed.body["alert"])
+    def _may_send(self, delivery: Mapping[str, Any]) -> bool:
+        """Whether nobody has sent it, and nobody is at it."""
+        if delivery["state"] == SENDING:
+            return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
+        return delivery["state"] != SENT
+
+    def _send(self, key: str, name: str, channel: Channel, *, possible_duplicate: bool) -> None:
+        alert = Alert.from_document(self._read(key).body["alert"])
         try:
             channel.send(alert, possible_duplicate=possible_duplicate)
         except DeliveryError as error:
-            return self._advance(claimed, name, FAILED, error=str(error)) or self._read(claimed.key)
+            self._change(key, name, FAILED, error=str(error))
+            return
+        except Exception as error:  # noqa: BLE001  # one channel's fault is kept with the alert; the others go on
+            self._change(key, name, FAILED, error=f"{type(error).__name__}: {error}")
+            return
         day = self._now().date().isoformat()
         entry = {"channel": name, "alert": alert.to_document(), "possible_duplicate": possible_duplicate}
         self._store.append(HISTORY, [Entry(day, f"{alert.dedup_key}/{name}", entry)])
-        return self._advance(claimed, name, SENT) or self._read(claimed.key)
+        self._change(key, name, SENT)
 
-    def _advance(
-        self, document: StateDocument, name: str, state: str, error: str | None = None
-    ) -> StateDocument | None:
-        """Compare-and-set one channel's state; None where another process was first."""
-        channel = dict(document.body["channels"][name])
-        channel |= {"state": state, "at": self._now().isoformat(), "error": error}
-        channel["attempts"] += state == SENDING
-        body = {**document.body, "channels": {**document.body["channels"], name: channel}}
-        try:
-            return self._store.put_state(STATE, document.key, body, expected_version=document.version)
-        except Conflict:
-            return None
+    def _change(
+        self,
+        key: str,
+        name: str,
+        state: str,
+        *,
+        when: Callable[[Mapping[str, Any]], bool] = lambda delivery: True,
+        error: str | None = None,
+    ) -> Mapping[str, Any] | None:
+        """Compare-and-set one channel's state where `when` allows it; what it was before, None where not allowed."""
+        while True:
+            document = self._read(key)
+            before = document.body["channels"].get(name)
+            if before is None or not when(before):
+                return None
+            after = {**before, "state": state, "at": self._now().isoformat(), "error": error}
+            after["attempts"] += state == SENDING
+            body = {**document.body, "channels": {**document.body["channels"], name: after}}
+            with suppress(Conflict):  # another channel of this alert moved on in between: look again
+                self._store.put_state(STATE, key, body, expected_version=document.version)
+                return before
 
     def _read(self, key: str) -> StateDocument:
         document = self._store.get_state(STATE, key)

@@ -211,7 +211,9 @@ class PaperBot:
         while True:
             document = store.get_state(STATE, name)
             changes = list(document.body["changes"]) if document else []
-            if any(known["idempotency_key"] == idempotency_key for known in changes):
+            if known := next((c for c in changes if c["idempotency_key"] == idempotency_key), None):
+                if known["enabled"] != enabled:
+                    raise BotError(f"idempotency key {idempotency_key!r} was used for another change of {name}")
                 return self._state(name)
             try:
                 body = {"changes": [*changes, change]}
@@ -235,13 +237,15 @@ class PaperBot:
         from trading_ops.backtesting.engine import backtest
         from trading_ops.strategies.signals import signals
 
-        share = CAPITAL_USDT / len(self.symbols)
+        share = CAPITAL_USDT / len(self._wanted)
         trades: list[pd.DataFrame] = []
         orders: list[OpenOrder] = []
         equity: dict[tuple[str, str], pd.Series] = {}
         unrealised: dict[tuple[str, str], pd.Series] = {}
-        for symbol in self.symbols:
-            candles = self.candles(symbol, datetime.min.replace(tzinfo=UTC), until)
+        stale = self._candles.stale_symbols()
+        for symbol in (*self.symbols, *(symbol for symbol in self._wanted if symbol in stale)):
+            # a symbol that ended is traded up to its end: what happened until then does not change
+            candles = self.candles(symbol, datetime.min.replace(tzinfo=UTC), min(until, stale.get(symbol, until)))
             for name, parameters in PARAMETERS.items():
                 allowed = entries_allowed(candles.index.append(pd.DatetimeIndex([until])), changes[name])
                 try:
@@ -252,11 +256,11 @@ class PaperBot:
                 trades.append(_as_closed_trades(result.trades, name, symbol))
                 entries, exits = signals(candles, name, parameters)
                 order = _order_at_end(name, symbol, until, entries[-1], exits[-1], result.trades, allowed[-1])
-                orders += [order] if order else []
+                orders += [order] if order and symbol not in stale else []
         return _Ledger(
             until,
             pd.concat(trades).sort_values(["closed_at", "trade_id"], ignore_index=True),
-            _by_strategy(equity, fill=share),
+            _by_strategy(equity, fill=share) + share * (len(self._wanted) - len({symbol for _, symbol in equity})),
             _by_strategy(unrealised, fill=0.0),
             tuple(orders),
         )

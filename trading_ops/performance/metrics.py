@@ -68,7 +68,9 @@ def max_drawdown(equity: Any) -> float | None:
     points = _known(equity)
     if points.size == 0:
         return None
-    return float(np.max(1 - points / np.maximum.accumulate(points)))
+    peaks = np.maximum.accumulate(points)
+    falls = np.divide(peaks - points, peaks, out=np.zeros_like(points), where=peaks > 0)
+    return float(np.max(falls))
 
 
 def profit_factor(trades: pd.DataFrame) -> float | None:
@@ -192,7 +194,7 @@ def daily_returns(equity: pd.Series, flows: pd.Series | None = None) -> np.ndarr
     """
     if equity.empty:
         return np.empty(0)
-    days = equity.asfreq("D") if hasattr(equity.index, "freq") else equity
+    days, flows = _by_day(equity), None if flows is None else _by_day(flows)
     values = days.to_numpy(float)
     if np.isinf(values).any():
         raise BadData(
@@ -291,6 +293,14 @@ def worst_status(statuses: list[str]) -> str:
     return max(statuses, key=order.index, default="unknown")
 
 
+def _by_day(values: pd.Series) -> pd.Series:
+    """The series with a row for every UTC day from its first to its last, whatever its index names days by."""
+    import pandas as pd
+
+    index = values.index.to_timestamp() if isinstance(values.index, pd.PeriodIndex) else values.index
+    return values.set_axis(pd.to_datetime(index, utc=True)).asfreq("D")
+
+
 def _confirmed(status: str, interval: Interval, target: float, critical: float) -> bool | None:
     """Whether the interval excludes the limit that was crossed; None without a breach, False without an interval."""
     if status not in ("warning", "critical"):
@@ -299,8 +309,9 @@ def _confirmed(status: str, interval: Interval, target: float, critical: float) 
 
 
 def _known(values: Any) -> np.ndarray:
+    """The values without the unknown ones (NaN); none at all where one is infinite, so that nothing is defined."""
     points = np.asarray(values, float)
-    return points[~np.isnan(points)]
+    return points[:0] if np.isinf(points).any() else points[~np.isnan(points)]
 
 
 def _sharpe_per_day(returns: np.ndarray) -> float | None:

@@ -24,6 +24,7 @@ def newest_performance(store: AuditStore) -> Mapping[str, Any] | None:
 def performance_table(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
     """A row a strategy, readable at 80 columns. `rows`: the history of the last days, newest first, for the trend."""
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     title = f"7 days to {document['day']}, {document['candles']} candles"
@@ -33,10 +34,10 @@ def performance_table(document: Mapping[str, Any], rows: Sequence[Mapping[str, A
         table.add_column(column, justify="left" if column in ("trend", "verdict") else "right", no_wrap=True)
     scopes = {**document["strategies"], "portfolio": document["portfolio"]}
     for scope, m in scopes.items():
-        past = [row[scope] if scope == "portfolio" else row["strategies"][scope] for row in rows]
+        past = [row["portfolio"] if scope == "portfolio" else row["strategies"].get(scope, {}) for row in rows]
         verdict = m["status"]
         table.add_row(
-            scope,
+            escape(scope),
             str(m["total_trades"]),
             _figure(m["win_rate_pct"], ".1f"),
             _figure(m["avg_profit_pct"], "+.2f"),

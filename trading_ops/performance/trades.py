@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from trading_ops.audit.store import AuditStore
     from trading_ops.bot.client import Bot
-    from trading_ops.bot.records import ClosedTrades
+    from trading_ops.bot.records import ClosedTrades, Quarantined
 
 LOOKBACK_DAYS = 90  # what the 90-day Sharpe ratio and a slow losing streak need
 DAY = timedelta(days=1)
@@ -27,7 +27,7 @@ def midnight(day: str | date) -> datetime:
 def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> dict[str, dict[str, Any]]:
     """The reply split by the UTC day of `closed_at`, one document a day; days without trades are there, and say so.
 
-    A quarantined row whose time cannot be read is reported under the last day asked for.
+    A quarantined row is reported under its own day, or under the last one asked for where it has none of these.
     """
     import numpy as np
 
@@ -39,14 +39,14 @@ def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> d
         start = np.datetime64(day, "us")
         lo, hi = np.searchsorted(closed_at, [start, start + np.timedelta64(1, "D")])
         believed = rows[lo:hi]
-        bad = [q for q in closed.quarantined if str((q.closed_at or midnight(days[-1])).date()) == day]
+        bad = [q for q in closed.quarantined if _day_of(q, days) == day]
         documents[day] = {
             "day": day,
             "candles": label,
             "outcome": "trades" if believed else "no_trades",
             "total": len(believed),
             "complete": closed.complete,
-            "duplicates_dropped": closed.duplicates if day == days[-1] else 0,
+            "duplicates_dropped": sum(str(closed_at.date()) == day for closed_at in closed.duplicates),
             "quarantined": [{"row": q.row, "reason": q.reason} for q in bad],
             "trades": believed,
         }
@@ -77,6 +77,11 @@ def stored_trades(documents: Mapping[str, Mapping[str, Any]], bot: Bot, first: d
     fetched = bot.closed_trades(midnight(min(missing)), midnight(max(missing)) + DAY).frame
     fetched = fetched[fetched["closed_at"].dt.date.isin(missing)]
     return pd.concat([stored, fetched]).sort_values(["closed_at", "trade_id"], ignore_index=True)
+
+
+def _day_of(bad: Quarantined, days: Sequence[str]) -> str:
+    day = str(bad.closed_at.date()) if bad.closed_at else days[-1]
+    return day if days[0] <= day <= days[-1] else days[-1]
 
 
 def _plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ def trend(rows: Sequence[Mapping[str, Any]] | None, metric: str = "win_rate_pct"
     values = [float(row[metric]) for row in rows if row.get(metric) is not None][::-1]
     if len(values) < MIN_ROWS:
         return "insufficient_data"
-    slope = float(np.polyfit(np.arange(len(values)), values, 1)[0])
+    slope = round(float(np.polyfit(np.arange(len(values)), values, 1)[0]), 9)  # binary dust decides nothing
     if slope < -SLOPE_LIMIT:
         return "declining"
     return "improving" if slope > SLOPE_LIMIT else "stable"

@@ -7,7 +7,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.performance.metrics import Limits, PerformanceMetrics, measure_window, worst_status
-from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity, points_until, realised_by_day, trusted_returns
+from trading_ops.portfolio.equity import (
+    PORTFOLIO,
+    DailyEquity,
+    points_until,
+    realised_by_day,
+    strategies_of,
+    trusted_returns,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +34,7 @@ def measure_days(
     import pandas as pd
 
     returns = trusted_returns(daily, realised_by_day(trades, daily.equity))
-    scopes = {scope: trades if scope == PORTFOLIO else trades[trades["strategy"] == scope] for scope in daily.equity}
+    scopes = {PORTFOLIO: trades, **{name: trades[trades["strategy"] == name] for name in strategies_of(trades, daily)}}
     columns = {
         scope: (frame["closed_at"].to_numpy("datetime64[us]"), frame["pnl_usdt"].to_numpy(float),
                 frame["pnl_pct"].to_numpy(float))

@@ -42,16 +42,33 @@ def daily_equity(history: EquityHistory, first_day: date, last_day: date) -> Dai
     import pandas as pd
 
     days = pd.date_range(first_day, last_day, freq="D", tz="UTC")
+    equity, unrealised = (_at_day_ends(frame, days) for frame in (history.equity, history.unrealised))
+    flows = history.flows.groupby(history.flows.index.floor("D")).sum()
+    flows = flows.reindex(index=days, columns=equity.columns, fill_value=0.0)
+    for frame in (equity, unrealised, flows):
+        # min_count: an account of which nothing is known is unknown, not worth 0
+        frame[PORTFOLIO] = frame.sum(axis=1, skipna=False, min_count=1)
+    return DailyEquity(equity, unrealised, flows)
+
+
+def strategies_of(trades: pd.DataFrame, daily: DailyEquity) -> list[str]:
+    """Every strategy that has equity or trades, in this order: none is left out because one of them is unknown."""
+    columns = [str(column) for column in daily.equity if column != PORTFOLIO]
+    return list(dict.fromkeys([*columns, *sorted(map(str, trades["strategy"].unique()))]))
+
+
+def _at_day_ends(snapshots: pd.DataFrame, days: pd.DatetimeIndex) -> pd.DataFrame:
+    """For each strategy the finite snapshot nearest each day's end, within the tolerance."""
+    import pandas as pd
+
     ends = days + pd.Timedelta(days=1)
-    frames = [
-        frame.reindex(ends, method="nearest", tolerance=SNAPSHOT_TOLERANCE).set_axis(days)
-        for frame in (history.equity, history.unrealised)
-    ]
-    flows = history.flows.groupby(history.flows.index.floor("D")).sum().reindex(days, fill_value=0.0)
-    flows = flows.reindex(columns=history.equity.columns, fill_value=0.0)
-    for frame in (*frames, flows):
-        frame[PORTFOLIO] = frame.sum(axis=1, skipna=False)
-    return DailyEquity(frames[0], frames[1], flows)
+    finite = snapshots.where(np.isfinite(snapshots.astype(float)))
+    finite = finite[~finite.index.duplicated(keep="last")].sort_index()
+    columns = {
+        name: finite[name].dropna().reindex(ends, method="nearest", tolerance=SNAPSHOT_TOLERANCE).to_numpy()
+        for name in finite
+    }
+    return pd.DataFrame(columns, index=days, dtype=float)
 
 
 def trusted_returns(daily: DailyEquity, realised: pd.DataFrame) -> pd.DataFrame:
@@ -60,8 +77,8 @@ def trusted_returns(daily: DailyEquity, realised: pd.DataFrame) -> pd.DataFrame:
     `realised`: net profit of the trades closed each day, the shape of `daily.equity`. A change that differs by more
     than 1 % of the equity from trades + marks + flows is unknown, never a return. The first day has no return.
     """
-    equity = daily.equity.where(daily.equity > 0)
-    before = equity.shift()
+    equity = daily.equity.where((daily.equity >= 0) & np.isfinite(daily.equity))
+    before = equity.shift().where(equity.shift() > 0)
     marks = (daily.unrealised - daily.unrealised.shift()).fillna(0.0)
     unexplained = (equity - before - daily.flows - realised - marks).abs() / before
     returns = (equity - daily.flows) / before - 1
@@ -79,6 +96,8 @@ def realised_by_day(trades: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
 
 
 def points_until(values: pd.DataFrame, scope: str, day: pd.Timestamp, length: int | None = None) -> np.ndarray:
-    """The column's values up to and including `day`, the last `length` of them."""
+    """The column's values up to and including `day`, the last `length` of them; none where there is no such column."""
+    if scope not in values:
+        return np.empty(0)
     column = values[scope].to_numpy(float)[: values.index.get_loc(day) + 1]
     return column if length is None else column[-length:]

@@ -18,13 +18,14 @@ def report_days(
 ) -> dict[str, dict[str, Any]]:
     """One document a UTC day: balance, equity, flows, returns and the per-strategy table, in USDT and percent.
 
-    `trades`: closed trades of the days. `daily` begins a day before the first of `days`; what it does not know is None.
-    `account` gives the start capital that returns since the start are measured against.
+    `trades`: closed trades of the days. `daily` begins with the bot's first day, so that flows since the start are
+    known, or at least a day before the first of `days`; what it does not know is None. `account`: the start capital.
     """
     import pandas as pd
 
     realised = realised_by_day(trades, daily.equity)
     returns = trusted_returns(daily, realised)
+    paid_in = daily.flows.cumsum()
     initial = {**account.initial_by_strategy, PORTFOLIO: account.initial_usdt}
     by_day = dict(list(trades.groupby(trades["closed_at"].dt.strftime("%Y-%m-%d"))))
     none = trades.iloc[:0]
@@ -38,6 +39,7 @@ def report_days(
                 equity=daily.equity.at[at, scope],
                 unrealised=daily.unrealised.at[at, scope],
                 flows=daily.flows.at[at, scope],
+                paid_in=paid_in.at[at, scope],
                 return_fraction=returns.at[at, scope],
                 initial=initial.get(str(scope)),
             )
@@ -59,6 +61,7 @@ def _row(
     equity: float,
     unrealised: float,
     flows: float,
+    paid_in: float,
     return_fraction: float,
     initial: float | None,
 ) -> dict[str, Any]:
@@ -70,7 +73,7 @@ def _row(
         "unrealised_usdt": open_profit,
         "net_flows_usdt": float(flows),
         "return_pct": None if day_return is None else 100 * day_return,
-        "return_since_start_pct": None if worth is None or not initial else 100 * (worth / initial - 1),
+        "return_since_start_pct": None if worth is None or not initial else 100 * ((worth - paid_in) / initial - 1),
         "realised_pnl_usdt": float(traded["pnl_usdt"].sum()),
         "fees_usdt": float(traded["fee_usdt"].sum()),
         "total_trades": total,

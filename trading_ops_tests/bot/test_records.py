@@ -36,23 +36,19 @@ OPTIONAL = {"funding_usdt": 0.0, "close_reason": "", "market": None, "position_i
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
-def defect(reason: str, **options: Any) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason, **options)
-
-
 def believe(**changes: Any) -> ClosedTrades:
     return believe_trades([GOOD | changes])
 
 
 def counted(closed: ClosedTrades) -> int:
-    return len(closed.frame) + len(closed.quarantined) + closed.duplicates
+    return len(closed.frame) + len(closed.quarantined) + len(closed.duplicates)
 
 
 def test_a_good_row_is_believed_field_by_field():
     closed = believe_trades([GOOD], complete=False)
     (trade,) = closed.frame.to_dict("records")
     assert trade == GOOD | {"opened_at": pd.Timestamp(GOOD["opened_at"]), "closed_at": pd.Timestamp(GOOD["closed_at"])}
-    assert (closed.quarantined, closed.duplicates, closed.complete) == ((), 0, False)
+    assert (closed.quarantined, closed.duplicates, closed.complete) == ((), (), False)
     assert closed.frame.columns.tolist() == list(TRADE_FIELDS)
 
 
@@ -91,7 +87,9 @@ def test_a_field_that_may_be_missing_has_its_default(field: str):
     ("changes", "named"),
     [
         *[pytest.param({f: v}, f"{f}: ", id=f"{f} {v!r}") for v in (nan, inf, -inf, None, "3", True, [], {})
-          for f in ("quantity", "entry_price", "exit_price", "fee_usdt", "funding_usdt", "pnl_usdt", "pnl_pct")],
+          for f in ("quantity", "entry_price", "exit_price", "fee_usdt", "pnl_usdt", "pnl_pct")],
+        *[pytest.param({"funding_usdt": v}, "funding_usdt: ", id=f"funding_usdt {v!r}")
+          for v in (nan, inf, "3", True, [])],
         *[pytest.param({f: v}, f"{f}: ", id=f"{f} {v!r}") for v in (0.0, -1.0)
           for f in ("quantity", "entry_price", "exit_price")],
         pytest.param({"fee_usdt": -0.01}, "fee_usdt: ", id="a negative fee"),
@@ -188,7 +186,7 @@ def test_a_row_is_reported_under_its_utc_day_even_when_it_is_not_believed():
 def test_an_identical_row_is_dropped_and_counted():
     later = GOOD | {"closed_at": "2025-03-01T13:00:00+01:00"}  # the same instant in other words
     closed = believe_trades([GOOD, dict(GOOD), later, GOOD | {"note": "other"}])
-    assert (len(closed.frame), closed.duplicates, closed.quarantined) == (1, 3, ())
+    assert (len(closed.frame), len(closed.duplicates), closed.quarantined) == (1, 3, ())
 
 
 def test_a_second_row_with_the_same_id_and_other_content_is_quarantined_and_the_first_kept():
@@ -203,7 +201,7 @@ def test_a_second_row_with_the_same_id_and_other_content_is_quarantined_and_the_
 
 def test_a_quarantined_row_does_not_hold_the_place_of_a_good_one_with_its_id():
     closed = believe_trades([GOOD | {"quantity": -1.0}, GOOD])
-    assert (len(closed.frame), len(closed.quarantined), closed.duplicates) == (1, 1, 0)
+    assert (len(closed.frame), len(closed.quarantined), closed.duplicates) == (1, 1, ())
 
 
 def test_believed_trades_are_ordered_by_time_and_id():
@@ -261,13 +259,11 @@ def test_believing_never_fails_and_loses_no_row(rows: list[Any]):
         canonical_json({"row": quarantined.row, "reason": quarantined.reason})
 
 
-@defect("entry_price * quantity underflows to 0 and the percentage divides by it", raises=ZeroDivisionError)
 def test_a_notional_too_small_to_be_written_does_not_break_the_list():
     dust = {"quantity": 1e-200, "entry_price": 1e-200, "exit_price": 1e-200, "fee_usdt": 0.0, "funding_usdt": 0.0}
     assert len(believe(**dust, pnl_usdt=0.0, pnl_pct=0.0).quarantined) == 1
 
 
-@defect("infinity - infinity is NaN and no tolerance is exceeded: a profit of 7 on 1e300 coins is believed")
 def test_a_notional_too_large_to_be_written_is_not_believed():
     vast = {"quantity": 1e300, "entry_price": 1e300, "exit_price": 1e299, "fee_usdt": 0.0, "funding_usdt": 0.0}
     assert len(believe(**vast, pnl_usdt=7.0, pnl_pct=0.0).quarantined) == 1
@@ -278,8 +274,6 @@ def test_a_notional_too_large_to_be_written_is_not_believed():
     [{"opened_at": "0001-01-01T00:00:00+05:00"}, {"closed_at": "9999-12-31T23:59:59-05:00"}],
     ids=["the first year", "the last year"],
 )
-@defect("astimezone(UTC) raises OverflowError, which pydantic passes on: one row breaks the whole list",
-        raises=OverflowError)  # fmt: skip
 def test_a_time_at_the_end_of_the_calendar_does_not_break_the_list(changes: dict[str, str]):
     assert len(believe(**changes).quarantined) == 1
 
@@ -289,20 +283,17 @@ def nested(levels: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("row", [{"trade_id": "\ud800"}, {"\udfff": 1}, nested(150)], ids=["text", "key", "depth"])
-@defect("a quarantined row with a lone surrogate or deep nesting is not JSON: the day's document cannot be stored")
 def test_a_quarantined_row_can_always_be_stored(row: Any):
     (quarantined,) = believe_trades([row]).quarantined
     canonical_json(quarantined.row)
 
 
 @pytest.mark.parametrize("field", ["close_reason", "funding_usdt"])
-@defect("null is refused where a missing field is taken: a spot bot that sends funding null loses every trade")
 def test_an_optional_field_may_be_null(field: str):
     changes = {field: None} | ({"pnl_usdt": 19.0, "pnl_pct": 9.5} if field == "funding_usdt" else {})
     assert believe(**changes).quarantined == ()
 
 
-@defect("the percentage may differ by 0.01 points, but a cent is 0.2 points of a 5 USDT trade")
 def test_a_small_trade_rounded_to_cents_is_believed():
     """0.0001 BTC from 50,000 to 50,698 less 0.0349 fee: 0.0349 USDT, told as 0.03 USDT and 0.70 %."""
     small = {"quantity": 0.0001, "entry_price": 50_000.0, "exit_price": 50_698.0, "fee_usdt": 0.0349}

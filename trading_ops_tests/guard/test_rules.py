@@ -21,10 +21,6 @@ START = pd.Timestamp("2025-03-10T00:00", tz="UTC")
 NEAR_LOSS, NEAR_STREAK, LOW_RATE = "daily_loss_near_limit", "consecutive_losses_near_limit", "recent_win_rate_low"
 
 
-def defect(reason: str, **options: object) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason, **options)
-
-
 def log(
     profits: Sequence[float],
     *,
@@ -224,8 +220,6 @@ def test_a_position_that_bears_the_id_of_a_trade_does_not_meet_it():
     assert profits.tolist() == [-5.0, -6.0]
 
 
-@defect("'trade_id' is both an index level and a column label: judge fails without a position_id column",
-        raises=ValueError)  # fmt: skip
 def test_a_bot_that_knows_no_positions_is_guarded_by_its_trades():
     assert judge(log([-1_001.0]).drop(columns="position_id"), 10_000.0).breach == "daily_loss"
 
@@ -245,7 +239,6 @@ def test_the_recent_win_rate_starts_again_at_the_resume():
     assert judge(log([-1.0, 1.0] * 12), 10_000.0, since=resumed).recent_win_rate_pct is None
 
 
-@defect("since drops its offset instead of converting it: 09:00+05:00 is taken for 09:00 UTC, and 04:00 is lost")
 def test_a_resume_with_an_offset_is_the_same_instant():
     trades = log([-1_001.0], at=["2025-03-10T05:00:00Z"])
     resumed = datetime(2025, 3, 10, 9, tzinfo=timezone(timedelta(hours=5)))
@@ -253,13 +246,11 @@ def test_a_resume_with_an_offset_is_the_same_instant():
 
 
 @pytest.mark.parametrize(("now", "midnight"), [(nan, 0.0), (0.0, nan)])
-@defect("max(0.0, NaN) is 0.0: half the account is lost, the guard says 0 % and is not even blind")
 def test_an_unrealised_figure_that_is_no_number_does_not_hide_a_loss(now: float, midnight: float):
     risk = judge(log([-5_000.0]), 10_000.0, unrealised_now=now, unrealised_at_midnight=midnight)
     assert risk.breach == "daily_loss" or GUARD_BLIND in risk.warnings
 
 
-@defect("a NaN profit is summed as 0: unreadable is taken for nothing")
 def test_a_profit_that_is_no_number_is_not_taken_for_zero():
     try:
         risk = judge(log([nan]), 10_000.0)
@@ -268,7 +259,6 @@ def test_a_profit_that_is_no_number_is_not_taken_for_zero():
     assert GUARD_BLIND in risk.warnings
 
 
-@defect("the daily loss adds up positions at their last exit, not the trades closed that day: 0 % and 12 %")
 def test_money_lost_by_a_partial_exit_is_lost_on_its_own_day():
     """600 on each of two days are 6 % a day; nothing was lost twice and nothing later."""
     trades = log([-600.0, -600.0], at=["2025-03-10T05:00Z", "2025-03-11T05:00Z"], positions=["p", "p"])
@@ -351,7 +341,6 @@ def test_a_day_without_marks_is_judged_by_closed_trades():
     assert day_of(log([-1.0]).assign(strategy="rsi"), unmarked)["strategies"]["rsi"]["basis"] == "closed_only"
 
 
-@defect("judge_days goes by the equity's columns: a strategy that trades without equity is not guarded, and not told")
 def test_a_strategy_without_any_equity_is_blind_and_not_forgotten():
     trades = log([-9_000.0]).assign(strategy="grid")
     document = day_of(trades, equity(rsi=[10_000, 10_000]))
@@ -359,7 +348,6 @@ def test_a_strategy_without_any_equity_is_blind_and_not_forgotten():
     assert GUARD_BLIND in document["strategies"]["grid"]["warnings"]
 
 
-@defect("where the bot keeps no equity at all the day is `good` with no strategy in it")
 def test_a_bot_without_any_equity_is_never_good():
     trades = log([-9_000.0]).assign(strategy="rsi")
     assert day_of(trades, equity(rsi=[10_000, 10_000]))["status"] == "critical"

@@ -31,10 +31,6 @@ WAVES = np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 0.0])  # mean 0, deviation 1 
 GOOD_EQUITY = 2.1  # the Sharpe ratio of an equity curve that no test below is about
 
 
-def defect(reason: str, **options: object) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason, **options)
-
-
 def log(profits_pct: Sequence[float]) -> pd.DataFrame:
     """Closed trades of 1,000 USDT each."""
     return pd.DataFrame({"pnl_usdt": 10 * np.array(profits_pct, float), "pnl_pct": np.array(profits_pct, float)})
@@ -201,7 +197,6 @@ def test_a_day_of_unknown_equity_makes_two_returns_unknown_and_is_never_skipped_
         pytest.param(pd.PeriodIndex(["2025-03-01", "2025-03-03", "2025-03-04"], freq="D"), id="periods"),
     ],
 )
-@defect("daily_returns sees missing days in a DatetimeIndex only and joins the days around the gap in any other")
 def test_a_missing_day_is_unknown_however_the_days_are_written(index: list):
     assert daily_returns(pd.Series([100.0, 121.0, 133.1], index)) == pytest.approx([nan, nan, 0.1], nan_ok=True)
 
@@ -404,13 +399,11 @@ def test_an_infinite_equity_is_named_with_its_day(value: float):
         measure_performance(log([1.0]), curve([100, 101, 102]), history=broken)
 
 
-@defect("sharpe_ratio([0.01, inf]) is NaN: undefined must be None, or the value refused")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_an_infinite_return_has_no_ratio():
     assert sharpe_ratio([0.01, inf]) is None
 
 
-@defect("max_drawdown([0, 0, 10]) is NaN (0 / 0), which no store takes: undefined must be None or 0")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_drawdown_from_nothing_is_not_NaN():
     assert max_drawdown([0.0, 0.0, 10.0]) in (None, 0.0)

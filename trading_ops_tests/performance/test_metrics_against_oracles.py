@@ -310,7 +310,6 @@ def test_B135_the_window_is_seven_whole_days_half_open():
     assert document["2025-03-10"]["strategies"]["rsi"]["total_pnl_usdt"] == 6.0
 
 
-@pytest.mark.xfail(strict=True, reason="measure_days drops a strategy that trades but has no equity column")
 def test_a_strategy_without_any_equity_is_measured_by_its_trades():
     hours = pd.date_range("2025-03-10T01:00", periods=12, freq="h", tz="UTC", unit="us")
     trades = pd.DataFrame({"strategy": "grid", "closed_at": hours, "pnl_usdt": -1.0, "pnl_pct": -0.1})
@@ -320,7 +319,6 @@ def test_a_strategy_without_any_equity_is_measured_by_its_trades():
     assert document["2025-03-10"]["strategies"]["grid"]["total_trades"] == 12
 
 
-@pytest.mark.xfail(strict=True, reason="an infinite snapshot is measured: Sharpe and drawdown become NaN")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_an_infinite_snapshot_is_unknown_or_refused_but_never_NaN():
     days = pd.date_range("2025-03-01", "2025-03-10", tz="UTC")

@@ -129,7 +129,6 @@ def test_a_deposit_is_shown_and_is_no_return_of_the_day():
     assert (rsi["net_flows_usdt"], rsi["return_pct"]) == (5_000.0, 0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="return_since_start_pct is equity / initial - 1: a deposit of 50 % earns 50 %")
 def test_a_deposit_is_no_return_since_the_start_either():
     daily = equity([10_000.0, 15_000.0, 15_000.0], flows=[0.0, 5_000.0, 0.0])
     assert report(trades(), daily)["2025-03-01"]["strategies"]["rsi"]["return_since_start_pct"] == 0.0

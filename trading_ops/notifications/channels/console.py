@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.outbox import DeliveryError
 
 STYLES = {
     Severity.INFO: "cyan",
@@ -23,6 +24,12 @@ class ConsoleChannel:
         self._stream = stream
 
     def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+        try:
+            self._print(alert, possible_duplicate)
+        except (OSError, ValueError) as error:
+            raise DeliveryError(f"console: {error}") from error
+
+    def _print(self, alert: Alert, possible_duplicate: bool) -> None:
         import sys
 
         from rich.console import Console
@@ -31,11 +38,16 @@ class ConsoleChannel:
         console = Console(file=self._stream or sys.stderr, soft_wrap=True, highlight=False)
         # Text, not markup: what an alert quotes is data and may contain brackets
         headline = Text(f" {alert.severity} ", style=STYLES[alert.severity])
-        headline.append(f" {alert.what}", style="bold not reverse")
+        headline.append(f" {_printable(alert.what)}", style="bold not reverse")
         if possible_duplicate:
             headline.append(" (possible duplicate)")
         console.print(headline)
         for label, text in (("why", alert.why), ("do ", alert.what_to_do)):
-            for line in text.splitlines():
+            for line in _printable(text).splitlines():
                 console.print(Text(f"   {label}  {line}"))
                 label = "   "
+
+
+def _printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
