@@ -1,9 +1,12 @@
 """The house keeps its shape: imports, the environment, files and words."""
 
 import ast
+import doctest
+import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,6 @@ from trading_ops.settings import Settings
 from trading_ops_tests.conftest import ROOT
 
 MODULES = sorted((ROOT / "trading_ops").rglob("*.py"))
-TRACKED = [
-    path for path in ROOT.rglob("*") if path.is_file() and not any(part.startswith(".venv") for part in path.parts)
-]
 
 
 def test_every_import_goes_down():
@@ -47,6 +47,14 @@ def test_every_module_says_what_it_answers(path):
         assert len(tree.body) == 1, "an __init__ holds a docstring: one path for each name"
 
 
+@pytest.mark.parametrize("path", [p for p in MODULES if ">>>" in p.read_text()], ids=lambda p: p.stem)
+def test_every_example_in_a_docstring_is_true(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
 def test_the_example_environment_lists_exactly_what_the_settings_read():
     listed = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M)
     read = [f"TRADING_OPS_{name.upper()}" for name in Settings.model_fields]
@@ -64,8 +72,6 @@ def test_every_version_is_pinned():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all("==" in line.split(";")[0] for line in lines)
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     assert set(extras) == {"ml", "exchange", "mongo-test", "celery", "postgres", "dev", "bench"}
