@@ -44,14 +44,13 @@ def backfill(
     with _reported():
         from trading_ops.definitions import SERVICES, defs
     from trading_ops.defs.backfill import BackfillError, choose_days, run_backfill
-    from trading_ops.performance.summary import newest_performance, performance_table
+    from trading_ops.performance.summary import performance_of, performance_table
 
     with _reported(BackfillError, code=2):
         start, end = choose_days(SERVICES, days, _date(first), _date(last), missing=missing)
     with _reported(), dg.DagsterInstance.get() as instance:
         done = run_backfill(defs, SERVICES, instance, start, end, progress=not as_json)
-        newest = newest_performance(SERVICES.store)
-        recent = SERVICES.history.get_performance_metrics_history(days=14)
+        newest, recent = performance_of(SERVICES.store, done.last)
     if as_json:
         _print_json({"backfill": asdict(done), "performance": newest})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.performance.trend import trend
@@ -15,10 +16,17 @@ if TYPE_CHECKING:
 COLOURS = {"good": "green", "warning": "yellow", "critical": "red"}
 
 
-def newest_performance(store: AuditStore) -> Mapping[str, Any] | None:
-    """The newest stored document of `performance_metrics`, None before the first."""
-    records = store.read("performance_metrics")
-    return records[-1].body if records else None
+def performance_of(store: AuditStore, day: str) -> tuple[Mapping[str, Any] | None, list[Mapping[str, Any]]]:
+    """The stored document of the day (None where there is none), and those of the 14 days up to it on the same candles.
+
+    The latter newest first, for the trend.
+    """
+    first = date.fromisoformat(day) - timedelta(days=13)
+    records = store.read("performance_metrics", first=str(first), last=day)
+    if not records or records[-1].partition != day:
+        return None, []
+    newest = records[-1].body
+    return newest, [record.body for record in reversed(records) if record.body["candles"] == newest["candles"]]
 
 
 def performance_table(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:
