@@ -41,6 +41,7 @@ def backfill(
     """Measure past days in one run: trades, metrics, risk, portfolio, costs. Ends with a table of the newest day."""
     import dagster as dg
 
+    _prepare()
     with _reported():
         from trading_ops.definitions import SERVICES, defs
     from trading_ops.defs.backfill import BackfillError, choose_days, run_backfill
@@ -126,9 +127,8 @@ def heads() -> None:
             typer.echo(f"{head.collection}:{head.seq}:{head.hash}")
 
 
-@app.callback()
-def prepare() -> None:
-    """Settings and Dagster's home are read once, before any command."""
+def _prepare() -> None:
+    """Settings and Dagster's home, before anything else is loaded; what is wrong with them exits 2."""
     from trading_ops.settings import InvalidSettings, load_settings, use_dagster_home
 
     try:
@@ -141,6 +141,7 @@ def prepare() -> None:
 def _services() -> Any:
     from trading_ops.services import Services
 
+    _prepare()
     return Services()
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -21,7 +21,7 @@ class Settings(BaseSettings):
         env_prefix="TRADING_OPS_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    data_dir: Path = Field(Path("var"), description="Folder of everything written here, Dagster's files included")
+    data_dir: Path = Field(Path("var"), description="Folder of the audit store")
     store: str | None = Field(None, description="Audit store; default sqlite:///<data_dir>/audit.db")
 
     candles: Path | None = Field(None, description="Folder of SYMBOL-1h.parquet files; empty: simulated candles")
@@ -57,6 +57,21 @@ class Settings(BaseSettings):
             raise ValueError("no symbol; give at least one, such as BTCUSDT,ETHUSDT")
         return symbols
 
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> Self:
+        for low, high in (
+            ("win_rate_critical_pct", "win_rate_target_pct"),
+            ("avg_profit_critical_pct", "avg_profit_target_pct"),
+            ("sharpe_critical", "sharpe_target"),
+            ("cost_day_warning_usd", "cost_day_critical_usd"),
+            ("cost_month_warning_usd", "cost_month_critical_usd"),
+        ):
+            if getattr(self, low) > getattr(self, high):
+                prefix = self.model_config["env_prefix"]
+                raise ValueError(f"{prefix}{low.upper()} {getattr(self, low)} must not exceed {prefix}{high.upper()}"
+                                 f" {getattr(self, high)}")  # fmt: skip
+        return self
+
     @property
     def store_uri(self) -> str:
         return self.store or f"sqlite:///{self.data_dir / 'audit.db'}"
@@ -87,4 +102,6 @@ def use_dagster_home() -> Path:
         raise InvalidSettings(
             f"DAGSTER_HOME: {home} holds no dagster.yaml; run this from the project's folder or set it"
         )
+    if home.resolve() != Path.cwd().resolve():
+        raise InvalidSettings(f"var/ lies in DAGSTER_HOME, so this works there only: cd {home}")
     return home

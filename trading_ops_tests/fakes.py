@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from trading_ops.bot.client import BotUnreachable, Calendar, EquityHistory
-from trading_ops.bot.records import ClosedTrades, Portfolio, UsageStatistics, believe_trades
+from trading_ops.bot.records import ClosedTrades, Portfolio, StrategyState, UsageStatistics, believe_trades
 
 NO_USAGE = {"total_requests": 0, "total_cost_usd": 0.0, "daily_cost_usd": 0.0, "monthly_cost_usd": 0.0}
 
@@ -40,6 +40,7 @@ class ScriptedBot:
     """Answers from what it was given: `rows` of trades, `equity` at each day's end, raw portfolio and usage replies."""
 
     label = "scripted"
+    source = "scripted-1"
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class ScriptedBot:
         account: Any = None,
         usage: Any = NO_USAGE,
         reachable: bool = True,
+        live: bool = True,
     ) -> None:
         self.rows = list(rows)
         self.first_day, self.last_day = date.fromisoformat(first_day), date.fromisoformat(last_day)
@@ -58,12 +60,13 @@ class ScriptedBot:
         self.account = account
         self.usage = usage
         self.reachable = reachable
+        self.live = live
 
     def now(self) -> datetime:
         return datetime.combine(self.last_day, datetime.min.time(), UTC) + timedelta(days=1, hours=1)
 
     def calendar(self) -> Calendar:
-        return Calendar(self.first_day, self.last_day, live=True)
+        return Calendar(self.first_day, self.last_day, live=self.live)
 
     def closed_trades(self, start: datetime, end: datetime) -> ClosedTrades:
         self._require_reachable()
@@ -80,6 +83,10 @@ class ScriptedBot:
         equity = pd.DataFrame({s: list(self.equity.values()) for s in strategies}, index=ends, dtype=float).sort_index()
         equity = equity[(equity.index >= start) & (equity.index < end)]
         return EquityHistory(equity, equity * 0.0, equity.iloc[:0])
+
+    def strategies(self) -> list[StrategyState]:
+        names = sorted({row["strategy"] for row in self.rows if isinstance(row, dict)} or {"rsi"})
+        return [StrategyState(name=name, enabled=True) for name in names]
 
     def portfolio(self) -> Portfolio:
         self._require_reachable()

@@ -41,7 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_backfill_ends_with_a_table_that_fits_80_columns(home):
     said = (home / "said").read_text()
-    assert re.search(r"measured 3 days \(\S+ to \S+\), 5 assets each", said)
+    assert re.search(r"measured 3 days \(\S+ to \S+\) x 5 assets in", said)
     for strategy in ("rsi", "macd", "bollinger", "volume", "portfolio"):
         assert re.search(rf"^ {strategy} +\d+ ", said, re.M), strategy
     assert "simulated candles" in said
@@ -87,6 +87,38 @@ def test_a_wrong_setting_exits_2_and_names_the_variable(home):
     assert "TRADING_OPS_SHARPE_TARGET: Input should be a finite number" in done.stderr
 
 
+def test_the_table_is_about_the_candles_it_was_asked_for(home, market):
+    done = command(["trading-ops", "backfill", "--days", "1"], home, TRADING_OPS_CANDLES=str(market))
+    assert "7 days to 2025-09-18, recorded candles" in done.stdout
+    assert done.stderr.count("CRITICAL") == 0  # a recording is not the present
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-j daily_portfolio_report", "-j daily_api_cost_report"],
+)
+def test_every_job_runs_from_dagsters_command(home, line):
+    done = command(["bash", "-c", f"dagster job execute -m trading_ops.definitions {line}"], home)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "RUN_SUCCESS" in done.stderr + done.stdout
+
+
+def test_every_asset_materialises_from_dagsters_command(home):
+    names = "closed_trades,performance_metrics,strategy_risk,portfolio_report,api_costs"
+    line = f"dagster asset materialize -m trading_ops.definitions --select {names} --partition 2025-03-02"
+    done = command(["bash", "-c", line], home)
+    assert done.returncode == 0, done.stderr[-2000:]
+    heads = command(["trading-ops", "history", "strategy_risk", "--days", "3000", "--json"], home).stdout
+    assert "2025-03-02" in heads
+
+
+def test_the_commands_work_in_dagsters_home_only(home, tmp_path):
+    done = command(["trading-ops", "audit", "verify"], tmp_path, DAGSTER_HOME=str(home))
+    assert done.returncode == 2
+    assert f"cd {home}" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_outside_the_projects_folder_the_command_says_so(tmp_path):
     done = command(["trading-ops", "audit", "heads"], tmp_path)
     assert done.returncode == 2
@@ -129,8 +161,8 @@ def test_verify_names_the_first_broken_record_and_a_cut_tail(home, tmp_path):
 
 
 @pytest.mark.parametrize("line", [[], ["backfill"], ["history"], ["audit"], ["audit", "verify"], ["audit", "heads"]])
-def test_help_is_there_on_every_level(home, line):
-    done = command(["trading-ops", *line, "--help"], home)
+def test_help_is_there_on_every_level_and_anywhere(tmp_path, line):
+    done = command(["trading-ops", *line, "--help"], tmp_path)
     assert done.returncode == 0
     assert "Usage: trading-ops" in done.stdout
 

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ def test_a_wrong_setting_is_named_when_the_definitions_load(tmp_path):
     assert "TRADING_OPS_MIN_TRADES: Input should be a valid integer" in done.stderr.splitlines()[-1]
 
 
+def test_limits_in_the_wrong_order_are_named_when_the_definitions_load(tmp_path):
+    done = bare("import trading_ops.definitions", tmp_path, TRADING_OPS_WIN_RATE_CRITICAL_PCT="80")
+    assert "TRADING_OPS_WIN_RATE_CRITICAL_PCT 80.0 must not exceed TRADING_OPS_WIN_RATE_TARGET_PCT" in done.stderr
+
+
 def test_a_folder_without_candles_is_named_when_the_definitions_load(tmp_path):
     done = bare("import trading_ops.definitions", tmp_path, TRADING_OPS_CANDLES=str(tmp_path / "nowhere"))
     assert done.returncode == 1
@@ -66,8 +72,15 @@ def test_every_page_of_defs_is_merged():
     given = [asset for page in pages if hasattr(page, "defs") for asset in page.defs.assets or []]
     written = {key for asset in given for key in getattr(asset, "keys", None) or [asset.key]}
     assert written == defs.resolve_asset_graph().get_all_asset_keys()
-    merged = {job.name for job in defs.resolve_all_job_defs()}
-    assert {job.name for page in pages if hasattr(page, "defs") for job in page.defs.jobs or []} <= merged
+    for kind, merged in (
+        ("jobs", {job.name for job in defs.jobs}),
+        ("schedules", {schedule.name for schedule in defs.schedules}),
+        ("sensors", {sensor.name for sensor in defs.sensors}),
+        ("asset_checks", {str(check.check_keys) for check in defs.asset_checks}),
+    ):
+        for page in pages:
+            given = getattr(page.defs, kind) or [] if hasattr(page, "defs") else []
+            assert {str(g.check_keys) if kind == "asset_checks" else g.name for g in given} <= merged, (page, kind)
 
 
 def test_every_daily_asset_has_a_check_a_single_run_backfill_and_a_page_of_its_groups_name():
@@ -103,6 +116,17 @@ def requests(name: str, at: datetime) -> Any:
         return repository.get_schedule_def(f"{name}_schedule").evaluate_tick(context)
 
 
+@pytest.fixture
+def berlin(monkeypatch):
+    """The host's clock shows Berlin's time."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
 @pytest.mark.parametrize("name", CRONS)
 def test_each_utc_day_gets_one_run_through_a_daylight_saving_change_B136(name):
     # Berlin lost an hour on 2026-03-29: local times move, UTC ticks and days do not
@@ -112,7 +136,7 @@ def test_each_utc_day_gets_one_run_through_a_daylight_saving_change_B136(name):
     assert [[r.partition_key for r in run] for run in runs] == [["2026-03-27"], ["2026-03-28"], ["2026-03-29"]]
 
 
-def test_a_tick_that_comes_late_or_twice_asks_for_the_same_run_B137():
+def test_a_tick_that_comes_late_or_twice_asks_for_the_same_run():
     tick = datetime(2026, 3, 10, 8, tzinfo=UTC)
     (late,), (again,) = (requests("daily_portfolio_report", tick).run_requests for _ in range(2))
     assert late.run_key == again.run_key == late.partition_key == "2026-03-09"
@@ -132,6 +156,6 @@ def test_days_of_a_recording_end_with_it_and_days_of_a_live_bot_go_on():
 
 def test_every_job_has_a_time_limit_and_works_on_the_newest_day_by_default():
     for name in CRONS:
-        tags = defs.resolve_job_def(name).tags
+        tags = defs.resolve_job_def(name).run_tags
         assert int(tags["dagster/max_runtime"]) > 0
         assert tags["dagster/partition"] == DAILY[0].partitions_def.get_last_partition_key()

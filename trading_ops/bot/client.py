@@ -62,6 +62,11 @@ class Bot(Protocol):
         """What its prices are: live, recorded, simulated, or replayed and by how much; shown with every result."""
         ...
 
+    @property
+    def source(self) -> str:
+        """Identifies the account its figures are of; what is stored of another source is never mixed with them."""
+        ...
+
     def now(self) -> datetime:
         """The bot's clock; the present of a bot on recorded candles is the end of the recording."""
         ...

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from hashlib import sha256
 from typing import Any
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from trading_ops.defs.presenting import table_of
 from trading_ops.notifications.alert import Alert, Severity
@@ -18,10 +20,11 @@ TOLD = 5  # findings spelled out in an alert
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something on a UTC day that should not be so."""
+    """Something on a UTC day that should not be so; `about` names who and which rule, without figures."""
 
     day: str
     severity: Severity
+    about: str
     text: str
 
 
@@ -35,9 +38,22 @@ def days_of(tags: Mapping[str, str]) -> list[str]:
     return [str(first + timedelta(days=i)) for i in range((last - first).days + 1)]
 
 
-def run_days(context: dg.AssetCheckExecutionContext, services: Services) -> list[str]:
+def present_day(services: Services) -> str | None:
+    """The newest complete day by the bot's clock, which may alert and act; None where its data is not fresh."""
+    calendar = services.bot.calendar()
+    return str(calendar.last_day) if calendar.live else None
+
+
+def checked_days(context: dg.AssetCheckExecutionContext, services: Services) -> list[str]:
     """The UTC days this check is about; a check executed by itself is about the newest day."""
     return days_of(context.run.tags) or [str(services.bot.calendar().last_day)]
+
+
+def root_cause(error: SerializableErrorInfo | None) -> str:
+    """The innermost error's own words, without the stack."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return "unknown error" if error is None else error.message.strip()
 
 
 def stored(services: Services, collection: str, days: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -60,13 +76,13 @@ def conclude(
     """
     (key,) = context.op_execution_context.selected_asset_check_keys
     name = f"{key.asset_key.to_user_string()}/{key.name}"
-    newest = str(services.bot.calendar().last_day)
+    newest = present_day(services)
     if present := [finding for finding in findings if finding.day == newest]:
         severity = max((finding.severity for finding in present), key=lambda s: s.rank)
         services.outbox.publish(
             Alert(
                 severity=severity,
-                dedup_key=f"{name}/{newest}/{severity}",
+                dedup_key=f"{name}/{newest}/{_digest(present)}",
                 what=f"{key.name.replace('_', ' ')} failed on {newest} ({services.bot.label} candles)",
                 why=_worst_first(present),
                 what_to_do=what_to_do,
@@ -80,13 +96,18 @@ def conclude(
     return dg.AssetCheckResult(
         passed=not findings,
         severity=dg.AssetCheckSeverity.ERROR if worst.rank >= Severity.ERROR.rank else dg.AssetCheckSeverity.WARN,
-        description=f"{len(days)} of {len(run_days(context, services))} days failed" if findings else None,
+        description=f"{len(days)} of {len(checked_days(context, services))} days failed" if findings else None,
         metadata={
             "failed_days": len(days),
             **({"what_to_do": what_to_do, "findings": table_of(table)} if findings else {}),
             **(metadata or {}),
         },
     )
+
+
+def _digest(findings: Sequence[Finding]) -> str:
+    """The same for the same findings, whatever their figures: a new one is told, a repeated one is not."""
+    return sha256("\n".join(sorted(f"{f.severity} {f.about}" for f in findings)).encode()).hexdigest()[:16]
 
 
 def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
@@ -102,7 +123,7 @@ def _worst_first(findings: Sequence[Finding]) -> str:
 
 def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services) -> Alert | None:
     """Tell once what the checks of a run over past days found; None where it recorded nothing new about the past."""
-    newest, days = str(services.bot.calendar().last_day), days_of(run.tags)
+    newest, days = present_day(services), days_of(run.tags)
     past = [day for day in days if day != newest]
     if not past or not _recorded(instance, run, services, past):
         return None

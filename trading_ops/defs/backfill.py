@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import dagster as dg
-from dagster_shared.error import SerializableErrorInfo
 
-from trading_ops.defs.alerting import RANGE_END, RANGE_START, stored, summarise_backfill
+from trading_ops.defs.alerting import RANGE_END, RANGE_START, root_cause, stored, summarise_backfill
 from trading_ops.services import Services
 
 REREAD_DAYS = 3  # late and corrected trades arrive within these
@@ -39,8 +38,8 @@ class Backfill:
     def sentence(self) -> str:
         outcome = "measured" if self.succeeded else "FAILED to measure"
         return (
-            f"{outcome} {self.days} days ({self.first} to {self.last}), {self.assets} assets each, "
-            f"in {self.seconds:.1f} s as run {self.run_id[:8]}"
+            f"{outcome} {self.days} days ({self.first} to {self.last}) x {self.assets} assets"
+            f" in {self.seconds:.1f} s, run {self.run_id[:8]}"
         )
 
 
@@ -62,7 +61,7 @@ def choose_days(
     wanted = [str(first + timedelta(days=i)) for i in range((last - first).days + 1)]
     documents = [stored(services, c, wanted) for c in ("performance_metrics", "strategy_risk", "portfolio_reports")]
     measured = [
-        d for d in wanted if all(day_of.get(d, {}).get("candles") == services.bot.label for day_of in documents)
+        d for d in wanted if all(day_of.get(d, {}).get("source") == services.bot.source for day_of in documents)
     ]
     unmeasured = [date.fromisoformat(day) for day in wanted if day not in set(measured)]
     reread = max(first, last - timedelta(days=REREAD_DAYS - 1))
@@ -113,16 +112,9 @@ def run_backfill(
                 if not e.passed
             )
         ),
-        errors=tuple(f"{event.step_key}: {_cause(event.step_failure_data.error)}" for event in failures),
+        errors=tuple(f"{event.step_key}: {root_cause(event.step_failure_data.error)}" for event in failures),
         seconds=seconds,
     )
-
-
-def _cause(error: SerializableErrorInfo | None) -> str:
-    """The innermost error's own words, without the stack."""
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return "unknown error" if error is None else error.message.strip()
 
 
 @contextmanager

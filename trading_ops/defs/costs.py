@@ -7,8 +7,8 @@ import dagster as dg
 from trading_ops.audit.store import Entry
 from trading_ops.costs.ledger import read_usage
 from trading_ops.costs.report import cost_days, month_start, read_bot
-from trading_ops.defs.alerting import Finding, conclude, run_days, stored
-from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule
+from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
+from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
 from trading_ops.services import Services
@@ -20,11 +20,13 @@ def api_costs(context: dg.AssetExecutionContext, services: dg.ResourceParam[Serv
 
     Grain: one document a day. Formula: trading_ops/costs/report.py, costs/budget.py
     """
-    days, newest = list(context.partition_keys), str(services.bot.calendar().last_day)
+    days, newest = run_days(context, services), str(services.bot.calendar().last_day)
     if newest in days:  # the bot knows only its present: what it says now is recorded under the newest day
-        services.store.append("bot_usage", [Entry(newest, "", read_bot(services.bot.usage_statistics))])
-    usage = read_usage(services.store, month_start(days[0]), date.fromisoformat(days[-1]))
-    documents = cost_days(usage, stored(services, "bot_usage", days), days, services.cost_limits)
+        usage = read_bot(services.bot.usage_statistics)
+        if "error" not in usage or not stored(services, "bot_usage", [newest]):  # a failure hides no known figure
+            services.store.append("bot_usage", [Entry(newest, "", usage)])
+    calls = read_usage(services.store, month_start(days[0]), date.fromisoformat(days[-1]))
+    documents = cost_days(calls, stored(services, "bot_usage", days), days, services.cost_limits)
     by_model = [{"model": m, "cost_usd": cost} for m, cost in documents[days[-1]]["cost_by_model_usd"].items()]
     figures = ("requests", "day_usd", "month_usd", "status", "llm_allowed")
     show(context, documents, figures, formula="trading_ops/costs/report.py", cost_by_model=table_of(by_model))
@@ -36,14 +38,14 @@ def costs_within_budget(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> dg.AssetCheckResult:
     """The day's and month's LLM spend is known and within its limits."""
-    documents = stored(services, "api_cost_history", run_days(context, services))
+    documents = stored(services, "api_cost_history", checked_days(context, services))
     findings = []
     for day, document in documents.items():
         if document["error"]:
-            findings.append(Finding(day, Severity.ERROR, f"the bot's costs are unknown: {document['error']}"))
+            findings.append(Finding(day, Severity.ERROR, "bot", f"the bot's costs are unknown: {document['error']}"))
         for alert in document["alerts"]:
             text = f"${alert['spent_usd']:.2f} this {alert['period']} exceeds ${alert['limit_usd']:.2f}"
-            findings.append(Finding(day, Severity(alert["severity"]), text))
+            findings.append(Finding(day, Severity(alert["severity"]), alert["period"], text))
     advice = "See which model and purpose spends; above the critical limit no LLM call starts until the period ends."
     return conclude(context, services, findings, what_to_do=advice)
 

@@ -4,8 +4,8 @@ from datetime import date
 
 import dagster as dg
 
-from trading_ops.defs.alerting import Finding, conclude, run_days, stored
-from trading_ops.defs.partitions import daily_asset
+from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
+from trading_ops.defs.partitions import daily_asset, run_days
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.guard.rules import GUARD_BLIND, describe, judge_days
 from trading_ops.notifications.alert import Severity
@@ -20,13 +20,14 @@ def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[
 
     Grain: one document a day, a row a strategy. Formula: trading_ops/guard/rules.py
     """
-    days = list(context.partition_keys)
+    days = run_days(context, services)
     daily = read_daily_equity(services.bot, date.fromisoformat(days[0]) - DAY, date.fromisoformat(days[-1]))
     trades = trailing_trades(services.store, services.bot, days)
     closed = stored(services, "closed_trades", days)
     incomplete = [day for day, document in closed.items() if document["quarantined"] or not document["complete"]]
     limits, label = services.guard_limits, services.bot.label
-    documents = judge_days(trades, daily, days, limits, label=label, incomplete=incomplete)
+    allocated = {state.name: state.allocated_usdt for state in services.bot.strategies()}
+    documents = judge_days(trades, daily, days, limits, label=label, incomplete=incomplete, allocated=allocated)
     rows = _rows(documents[days[-1]])
     show(context, documents, ("status",), formula="trading_ops/guard/rules.py", strategies=table_of(rows))
     return documents
@@ -37,16 +38,18 @@ def risk_within_limits(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> dg.AssetCheckResult:
     """No strategy has crossed or come near a limit that stops it, and its loss is known."""
-    documents = stored(services, "strategy_risk", run_days(context, services))
+    documents = stored(services, "strategy_risk", checked_days(context, services))
     findings = []
     for day, document in documents.items():
         if document["incomplete"]:
-            findings.append(Finding(day, Severity.WARNING, "trades are quarantined or missing: losses may be larger"))
+            text = "trades are quarantined or missing: losses may be larger"
+            findings.append(Finding(day, Severity.WARNING, "incomplete", text))
         for strategy, risk in document["strategies"].items():
             for rule in (risk["breach"], *risk["warnings"]):
                 if rule:
                     severity = Severity.CRITICAL if rule in (risk["breach"], GUARD_BLIND) else Severity.WARNING
-                    findings.append(Finding(day, severity, f"{strategy}: {describe(rule, risk, document['limits'])}"))
+                    text = f"{strategy}: {describe(rule, risk, document['limits'])}"
+                    findings.append(Finding(day, severity, f"{strategy} {rule}", text))
     advice = "Look at the strategy's open positions; disable it at the bot when the loss goes on."
     return conclude(context, services, findings, what_to_do=advice)
 

@@ -23,17 +23,19 @@ def candles_sound(context: dg.AssetCheckExecutionContext, services: dg.ResourceP
     bot, present = services.bot, services.candles.symbols()
     day = str(bot.calendar().last_day)
     reports = [check_candles(services.candles.candles(s), s) for s in services.settings.symbols if s in present]
-    findings = [Finding(day, Severity.ERROR, report.problems[0]) for report in reports if not report.sound]
+    findings = [
+        Finding(day, Severity.ERROR, report.symbol, report.problems[0]) for report in reports if not report.sound
+    ]
     stale = services.candles.stale_symbols()
     findings += [
         Finding(
-            day, Severity.ERROR, f"{s}: " + (f"stale, ends {stale[s]:%Y-%m-%d %H:%M}" if s in stale else "no candles")
+            day, Severity.ERROR, s, f"{s}: stale, ends {stale[s]:%Y-%m-%d %H:%M}" if s in stale else f"{s}: no candles"
         )
         for s in services.settings.symbols
         if s not in present
     ]
     findings += [
-        Finding(day, Severity.WARNING, f"{report.symbol}: {missing} bars missing from {start:%Y-%m-%d %H:%M}")
+        Finding(day, Severity.WARNING, report.symbol, f"{report.symbol}: {missing} bars missing from {start:%d %H:%M}")
         for report in reports
         for start, _, missing in report.gaps
         if str(start.date()) == day

@@ -1,8 +1,9 @@
-"""Tell people what no check can tell alone: a finished backfill, and alerts that are still waiting."""
+"""Tell people what no check can tell alone: a finished backfill, a failed run, alerts that wait."""
 
 import dagster as dg
 
-from trading_ops.defs.alerting import summarise_backfill
+from trading_ops.defs.alerting import days_of, root_cause, summarise_backfill
+from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.services import Services
 
 
@@ -18,6 +19,25 @@ def backfill_summary_sensor(
     return None if told else dg.SkipReason("the run was about the newest day alone; its checks told what there is")
 
 
+@dg.run_failure_sensor(
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells of a run that failed, with its own error.",
+)
+def run_failure_alert_sensor(context: dg.RunFailureSensorContext, services: dg.ResourceParam[Services]) -> None:
+    run = context.dagster_run
+    errors = [event.step_failure_data.error for event in context.get_step_failure_events()]
+    services.outbox.publish(
+        Alert(
+            severity=Severity.ERROR,
+            dedup_key=f"run_failed/{run.run_id}",
+            what=f"{run.job_name} failed for {', '.join(days_of(run.tags)[-1:]) or 'no day'}",
+            why="\n".join(map(root_cause, errors)) or context.failure_event.message or "no error was recorded",
+            what_to_do=f"See run {run.run_id} in the Dagster UI; when the cause is gone, run it again for that day.",
+            day=next(iter(days_of(run.tags)[-1:]), None),
+        )
+    )
+
+
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -27,4 +47,4 @@ def outbox_sensor(services: dg.ResourceParam[Services]) -> dg.SkipReason:
     return dg.SkipReason(f"{services.outbox.drain()} waiting alerts delivered")
 
 
-defs = dg.Definitions(sensors=[backfill_summary_sensor, outbox_sensor])
+defs = dg.Definitions(sensors=[backfill_summary_sensor, run_failure_alert_sensor, outbox_sensor])

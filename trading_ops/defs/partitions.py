@@ -6,10 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from trading_ops.bot.client import Calendar
+from trading_ops.bot.client import BotUnreachable, Calendar
 from trading_ops.defs.resources import SERVICES
+from trading_ops.services import Services
 
-MAX_RUNTIME_S = 1800  # a run that was killed with its server is failed after this, not shown as started for ever
+# a run that was killed together with its server is failed after half an hour, not shown as started for ever
+MAX_RUNTIME, MAX_RUNTIME_S = "dagster/max_runtime", "1800"
 
 
 def daily_partitions(calendar: Calendar) -> dg.DailyPartitionsDefinition:
@@ -29,13 +31,26 @@ daily_asset = partial(
 )
 
 
+def run_days(context: dg.AssetExecutionContext, services: Services) -> list[str]:
+    """The run's UTC days; raises BotUnreachable where the bot does not cover one of them completely (yet)."""
+    days, calendar = list(context.partition_keys), services.bot.calendar()
+    if not str(calendar.first_day) <= days[0] <= days[-1] <= str(calendar.last_day):
+        raise BotUnreachable(
+            f"{days[0]} to {days[-1]} cannot be measured: the bot's complete days are {calendar.first_day} to"
+            f" {calendar.last_day}; check that its candles keep coming, then run this again"
+        )
+    return days
+
+
 def daily_job(name: str, *assets: str, checks_of: tuple[str, ...] = (), description: str) -> Any:
     """A job over daily assets, their checks and those of `checks_of`; by default on the newest complete day."""
     return dg.define_asset_job(
         name,
         selection=dg.AssetSelection.assets(*assets) | dg.AssetSelection.checks_for_assets(*checks_of),
         description=f"{description} Without a partition: the newest complete day.",
-        tags={"dagster/partition": str(_calendar.last_day), "dagster/max_runtime": str(MAX_RUNTIME_S)},
+        # a run's own tags, not the job's: a backfill of the job brings its range instead of the default day
+        run_tags={"dagster/partition": str(_calendar.last_day), MAX_RUNTIME: MAX_RUNTIME_S},
+        tags={MAX_RUNTIME: MAX_RUNTIME_S},
     )
 
 

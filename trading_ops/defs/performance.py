@@ -4,8 +4,8 @@ from datetime import date
 
 import dagster as dg
 
-from trading_ops.defs.alerting import Finding, conclude, run_days, stored
-from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule
+from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
+from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
 from trading_ops.performance.metrics import METRICS
@@ -24,7 +24,7 @@ def closed_trades(context: dg.AssetExecutionContext, services: dg.ResourceParam[
 
     Grain: one document a day, its trades as rows. Formula: trading_ops/performance/trades.py, bot/records.py
     """
-    days = list(context.partition_keys)
+    days = run_days(context, services)
     closed = services.bot.closed_trades(midnight(days[0]), midnight(days[-1]) + DAY)
     documents = trades_by_day(closed, days, label=services.bot.label)
     shown = ("strategy", "symbol", "closed_at", "pnl_usdt", "pnl_pct", "close_reason")
@@ -39,14 +39,14 @@ def closed_trades_believed(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> dg.AssetCheckResult:
     """No row was quarantined, and the bot sent the whole list."""
-    documents = stored(services, "closed_trades", run_days(context, services))
+    documents = stored(services, "closed_trades", checked_days(context, services))
     findings = [
-        Finding(day, Severity.ERROR, f"{bad['reason']} (row {bad['row']})")
+        Finding(day, Severity.ERROR, f"row {bad['row']}", f"{bad['reason']} (row {bad['row']})")
         for day, document in documents.items()
         for bad in document["quarantined"]
     ]
     findings += [
-        Finding(day, Severity.ERROR, "the bot's list may be cut off; trades may be missing")
+        Finding(day, Severity.ERROR, "list", "the bot's list may be cut off; trades may be missing")
         for day, document in documents.items()
         if not document["complete"]
     ]
@@ -59,11 +59,12 @@ def performance_metrics(context: dg.AssetExecutionContext, services: dg.Resource
 
     Grain: one document a day, a row a strategy. Formula: trading_ops/performance/metrics.py
     """
-    days = list(context.partition_keys)
+    days = run_days(context, services)
     daily = read_daily_equity(services.bot, services.bot.calendar().first_day, date.fromisoformat(days[-1]))
     trades, limits = trailing_trades(services.store, services.bot, days), services.performance_limits
     documents = measure_days(trades, daily, days, limits, label=services.bot.label)
-    earlier = stored(services, "performance_metrics", [str(day.date()) for day in daily.equity.index[-PLOT_DAYS:]])
+    drawn = stored(services, "performance_metrics", [str(day.date()) for day in daily.equity.index[-PLOT_DAYS:]])
+    earlier = {day: document for day, document in drawn.items() if document["source"] == services.bot.source}
     show(
         context,
         {day: {**document["portfolio"], **document} for day, document in documents.items()},
@@ -81,11 +82,12 @@ def performance_within_limits(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> dg.AssetCheckResult:
     """No strategy's win rate, average profit or Sharpe ratio is below its target; unconfirmed breaches warn at most."""
-    documents = stored(services, "performance_metrics", run_days(context, services))
+    documents = stored(services, "performance_metrics", checked_days(context, services))
     findings = [
         Finding(
             day,
             Severity(alert["severity"]) if alert["confirmed"] else Severity.WARNING,
+            f"{strategy} {alert['metric']}",
             f"{strategy}: {alert['metric']} {alert['value']:.2f} is below {alert['limit']:g}"
             + ("" if alert["confirmed"] else ", unconfirmed"),
         )

@@ -1,16 +1,18 @@
 """What is the account worth? `portfolio_report`, at 08:00 UTC."""
 
+from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
-from trading_ops.defs.alerting import Finding, conclude, run_days, stored
-from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule
+from trading_ops.defs.alerting import Finding, checked_days, conclude, present_day, stored
+from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
 from trading_ops.defs.presenting import show, table_of
-from trading_ops.notifications.alert import Severity
+from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.performance.trades import DAY, stored_trades
 from trading_ops.portfolio.equity import read_daily_equity
-from trading_ops.portfolio.report import report_days
+from trading_ops.portfolio.report import report_days, report_lines
 from trading_ops.services import Services
 
 
@@ -22,7 +24,7 @@ def portfolio_report(
 
     Grain: one document a day, a row a strategy. Formula: trading_ops/portfolio/report.py
     """
-    days = list(context.partition_keys)
+    days = run_days(context, services)
     first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
     trades = stored_trades(closed_trades, services.bot, first, last)
     daily = read_daily_equity(services.bot, min(services.bot.calendar().first_day, first - DAY), last)
@@ -44,19 +46,33 @@ def portfolio_accounted(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> dg.AssetCheckResult:
     """The equity is known, and trades, marks and flows explain its change."""
-    documents = stored(services, "portfolio_reports", run_days(context, services))
+    documents = stored(services, "portfolio_reports", checked_days(context, services))
     first_day = str(services.bot.calendar().first_day)
     findings = []
     for day, document in documents.items():
         if document["equity_usdt"] is None:
-            findings.append(
-                Finding(day, Severity.ERROR, "equity at 24:00 UTC is unknown: no snapshot within 15 minutes")
-            )
+            text = "equity at 24:00 UTC is unknown: no snapshot within 15 minutes"
+            findings.append(Finding(day, Severity.ERROR, "equity", text))
         elif document["return_pct"] is None and day != first_day:
-            findings.append(
-                Finding(day, Severity.WARNING, "the day's return is unknown: equity is missing or unexplained")
-            )
+            text = "the day's return is unknown: equity is missing or unexplained"
+            findings.append(Finding(day, Severity.WARNING, "return", text))
+    if (newest := present_day(services)) in documents:
+        services.outbox.publish(_report(services, documents[newest]))
     return conclude(context, services, findings, what_to_do="Compare the bot's balance with its trades and deposits.")
+
+
+def _report(services: Services, document: Mapping[str, Any]) -> Alert:
+    """The day's report for people, with the audit trail's heads: kept by them, they show a trail that was cut."""
+    heads = [f"{head.collection}:{head.seq}:{head.hash}" for head in services.store.heads()]
+    return Alert(
+        severity=Severity.INFO,
+        dedup_key=f"portfolio_report/{document['day']}",
+        what=f"Portfolio on {document['day']} ({document['candles']} candles)",
+        why="\n".join([*report_lines(document), "audit heads:", *heads]),
+        what_to_do="Nothing. Keep it: `trading-ops audit verify --head HEAD` finds a trail that was cut or rewritten.",
+        day=document["day"],
+        numbers={"equity_usdt": document["equity_usdt"], "return_pct": document["return_pct"]},
+    )
 
 
 def _rows(document: dict) -> list[dict]:

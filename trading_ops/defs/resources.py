@@ -16,7 +16,7 @@ class AuditIOManager(dg.IOManager):
 
     The collection is the asset's `collection` metadata, else its name. A document whose content is stored already
     appends nothing, a changed one appends a revision, and readers get the newest of each day. Days that are not
-    stored are absent from what is loaded: unstored is not empty.
+    stored are absent from what is loaded: unstored is not empty. Each document carries the bot's `source`.
     """
 
     def __init__(self, services: Services) -> None:
@@ -28,7 +28,8 @@ class AuditIOManager(dg.IOManager):
             raise dg.DagsterInvariantViolationError(
                 f"{context.asset_key.to_user_string()} must give one document a partition: got {list(obj)}, want {days}"
             )
-        entries = [Entry(day, "", document) for day, document in obj.items()]
+        source = self._services.bot.source
+        entries = [Entry(day, "", {**document, "source": source}) for day, document in obj.items()]
         receipts = self._services.store.append(_collection(context), entries)
         appended = sum(receipt.appended for receipt in receipts)
         context.log.info(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ class StrategyRisk:
     equity_at_midnight_usdt: float | None
     distance: dict[str, float | None]
     basis: str
+    equity_basis: str = "equity"
 
 
 def judge(
@@ -139,24 +140,32 @@ def judge_days(
     *,
     label: str,
     incomplete: Collection[str] = (),
+    allocated: Mapping[str, float | None] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """`judge` at the end of each UTC day for every strategy; each strategy's history is ordered and counted once.
 
     `trades` reach back as far as a streak may; `daily` begins a day before the first of `days`. `incomplete`: the days
-    with quarantined or missing trades, whose figures are then at best a lower bound.
+    with quarantined or missing trades, whose figures are then at best a lower bound. `allocated`: USDT a strategy was
+    given, which stands in for an unknown equity.
     """
     import pandas as pd
 
     risks: dict[str, dict[str, StrategyRisk]] = {day: {} for day in days}
     for strategy in strategies_of(trades, daily):
-        log = _Log.of(trades[trades["strategy"] == strategy])
+        own = trades[trades["strategy"] == strategy]
+        whole = None if _exits_on_several_days(own) else _Log.of(own)
+        given = (allocated or {}).get(strategy)
         for day in days:
             at = pd.Timestamp(day, tz="UTC")
             before = at - timedelta(days=1)
-            risks[day][strategy] = _judge_day(
-                log, np.datetime64(day, "D"), _at(daily.equity, before, strategy), limits,
+            # a position still partly open on that day must not be dated by an exit that was yet to come
+            log = whole or _Log.of(own[own["closed_at"] < at + timedelta(days=1)])
+            known = _at(daily.equity, before, strategy)
+            risk = _judge_day(
+                log, np.datetime64(day, "D"), given if known is None else known, limits,
                 _at(daily.unrealised, at, strategy), _at(daily.unrealised, before, strategy),
             )  # fmt: skip
+            risks[day][strategy] = replace(risk, equity_basis="allocation") if known is None and given else risk
     return {
         day: {
             "day": day,
@@ -168,6 +177,13 @@ def judge_days(
         }
         for day, found in risks.items()
     }
+
+
+def _exits_on_several_days(trades: pd.DataFrame) -> bool:
+    if "position_id" not in trades or trades["position_id"].isna().all():
+        return False
+    days = trades["closed_at"].dt.floor("D").groupby(trades["position_id"].astype(str)).nunique()
+    return bool((days > 1).any())
 
 
 def describe(rule: str, risk: Mapping[str, Any], limits: Mapping[str, Any]) -> str:

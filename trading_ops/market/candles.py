@@ -68,6 +68,9 @@ class CandleSource(Protocol):
     """
 
     @property
+    def origin(self) -> str: ...  # which bars these are, in full: two sources with one origin give the same bars
+
+    @property
     def label(self) -> str: ...  # recorded | simulated | replayed +N weeks
 
     def symbols(self) -> list[str]:
@@ -136,6 +139,7 @@ class SpannedCandles(ABC):
     """A CandleSource as far as it follows from the symbols' spans; an adapter adds the spans and the bars."""
 
     label: str
+    origin: str
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._clock = now

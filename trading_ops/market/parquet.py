@@ -35,6 +35,7 @@ class ParquetCandles(SpannedCandles):
     def __init__(self, folder: Path, now: Callable[[], datetime], *, symbols: Sequence[str] | None = None) -> None:
         super().__init__(now)
         self._folder = Path(folder)
+        self.origin = f"recorded in {self._folder.resolve()}"
         self._only = None if symbols is None else set(symbols)
         self._footers: dict[Path, tuple[tuple[int, int], Span]] = {}
 

@@ -28,6 +28,10 @@ class ReplayedCandles(SpannedCandles):
         self._starts: dict[tuple[str, datetime], datetime] = {}
 
     @property
+    def origin(self) -> str:  # type: ignore[override]
+        return f"{self.label} of {self._source.origin}"
+
+    @property
     def label(self) -> str:  # type: ignore[override]  # the shift belongs to it: it makes this week's bars other ones
         return f"replayed {self._shift(self._recorded()) // WEEK:+d} weeks"
 

@@ -75,6 +75,7 @@ class SimulatedCandles(SpannedCandles):
         super().__init__(now)
         if not symbols or len(set(symbols)) != len(symbols):
             raise CandleError(f"simulated symbols {list(symbols)}: name at least one, each once")
+        self.origin = f"simulated with seed {seed}"
         market = _Market(seed)
         self._series = {symbol: _Series(symbol, market) for symbol in symbols}
         self._lock = Lock()

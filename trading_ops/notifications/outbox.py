@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -66,9 +67,10 @@ class Outbox:
 
     def _deliver(self, key: str) -> dict[str, Any]:
         for name, channel in self._channels.items():
-            before = self._change(key, name, SENDING, when=self._may_send)
+            claim = uuid.uuid4().hex
+            before = self._change(key, name, SENDING, when=self._may_send, claim=claim)
             if before is not None:
-                self._send(key, name, channel, possible_duplicate=before["state"] == SENDING)
+                self._send(key, name, channel, claim, possible_duplicate=before["state"] == SENDING)
         return dict(self._read(key).body)
 
     def _may_send(self, delivery: Mapping[str, Any]) -> bool:
@@ -77,20 +79,23 @@ class Outbox:
             return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
         return delivery["state"] != SENT
 
-    def _send(self, key: str, name: str, channel: Channel, *, possible_duplicate: bool) -> None:
+    def _send(self, key: str, name: str, channel: Channel, claim: str, *, possible_duplicate: bool) -> None:
+        def ours(delivery: Mapping[str, Any]) -> bool:
+            return delivery["claim"] == claim  # who took over after a minute has the last word
+
         alert = Alert.from_document(self._read(key).body["alert"])
         try:
             channel.send(alert, possible_duplicate=possible_duplicate)
         except DeliveryError as error:
-            self._change(key, name, FAILED, error=str(error))
+            self._change(key, name, FAILED, when=ours, claim=claim, error=str(error))
             return
-        except Exception as error:  # noqa: BLE001  # one channel's fault is kept with the alert; the others go on
-            self._change(key, name, FAILED, error=f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001  # kept with the alert, by its type alone: its text may hold a secret
+            self._change(key, name, FAILED, when=ours, claim=claim, error=type(error).__name__)
             return
         day = self._now().date().isoformat()
         entry = {"channel": name, "alert": alert.to_document(), "possible_duplicate": possible_duplicate}
         self._store.append(HISTORY, [Entry(day, f"{alert.dedup_key}/{name}", entry)])
-        self._change(key, name, SENT)
+        self._change(key, name, SENT, when=lambda delivery: True, claim=claim)
 
     def _change(
         self,
@@ -98,7 +103,8 @@ class Outbox:
         name: str,
         state: str,
         *,
-        when: Callable[[Mapping[str, Any]], bool] = lambda delivery: True,
+        when: Callable[[Mapping[str, Any]], bool],
+        claim: str,
         error: str | None = None,
     ) -> Mapping[str, Any] | None:
         """Compare-and-set one channel's state where `when` allows it; what it was before, None where not allowed."""
@@ -107,7 +113,7 @@ class Outbox:
             before = document.body["channels"].get(name)
             if before is None or not when(before):
                 return None
-            after = {**before, "state": state, "at": self._now().isoformat(), "error": error}
+            after = {**before, "state": state, "at": self._now().isoformat(), "claim": claim, "error": error}
             after["attempts"] += state == SENDING
             body = {**document.body, "channels": {**document.body["channels"], name: after}}
             with suppress(Conflict):  # another channel of this alert moved on in between: look again

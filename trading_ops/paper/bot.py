@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -71,6 +73,11 @@ class PaperBot:
     @property
     def label(self) -> str:
         return self._candles.label
+
+    @property
+    def source(self) -> str:
+        setup = json.dumps([self._candles.origin, sorted(self._wanted), PARAMETERS, CAPITAL_USDT])
+        return f"paper-{hashlib.sha256(setup.encode()).hexdigest()[:12]}"
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -175,16 +175,29 @@ def measure_performance(
     E_{D-7}..E_D, NaN where unknown. `flows`: net deposits by UTC day. `history`: the equity since inception, for the
     90-day ratio and the drawdown since inception. Raises BadData for NaN or infinite trades and infinite equity.
     """
-    window = daily_returns(equity, flows)
-    longer = (
-        (np.empty(0), np.empty(0))
-        if history is None
-        else (daily_returns(history, flows)[-90:], history.to_numpy(float))
-    )
+    if flows is None:
+        flows = equity * 0.0
+    returns_90d = np.empty(0) if history is None else daily_returns(history, flows)[-90:]
+    since_inception = np.empty(0) if history is None else unit_values(history, flows).to_numpy(float)
     return measure_window(
-        trades["pnl_usdt"].to_numpy(float), trades["pnl_pct"].to_numpy(float), equity.to_numpy(float), window,
-        limits, returns_90d=longer[0], equity_since_inception=longer[1],
-    )  # fmt: skip
+        trades["pnl_usdt"].to_numpy(float),
+        trades["pnl_pct"].to_numpy(float),
+        unit_values(equity, flows).to_numpy(float),
+        daily_returns(equity, flows),
+        limits,
+        returns_90d=returns_90d,
+        equity_since_inception=since_inception,
+    )
+
+
+def unit_values(equity: Any, flows: Any) -> Any:
+    """Equity per unit, as a fund counts it: a flow buys or redeems units at the day's value, and is no drawdown.
+
+    Series or frames of USDT by day; the first day's value is in USDT. Source: unitised net asset value.
+    """
+    paid = flows.reindex(equity.index, fill_value=0.0)
+    bought = (equity / (equity - paid)).where(paid != 0, 1.0).fillna(1.0)
+    return equity / bought.cumprod()
 
 
 def daily_returns(equity: pd.Series, flows: pd.Series | None = None) -> np.ndarray:

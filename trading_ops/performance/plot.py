@@ -24,9 +24,7 @@ def performance_plot(daily: DailyEquity, documents: Mapping[str, Mapping[str, An
     from matplotlib.figure import Figure
 
     shown = daily.equity.iloc[-PLOT_DAYS:]
-    same = documents[max(documents)]["candles"]
-    measured = [day for day in sorted(documents) if documents[day]["candles"] == same]
-    days = [day for day in measured if pd.Timestamp(day, tz="UTC") in shown.index]
+    days = [day for day in sorted(documents) if pd.Timestamp(day, tz="UTC") in shown.index]
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
     for scope in shown:

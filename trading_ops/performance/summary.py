@@ -17,7 +17,7 @@ COLOURS = {"good": "green", "warning": "yellow", "critical": "red"}
 
 
 def performance_of(store: AuditStore, day: str) -> tuple[Mapping[str, Any] | None, list[Mapping[str, Any]]]:
-    """The stored document of the day (None where there is none), and those of the 14 days up to it on the same candles.
+    """The stored document of the day (None where there is none), and those of the 14 days up to it of the same source.
 
     The latter newest first, for the trend.
     """
@@ -26,7 +26,7 @@ def performance_of(store: AuditStore, day: str) -> tuple[Mapping[str, Any] | Non
     if not records or records[-1].partition != day:
         return None, []
     newest = records[-1].body
-    return newest, [record.body for record in reversed(records) if record.body["candles"] == newest["candles"]]
+    return newest, [record.body for record in reversed(records) if record.body["source"] == newest["source"]]
 
 
 def performance_table(document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Table:

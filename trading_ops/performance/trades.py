@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -34,20 +35,23 @@ def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> d
     frame = closed.frame
     closed_at = frame["closed_at"].to_numpy("datetime64[us]")
     rows = _plain_rows(frame)
+    bad: dict[str, list[Quarantined]] = {}
+    for quarantined in closed.quarantined:
+        bad.setdefault(_day_of(quarantined, days), []).append(quarantined)
+    repeated = Counter(str(closed_at.date()) for closed_at in closed.duplicates)
     documents = {}
     for day in days:
         start = np.datetime64(day, "us")
         lo, hi = np.searchsorted(closed_at, [start, start + np.timedelta64(1, "D")])
         believed = rows[lo:hi]
-        bad = [q for q in closed.quarantined if _day_of(q, days) == day]
         documents[day] = {
             "day": day,
             "candles": label,
             "outcome": "trades" if believed else "no_trades",
             "total": len(believed),
             "complete": closed.complete,
-            "duplicates_dropped": sum(str(closed_at.date()) == day for closed_at in closed.duplicates),
-            "quarantined": [{"row": q.row, "reason": q.reason} for q in bad],
+            "duplicates_dropped": repeated[day],
+            "quarantined": [{"row": q.row, "reason": q.reason} for q in bad.get(day, [])],
             "trades": believed,
         }
     return documents
@@ -63,13 +67,13 @@ def trailing_trades(store: AuditStore, bot: Bot, days: Sequence[str]) -> pd.Data
 def stored_trades(documents: Mapping[str, Mapping[str, Any]], bot: Bot, first: date, last: date) -> pd.DataFrame:
     """All trades closed from `first` to `last`, from the stored days; days not stored yet are read from the bot.
 
-    A day stored from other candles than the bot's present ones counts as not stored. Columns and order are those of
+    A day stored of another source than the bot's counts as not stored. Columns and order are those of
     `trading_ops.bot.records.ClosedTrades.frame`.
     """
     import pandas as pd
 
     days = [first + DAY * i for i in range((last - first).days + 1)]
-    known = {day: documents[day] for day in map(str, days) if documents.get(day, {}).get("candles") == bot.label}
+    known = {day: documents[day] for day in map(str, days) if documents.get(day, {}).get("source") == bot.source}
     stored = trades_frame([row for document in known.values() for row in document["trades"]])
     missing = {day for day in days if str(day) not in known}
     if not missing:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.performance.metrics import Limits, PerformanceMetrics, measure_window, worst_status
+from trading_ops.performance.metrics import Limits, PerformanceMetrics, measure_window, unit_values, worst_status
 from trading_ops.portfolio.equity import (
     PORTFOLIO,
     DailyEquity,
@@ -33,6 +33,7 @@ def measure_days(
     import numpy as np
     import pandas as pd
 
+    own = unit_values(daily.equity, daily.flows)
     returns = trusted_returns(daily, realised_by_day(trades, daily.equity))
     scopes = {PORTFOLIO: trades, **{name: trades[trades["strategy"] == name] for name in strategies_of(trades, daily)}}
     columns = {
@@ -50,11 +51,11 @@ def measure_days(
             found[str(scope)] = measure_window(
                 pnl_usdt[window],
                 pnl_pct[window],
-                points_until(daily.equity, scope, at, WINDOW_DAYS + 1),
+                points_until(own, scope, at, WINDOW_DAYS + 1),
                 points_until(returns, scope, at, WINDOW_DAYS),
                 limits,
                 returns_90d=points_until(returns, scope, at, 90),
-                equity_since_inception=points_until(daily.equity, scope, at),
+                equity_since_inception=points_until(own, scope, at),
             )
         measured[day] = _document(day, found, label)
     return measured

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity, realised_by_day, trusted_returns
+from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity, realised_by_day, strategies_of, trusted_returns
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from trading_ops.bot.records import Portfolio
+
+NOTHING = {"pnl_usdt": 0.0, "fee_usdt": 0.0, "trades": 0, "wins": 0}
 
 
 def report_days(
@@ -23,27 +25,30 @@ def report_days(
     """
     import pandas as pd
 
-    realised = realised_by_day(trades, daily.equity)
-    returns = trusted_returns(daily, realised)
-    paid_in = daily.flows.cumsum()
+    columns = [*strategies_of(trades, daily), PORTFOLIO]
+    returns = trusted_returns(daily, realised_by_day(trades, daily.equity))
+    figures = {
+        name: frame.reindex(columns=columns).to_dict("index")
+        for name, frame in (
+            ("equity", daily.equity),
+            ("unrealised", daily.unrealised),
+            ("flows", daily.flows),
+            ("paid_in", daily.flows.cumsum()),
+            ("return", returns),
+        )
+    }
     initial = {**account.initial_by_strategy, PORTFOLIO: account.initial_usdt}
-    by_day = dict(list(trades.groupby(trades["closed_at"].dt.strftime("%Y-%m-%d"))))
-    none = trades.iloc[:0]
+    traded = _sums(trades)
     documents = {}
     for day in days:
         at = pd.Timestamp(day, tz="UTC")
-        traded = by_day.get(day, none)
         rows = {
-            str(scope): _row(
-                traded if scope == PORTFOLIO else traded[traded["strategy"] == scope],
-                equity=daily.equity.at[at, scope],
-                unrealised=daily.unrealised.at[at, scope],
-                flows=daily.flows.at[at, scope],
-                paid_in=paid_in.at[at, scope],
-                return_fraction=returns.at[at, scope],
-                initial=initial.get(str(scope)),
+            scope: _row(
+                {name: frame[at][scope] for name, frame in figures.items()},
+                traded.get((day, scope), NOTHING),
+                initial.get(scope),
             )
-            for scope in daily.equity
+            for scope in columns
         }
         documents[day] = {
             "day": day,
@@ -55,27 +60,32 @@ def report_days(
     return documents
 
 
-def _row(
-    traded: pd.DataFrame,
-    *,
-    equity: float,
-    unrealised: float,
-    flows: float,
-    paid_in: float,
-    return_fraction: float,
-    initial: float | None,
-) -> dict[str, Any]:
-    wins, total = int((traded["pnl_usdt"] > 0).sum()), len(traded)
-    worth, open_profit, day_return = _known(equity), _known(unrealised), _known(return_fraction)
+def _sums(trades: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
+    """Profit, fees, trades and wins by (UTC day, strategy), and by (UTC day, portfolio)."""
+    day = trades["closed_at"].dt.strftime("%Y-%m-%d")
+    facts = trades.assign(day=day, trades=1, wins=trades["pnl_usdt"] > 0)
+    pooled = facts.assign(strategy=PORTFOLIO)
+    sums = {"pnl_usdt": "sum", "fee_usdt": "sum", "trades": "sum", "wins": "sum"}
+    return {
+        key: row
+        for frame in (facts, pooled)
+        for key, row in frame.groupby(["day", "strategy"]).agg(sums).to_dict("index").items()
+    }
+
+
+def _row(figures: dict[str, float], traded: dict[str, float], initial: float | None) -> dict[str, Any]:
+    worth, open_profit = _known(figures["equity"]), _known(figures["unrealised"])
+    day_return, paid_in = _known(figures["return"]), _known(figures["paid_in"]) or 0.0
+    total, wins = int(traded["trades"]), int(traded["wins"])
     return {
         "equity_usdt": worth,
         "balance_usdt": None if worth is None or open_profit is None else worth - open_profit,
         "unrealised_usdt": open_profit,
-        "net_flows_usdt": float(flows),
+        "net_flows_usdt": _known(figures["flows"]) or 0.0,
         "return_pct": None if day_return is None else 100 * day_return,
         "return_since_start_pct": None if worth is None or not initial else 100 * ((worth - paid_in) / initial - 1),
-        "realised_pnl_usdt": float(traded["pnl_usdt"].sum()),
-        "fees_usdt": float(traded["fee_usdt"].sum()),
+        "realised_pnl_usdt": float(traded["pnl_usdt"]),
+        "fees_usdt": float(traded["fee_usdt"]),
         "total_trades": total,
         "winning_trades": wins,
         "win_rate_pct": 100.0 * wins / total if total else 0.0,
@@ -84,3 +94,21 @@ def _row(
 
 def _known(value: float) -> float | None:
     return None if value != value else float(value)  # NaN is the only value that differs from itself
+
+
+def report_lines(document: Mapping[str, Any]) -> list[str]:
+    """The report of one day for people, a line for the account and one for each strategy."""
+    scopes = {"account": document, **document["strategies"]}
+    return [
+        f"{name}: equity {_money(row['equity_usdt'])}, day {_signed(row['return_pct'])}, since start"
+        f" {_signed(row['return_since_start_pct'])}, {row['total_trades']} trades"
+        for name, row in scopes.items()
+    ]
+
+
+def _money(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:,.2f} USDT"
+
+
+def _signed(percent: float | None) -> str:
+    return "unknown" if percent is None else f"{percent:+.2f} %"

@@ -9,7 +9,8 @@ import pytest
 from trading_ops.audit.chain import canonical_json
 from trading_ops.audit.store import Entry
 from trading_ops.definitions import defs
-from trading_ops.defs.alerting import RANGE_END, RANGE_START
+from trading_ops.defs.alerting import RANGE_END, RANGE_START, summarise_backfill
+from trading_ops.defs.notifications import run_failure_alert_sensor
 from trading_ops.defs.resources import AuditIOManager
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NEWEST
@@ -150,7 +151,7 @@ def test_todays_metrics_come_from_trades_never_from_yesterdays_record_B062(run, 
     winning = [trade(str(i), f"{NEWEST}T{i:02}:00:00+00:00", 10.0) for i in range(12)]
     services.store.append(
         "performance_metrics",
-        [Entry("2025-03-08", "", {"status": "critical", "candles": "scripted", "strategies": {}})],
+        [Entry("2025-03-08", "", {"status": "critical", "source": "scripted-1", "strategies": {}})],
     )
     assert run(with_bot(services, ScriptedBot(winning, equity=FLAT)), "closed_trades", "performance_metrics").success
     assert stored(services, "performance_metrics")[NEWEST]["strategies"]["rsi"]["win_rate_pct"] == 100.0
@@ -303,7 +304,7 @@ def test_costs_of_a_past_day_come_from_the_ledger_alone(run, services):
 
 
 def test_days_stored_from_other_candles_are_read_again_from_the_bot(run, services):
-    other = {"candles": "simulated", "trades": [trade("x", "2025-03-08T10:00:00+00:00", -500.0)]}
+    other = {"source": "another bot", "trades": [trade("x", "2025-03-08T10:00:00+00:00", -500.0)]}
     services.store.append("closed_trades", [Entry("2025-03-08", "", other)])
     rows = [trade(str(i), f"2025-03-08T{i:02}:00:00+00:00", 10.0) for i in range(12)]
     assert run(with_bot(services, ScriptedBot(rows, equity=FLAT)), "performance_metrics").success
@@ -316,5 +317,84 @@ def test_the_newest_days_materialisation_shows_a_plot_a_table_and_the_formula(ru
     events = {m.partition: m.metadata for m in result.asset_materializations_for_node("performance_metrics")}
     assert "data:image/png;base64," in events[NEWEST]["equity_and_win_rate"].value
     assert len(events[NEWEST]["strategies"].value.records) == 5
+    assert events["2025-03-07"]["candles"].value == "simulated"
     assert "equity_and_win_rate" not in events["2025-03-07"]
     assert events["2025-03-07"]["status"].value
+
+
+def test_a_day_the_bot_does_not_cover_yet_fails_and_is_not_stored_as_complete(run, services):
+    bot = ScriptedBot([trade("1", "2025-03-09T02:00:00+00:00")], last_day="2025-03-08", equity=FLAT)
+    result = run(with_bot(services, bot), "closed_trades")
+    assert not result.success
+    assert "the bot's complete days are 2025-02-01 to 2025-03-08" in error_of(result)
+    assert stored(services, "closed_trades") == {}
+
+
+def test_data_that_is_not_fresh_alerts_nobody(run, services):
+    losing = [trade(str(i), f"{NEWEST}T{i:02}:00:00+00:00", -10.0) for i in range(20)]
+    bot = ScriptedBot(losing, equity=FLAT, live=False)
+    result = run(with_bot(services, bot), "closed_trades", "performance_metrics", "strategy_risk")
+    assert not check(result, "risk_within_limits").passed
+    assert services.outbox.deliveries() == []
+
+
+def test_the_newest_days_report_is_sent_once_with_its_numbers_and_the_audit_heads(run, services):
+    bot = ScriptedBot([trade("1", f"{NEWEST}T10:00:00+00:00")], equity=FLAT | {NEWEST: 10_010.0}, account=ACCOUNT)
+    for _ in range(2):
+        assert run(with_bot(services, bot), "closed_trades", "portfolio_report").success
+    (delivery,) = services.outbox.deliveries()
+    assert delivery["alert"]["severity"] == "INFO"
+    assert "account: equity 10,010.00 USDT, day +0.10 %, since start +0.10 %, 1 trades" in delivery["alert"]["why"]
+    head = services.store.head("portfolio_reports")
+    assert f"portfolio_reports:{head.seq}:{head.hash}" in delivery["alert"]["why"]
+
+
+def test_a_bot_that_fails_later_hides_no_cost_it_had_told(run, services):
+    bot = ScriptedBot(
+        usage={"total_requests": 1, "total_cost_usd": 6.0, "daily_cost_usd": 6.0, "monthly_cost_usd": 6.0}
+    )
+    assert run(with_bot(services, bot), "api_costs").success
+    bot.usage = {}
+    assert run(services, "api_costs").success
+    document = stored(services, "api_cost_history")[NEWEST]
+    assert (document["status"], document["llm_allowed"], document["day_usd"]) == ("critical", False, 6.0)
+
+
+def test_another_breach_of_the_same_severity_on_the_same_day_is_told_too(run, services):
+    bad = {"rsi": [trade(f"r{i}", f"{NEWEST}T{i:02}:00:00+00:00", -10.0) for i in range(20)]}
+    bad["macd"] = [trade(f"m{i}", f"{NEWEST}T{i:02}:30:00+00:00", -10.0, "macd") for i in range(20)]
+    bot = ScriptedBot(bad["rsi"], equity=FLAT)
+    run(with_bot(services, bot), "closed_trades", "performance_metrics")
+    bot.rows = bad["rsi"] + bad["macd"]
+    run(services, "closed_trades", "performance_metrics")
+    assert {"macd" in d["alert"]["why"] for d in services.outbox.deliveries()} == {False, True}
+
+
+def test_a_failed_run_is_told_with_its_own_error(run, services):
+    instance = dg.DagsterInstance.ephemeral()
+    result = run(with_bot(services, ScriptedBot(reachable=False)), "closed_trades", instance=instance)
+    (failure,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
+    context = dg.build_run_status_sensor_context(
+        sensor_name="run_failure_alert_sensor",
+        dagster_event=failure,
+        dagster_instance=instance,
+        dagster_run=result.dagster_run,
+        resources={"services": services},
+    ).for_run_failure()
+    for _ in range(2):
+        run_failure_alert_sensor(context)
+    (delivery,) = services.outbox.deliveries()
+    assert delivery["alert"]["severity"] == "ERROR"
+    assert delivery["alert"]["why"] == "trading_ops.bot.client.BotUnreachable: connection refused"
+    assert delivery["alert"]["day"] == NEWEST
+
+
+def test_the_summary_of_past_days_is_told_once_and_only_when_something_was_recorded(run, services):
+    instance = dg.DagsterInstance.ephemeral()
+    told = []
+    for _ in range(2):
+        result = run(services, first="2025-03-05", last="2025-03-07", instance=instance)
+        told.append(summarise_backfill(instance, result.dagster_run, services))
+    assert told[0].what == "3 past days measured, 2025-03-05 to 2025-03-07 (simulated candles)"
+    assert told[1] is None
+    assert len(services.outbox.deliveries()) == 1

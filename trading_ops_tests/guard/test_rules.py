@@ -380,5 +380,6 @@ def test_many_days_at_once_are_each_day_judged_alone(seed: int, count: int):
             figures = [daily.equity.at[before, strategy], daily.unrealised.at[day, strategy],
                        daily.unrealised.at[before, strategy]]  # fmt: skip
             equity_then, now, midnight = (None if np.isnan(f) else float(f) for f in figures)
-            risk = judge(own, equity_then, day=name, unrealised_now=now, unrealised_at_midnight=midnight)
+            until = own[own["closed_at"] < day + pd.Timedelta(days=1)]  # on that day nothing later was known
+            risk = judge(until, equity_then, day=name, unrealised_now=now, unrealised_at_midnight=midnight)
             assert documents[name]["strategies"][strategy] == asdict(risk)

@@ -114,6 +114,27 @@ def states(delivery: dict[str, Any]) -> dict[str, str]:
     return {name: channel["state"] for name, channel in delivery["channels"].items()}
 
 
+def test_who_took_over_has_the_last_word(store: SqliteStore, clock: Clock):
+    """A hangs past its minute and then fails; B, who took over and sent it, is not undone."""
+    chat_b = Recorder("chat")
+
+    def late() -> None:
+        clock.advance(CLAIM)
+        outbox(store, clock, chat_b).drain()
+
+    chat_a = Recorder("chat", DeliveryError("timed out"), during=late)
+    assert states(outbox(store, clock, chat_a).publish(ALERT)) == {"chat": "sent"}
+    assert outbox(store, clock, chat_b).drain() == 0
+    assert [duplicate for _, duplicate in chat_b.told] == [True]
+
+
+def test_the_text_of_an_unexpected_error_is_not_kept_for_it_may_hold_a_secret(store: SqliteStore, clock: Clock):
+    leak = Recorder("chat", RuntimeError("POST https://hooks.example/T0/SECRET failed"))
+    delivery = outbox(store, clock, leak).publish(ALERT)
+    assert delivery["channels"]["chat"]["error"] == "RuntimeError"
+    assert "SECRET" not in str(outbox(store, clock).deliveries())
+
+
 def test_an_alert_is_told_on_every_channel_and_kept(store: SqliteStore, clock: Clock):
     chat, mail = Recorder("chat"), Recorder("mail")
     delivery = outbox(store, clock, chat, mail).publish(ALERT)

@@ -30,7 +30,8 @@ def row(trade_id: str, closed_at: str, **changes: Any) -> dict[str, Any]:
 
 
 def by_day(rows: list[Any], days: list[str], *, complete: bool = True) -> dict[str, dict[str, Any]]:
-    return trades_by_day(believe_trades(rows, complete=complete), days, label="simulated")
+    documents = trades_by_day(believe_trades(rows, complete=complete), days, label="simulated")
+    return {day: {**document, "source": "simulated"} for day, document in documents.items()}
 
 
 def ids(document: dict[str, Any]) -> list[str]:
@@ -41,7 +42,7 @@ class ShelfBot:
     """Has these rows to sell, and remembers the periods it was asked for."""
 
     def __init__(self, rows: list[dict[str, Any]], label: str = "simulated"):
-        self.label = label
+        self.label = self.source = label
         self.asked: list[tuple[datetime, datetime]] = []
         self._rows = rows
 
@@ -71,7 +72,7 @@ def test_a_day_without_trades_says_so():
     documents = by_day([row("a", "2025-03-02T12:00:00Z")], ["2025-03-01", "2025-03-02"])
     assert documents["2025-03-01"] == {
         "day": "2025-03-01", "candles": "simulated", "outcome": "no_trades", "total": 0, "complete": True,
-        "duplicates_dropped": 0, "quarantined": [], "trades": [],
+        "duplicates_dropped": 0, "quarantined": [], "trades": [], "source": "simulated",
     }  # fmt: skip
     assert documents["2025-03-02"]["outcome"] == "trades"
     assert list(by_day([], ["2025-03-01"])) == ["2025-03-01"]

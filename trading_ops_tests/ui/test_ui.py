@@ -175,6 +175,44 @@ def test_a_failed_check_is_seen_with_what_it_found(page: Page, dagster: Dagster,
     shoot("performance_within_limits")
 
 
+def test_a_backfill_of_a_job_launched_in_the_ui_measures_its_days_in_one_run(page: Page, dagster: Dagster) -> None:
+    """The daemon brings the range; the job's own default day must not stand in its way."""
+    days = ["2025-03-05", "2025-03-06", "2025-03-07"]
+    (repository,) = _ask(page, "{repositoriesOrError{... on RepositoryConnection{nodes{name location{name}}}}}")[
+        "repositoriesOrError"
+    ]["nodes"]
+    launch = """mutation($params: LaunchBackfillParams!) {launchPartitionBackfill(backfillParams: $params) {
+        __typename ... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}}}"""
+    selector = {"repositoryLocationName": repository["location"]["name"], "repositoryName": repository["name"]}
+    params = {
+        "selector": {"partitionSetName": "daily_portfolio_report_partition_set", "repositorySelector": selector},
+        "partitionNames": days,
+    }
+    launched = _ask(page, launch, {"params": params})["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    asked = f"""{{partitionBackfillOrError(backfillId: "{launched["backfillId"]}") {{
+        ... on PartitionBackfill {{status error {{message}} runs {{status tags {{key value}}}}}}}}}}"""
+
+    def backfill() -> dict[str, Any]:
+        return _ask(page, asked)["partitionBackfillOrError"]
+
+    assert _until(lambda: backfill()["status"] in ("COMPLETED_SUCCESS", "COMPLETED", "FAILED"), timeout_s=120), (
+        backfill()
+    )
+    done = backfill()
+    assert done["error"] is None
+    assert [run["status"] for run in done["runs"]] == ["SUCCESS"]
+    tags = {tag["key"]: tag["value"] for tag in done["runs"][0]["tags"]}
+    assert tags["dagster/asset_partition_range_start"] == days[0]
+    assert tags["dagster/asset_partition_range_end"] == days[-1]
+
+
+def _ask(page: Page, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+    answer = page.context.request.post("/graphql", data={"query": query, "variables": variables or {}}).json()
+    assert "errors" not in answer, answer
+    return answer["data"]
+
+
 def _in_graph(page: Page, name: str) -> Locator:
     """The box of a group or an asset in the lineage graph."""
     return page.locator("foreignObject").filter(has=page.get_by_text(name, exact=True))
