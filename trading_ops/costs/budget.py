@@ -25,9 +25,6 @@ class CostAlert:
     spent_usd: float
     limit_usd: float
 
-    def __str__(self) -> str:
-        return f"{self.severity} ${self.spent_usd:.2f} this {self.period} exceeds ${self.limit_usd:.2f}"
-
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:

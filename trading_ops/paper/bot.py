@@ -241,7 +241,7 @@ class PaperBot:
         """Run every strategy over every symbol up to `until`."""
         import pandas as pd
 
-        from trading_ops.backtesting.engine import backtest
+        from trading_ops.backtesting.engine import trade_signals
         from trading_ops.strategies.signals import signals
 
         share = CAPITAL_USDT / len(self._wanted)
@@ -256,12 +256,12 @@ class PaperBot:
             for name, parameters in PARAMETERS.items():
                 allowed = entries_allowed(candles.index.append(pd.DatetimeIndex([until])), changes[name])
                 try:
-                    result = backtest(candles, name, parameters, initial_usdt=share, entries_allowed=allowed[:-1])
+                    entries, exits = signals(candles, name, parameters)
+                    result = trade_signals(candles, entries, exits, initial_usdt=share, entries_allowed=allowed[:-1])
                 except (CandleError, ValueError) as error:
                     raise BotError(f"{name} cannot trade {symbol}: {error}") from error
                 equity[name, symbol], unrealised[name, symbol] = result.equity, result.unrealised
                 trades.append(_as_closed_trades(result.trades, name, symbol))
-                entries, exits = signals(candles, name, parameters)
                 order = _order_at_end(name, symbol, until, entries[-1], exits[-1], result.trades, allowed[-1])
                 orders += [order] if order and symbol not in stale else []
         return _Ledger(

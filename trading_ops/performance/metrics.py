@@ -126,10 +126,6 @@ class MetricAlert:
     interval: Interval
     confirmed: bool
 
-    def __str__(self) -> str:
-        known = "confirmed" if self.confirmed else "unconfirmed, the 95 % interval includes the limit"
-        return f"{self.severity} {self.metric} {self.value:.2f} is below {self.limit:g} ({known})"
-
 
 @dataclass(frozen=True, slots=True)
 class PerformanceMetrics:

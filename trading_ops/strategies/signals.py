@@ -29,11 +29,6 @@ class Strategy:
     integers: frozenset[str]
     ascending: tuple[str, str] | None = None
 
-    @property
-    def docs(self) -> str:
-        """Formula, source and undefined case."""
-        return self.rule.__doc__ or ""
-
 
 def signals(candles: pd.DataFrame, strategy: str, parameters: Mapping[str, Any] | None = None) -> Signals:
     """(entries, exits): one bool a bar, known at the bar's close and from no later bar.

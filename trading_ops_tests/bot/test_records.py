@@ -131,7 +131,7 @@ def test_a_missing_field_is_named(field: str):
     ],
     ids=lambda junk: f"{type(junk).__name__} {junk!r:.20}",
 )  # fmt: skip
-def test_B024_wrapped_or_other_junk_is_quarantined_and_the_good_row_beside_it_believed(junk: Any):
+def test_wrapped_or_other_junk_is_quarantined_and_the_good_row_beside_it_believed(junk: Any):
     closed = believe_trades([junk, GOOD, junk])
     assert closed.frame["trade_id"].tolist() == ["t1"]
     assert len(closed.quarantined) == 2

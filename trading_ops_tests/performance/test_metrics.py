@@ -258,10 +258,10 @@ def test_the_verdict_is_the_worst_of_the_metrics(
 
 def test_B056_three_critical_alerts_say_the_value_the_limit_and_how_sure_it_is():
     alerts = measure(20, 7, -1.5, 0.5).alerts
-    assert [str(a) for a in alerts] == [
-        "CRITICAL win_rate_pct 35.00 is below 55 (unconfirmed, the 95 % interval includes the limit)",
-        "CRITICAL avg_profit_pct -1.50 is below 1.5 (confirmed)",
-        "CRITICAL sharpe_ratio 0.50 is below 1 (unconfirmed, the 95 % interval includes the limit)",
+    assert [(a.severity, a.metric, round(a.value, 9), a.limit, a.confirmed) for a in alerts] == [
+        (Severity.CRITICAL, "win_rate_pct", 35.0, 55.0, False),
+        (Severity.CRITICAL, "avg_profit_pct", -1.5, 1.5, True),
+        (Severity.CRITICAL, "sharpe_ratio", 0.5, 1.0, False),
     ]
 
 

@@ -74,7 +74,7 @@ def test_B022_a_day_without_trades_has_a_win_rate_of_zero_and_is_still_reported(
         pytest.param({}, "equity_usdt: Field required", id="B023 an empty object"),
         pytest.param([], "Portfolio", id="a list"),
         pytest.param(None, "Portfolio", id="nothing"),
-        pytest.param({"success": True, "data": ACCOUNT}, "equity_usdt: Field required", id="B024 still wrapped"),
+        pytest.param({"success": True, "data": ACCOUNT}, "equity_usdt: Field required", id="still wrapped"),
         pytest.param(ACCOUNT | {"total_trades": 2, "winning_trades": 3}, "winning_trades 3 exceeds total_trades 2",
                      id="B028 more wins than trades"),
         pytest.param(ACCOUNT | {"equity_usdt": nan}, "equity_usdt: nan", id="NaN"),

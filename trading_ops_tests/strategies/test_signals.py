@@ -224,8 +224,8 @@ def test_defaults_are_filled_in_and_stops_kept_where_set():
     assert isinstance(filled["period"], int)
     for name, strategy in STRATEGIES.items():
         assert check_parameters(name) == dict(strategy.defaults)
-        assert "Source:" in strategy.docs
-        assert "ndefined" in strategy.docs
+        assert "Source:" in (strategy.rule.__doc__ or "")
+        assert "ndefined" in (strategy.rule.__doc__ or "")
         assert set(strategy.bounds) == set(strategy.defaults) >= strategy.integers
 
 
