@@ -66,6 +66,8 @@ def judge(
     """
     if since is not None:
         trades = trades[trades["closed_at"] >= since]
+    if day is not None:
+        trades = trades[trades["closed_at"] < datetime.fromisoformat(f"{day}T00:00:00+00:00") + timedelta(days=1)]
     log = _Log.of(trades)
     if day is None:
         start = log.closed_at[-1].astype("datetime64[D]") if log.closed_at.size else np.datetime64("NaT")
