@@ -7,7 +7,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +57,53 @@ def test_a_second_backfill_adds_nothing_and_tells_nobody_again(home):
     done = command(["trading-ops", "backfill", "--days", "3", "--missing"], home)
     assert (done.returncode, done.stderr) == (0, "")
     assert command(["trading-ops", "audit", "heads"], home).stdout == before
+
+
+def test_a_backfill_killed_in_the_middle_loses_and_doubles_nothing(home, tmp_path):
+    folder = new_home(tmp_path)
+    env = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder), "DAGSTER_HOME": str(folder)}
+    line = [BIN / "trading-ops", "backfill", "--days", "3"]
+    with subprocess.Popen(line, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as victim:
+        deadline = time.monotonic() + 120
+        while "closed_trades" not in collections(folder):
+            assert time.monotonic() < deadline
+            assert victim.poll() is None
+            time.sleep(0.02)
+        victim.kill()
+    assert "portfolio_reports" not in collections(folder)
+    done = command(["trading-ops", "backfill", "--days", "3", "--missing"], folder)
+    assert done.returncode == 0, done.stderr
+    assert command(["trading-ops", "audit", "verify"], folder).returncode == 0
+    for collection in (
+        "closed_trades",
+        "performance_metrics",
+        "strategy_risk",
+        "portfolio_reports",
+        "api_cost_history",
+    ):
+        assert bodies(folder, collection) == bodies(home, collection), collection
+    assert {count for count in told(folder).values()} == {1}
+
+
+def collections(folder: Path) -> set[str]:
+    return {name for (name,) in rows(folder, "SELECT DISTINCT collection FROM history")}
+
+
+def bodies(folder: Path, collection: str) -> list[tuple[str, int, str]]:
+    return rows(folder, f"SELECT partition, revision, body FROM history WHERE collection = '{collection}' ORDER BY seq")
+
+
+def told(folder: Path) -> dict[str, int]:
+    return dict(rows(folder, "SELECT key, count(*) FROM history WHERE collection = 'notifications' GROUP BY key"))
+
+
+def rows(folder: Path, sql: str) -> list[tuple[Any, ...]]:
+    """What the audit store holds; nothing while it is not there yet."""
+    try:
+        with closing(sqlite3.connect(f"file:{folder}/var/audit.db?mode=ro", uri=True)) as db:
+            return db.execute(sql).fetchall()
+    except sqlite3.OperationalError:
+        return []
 
 
 def test_json_is_one_document(home):
