@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trading_ops.guard.rules import Limits as GuardLimits
     from trading_ops.market.candles import CandleSource
     from trading_ops.notifications.outbox import Outbox
-    from trading_ops.performance.metrics import Limits as PerformanceLimits
+    from trading_ops.performance.verdict import Limits as PerformanceLimits
 
 
 def utc_now() -> datetime:
@@ -70,7 +70,7 @@ class Services:
 
     @property
     def performance_limits(self) -> PerformanceLimits:
-        from trading_ops.performance.metrics import Limits
+        from trading_ops.performance.verdict import Limits
 
         return Limits(
             win_rate_target_pct=self.settings.win_rate_target_pct,

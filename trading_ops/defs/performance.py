@@ -8,9 +8,9 @@ from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
 from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
-from trading_ops.performance.metrics import METRICS
 from trading_ops.performance.plot import PLOT_DAYS, performance_plot
 from trading_ops.performance.trades import DAY, midnight, trades_by_day, trailing_trades
+from trading_ops.performance.verdict import METRICS
 from trading_ops.performance.window import measure_days
 from trading_ops.portfolio.equity import read_daily_equity
 from trading_ops.services import Services

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import AuditStore, Conflict
 from trading_ops.bot.client import BotError, BotUnreachable, Calendar, EquityHistory, UnknownStrategy
@@ -22,32 +21,13 @@ from trading_ops.bot.records import (
     UsageStatistics,
 )
 from trading_ops.market.candles import CandleError, CandleSource, Coverage, check_candles
+from trading_ops.paper.ledger import CAPITAL_USDT, PARAMETERS, Ledger, trade_all
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 STATE = "paper_bot"
-CAPITAL_USDT = 10_000.0  # of each strategy, split evenly over the symbols
 LIVE_WITHIN = timedelta(days=2)
-# slower than the textbook's daily settings: on hourly bars those trade their capital away in fees
-PARAMETERS: dict[str, dict[str, float]] = {
-    "rsi": {"period": 7, "oversold": 30, "overbought": 70},
-    "macd": {"fast": 36, "slow": 96, "signal": 24},
-    "bollinger": {"period": 24, "deviations": 2.0},
-    "volume": {"period": 48, "multiplier": 2.5},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Ledger:
-    """Everything that happened up to `until`: `trades` with the engine's open ones, and hourly wide frames."""
-
-    until: datetime
-    trades: pd.DataFrame
-    equity: pd.DataFrame
-    unrealised: pd.DataFrame
-    orders: tuple[OpenOrder, ...]
 
 
 class PaperBot:
@@ -68,7 +48,7 @@ class PaperBot:
         self._open_store = store
         self._wanted = tuple(symbols)
         self._wall_clock = now
-        self._cached: tuple[object, _Ledger] | None = None
+        self._cached: tuple[object, Ledger] | None = None
 
     @property
     def label(self) -> str:
@@ -229,7 +209,7 @@ class PaperBot:
                 continue  # another process changed it in between: look again
             return self._state(name)
 
-    def _ledger(self) -> _Ledger:
+    def _ledger(self) -> Ledger:
         until = self.now()
         changes = {name: self._changes(name) for name in PARAMETERS}
         key = (until, self.symbols, str(changes))
@@ -237,83 +217,12 @@ class PaperBot:
             self._cached = key, self._trade(until, changes)
         return self._cached[1]
 
-    def _trade(self, until: datetime, changes: dict[str, list[dict[str, Any]]]) -> _Ledger:
-        """Run every strategy over every symbol up to `until`."""
-        import pandas as pd
-
-        from trading_ops.backtesting.engine import trade_signals
-        from trading_ops.strategies.signals import signals
-
-        share = CAPITAL_USDT / len(self._wanted)
-        trades: list[pd.DataFrame] = []
-        orders: list[OpenOrder] = []
-        equity: dict[tuple[str, str], pd.Series] = {}
-        unrealised: dict[tuple[str, str], pd.Series] = {}
+    def _trade(self, until: datetime, changes: dict[str, list[dict[str, Any]]]) -> Ledger:
+        """The ledger of all wanted symbols that have candles; one that ended is traded up to its end."""
         stale = self._candles.stale_symbols()
-        for symbol in (*self.symbols, *(symbol for symbol in self._wanted if symbol in stale)):
-            # a symbol that ended is traded up to its end: what happened until then does not change
-            candles = self.candles(symbol, datetime.min.replace(tzinfo=UTC), min(until, stale.get(symbol, until)))
-            for name, parameters in PARAMETERS.items():
-                allowed = entries_allowed(candles.index.append(pd.DatetimeIndex([until])), changes[name])
-                try:
-                    entries, exits = signals(candles, name, parameters)
-                    result = trade_signals(candles, entries, exits, initial_usdt=share, entries_allowed=allowed[:-1])
-                except (CandleError, ValueError) as error:
-                    raise BotError(f"{name} cannot trade {symbol}: {error}") from error
-                equity[name, symbol], unrealised[name, symbol] = result.equity, result.unrealised
-                trades.append(_as_closed_trades(result.trades, name, symbol))
-                order = _order_at_end(name, symbol, until, entries[-1], exits[-1], result.trades, allowed[-1])
-                orders += [order] if order and symbol not in stale else []
-        return _Ledger(
-            until,
-            pd.concat(trades).sort_values(["closed_at", "trade_id"], ignore_index=True),
-            _by_strategy(equity, fill=share) + share * (len(self._wanted) - len({symbol for _, symbol in equity})),
-            _by_strategy(unrealised, fill=0.0),
-            tuple(orders),
-        )
-
-
-def entries_allowed(times: pd.DatetimeIndex, changes: Sequence[dict[str, Any]]) -> np.ndarray:
-    """For each bar's open, whether a strategy with these changes may enter there; enabled before the first change."""
-    import numpy as np
-    import pandas as pd
-
-    at = pd.DatetimeIndex([change["at"] for change in changes], tz="UTC") if changes else times[:0]
-    states = np.array([True, *(change["enabled"] for change in changes)])
-    return states[np.searchsorted(at.as_unit("us").asi8, times.as_unit("us").asi8, side="right")]
-
-
-def _order_at_end(
-    strategy: str, symbol: str, until: datetime, entry: bool, leave: bool, trades: pd.DataFrame, may_enter: bool
-) -> OpenOrder | None:
-    """The order that the last bar's signal left for the next open, if it left one."""
-    holding = bool(trades["open_at_end"].any())
-    if not (leave if holding else entry and may_enter):
-        return None
-    intent: Literal["entry", "exit"] = "exit" if holding else "entry"
-    order_id = f"{strategy}-{symbol}-{until:%Y%m%dT%H}-{intent}"
-    return OpenOrder(order_id=order_id, strategy=strategy, symbol=symbol, intent=intent, created_at=until)
-
-
-def _as_closed_trades(trades: pd.DataFrame, strategy: str, symbol: str) -> pd.DataFrame:
-    """The engine's trades with the fields of a bot's closed trade; ids follow from strategy, symbol and entry hour."""
-    ids = f"{strategy}-{symbol}-" + trades["entry_time"].dt.strftime("%Y%m%dT%H")
-    return trades.assign(
-        trade_id=ids,
-        position_id=ids,
-        strategy=strategy,
-        symbol=symbol,
-        side="long",
-        market="spot",
-        funding_usdt=0.0,
-        opened_at=trades["entry_time"].astype("datetime64[us, UTC]"),
-        closed_at=trades["exit_time"].astype("datetime64[us, UTC]"),
-    )[[*TRADE_FIELDS, "open_at_end"]]
-
-
-def _by_strategy(series: dict[tuple[str, str], pd.Series], fill: float) -> pd.DataFrame:
-    """Hourly sums over the symbols, a column a strategy; before a symbol's first bar it holds `fill`."""
-    import pandas as pd
-
-    wide = pd.concat(series, axis=1).sort_index().ffill().fillna(fill)
-    return wide.T.groupby(level=0).sum().T[list(PARAMETERS)]
+        ended = [symbol for symbol in self._wanted if symbol in stale]
+        candles = {
+            symbol: self.candles(symbol, datetime.min.replace(tzinfo=UTC), min(until, stale.get(symbol, until)))
+            for symbol in (*self.symbols, *ended)
+        }
+        return trade_all(candles, changes, until, idle=len(self._wanted) - len(candles), ended=ended)

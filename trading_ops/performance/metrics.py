@@ -12,13 +12,13 @@ import numpy as np
 
 from trading_ops.notifications.alert import Severity
 from trading_ops.performance.intervals import Z_95, Interval, mean_interval, wilson_interval
+from trading_ops.performance.verdict import METRICS, Limits, MetricAlert, confirmed_by, metric_status, worst_status
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DAYS_PER_YEAR = 365  # crypto trades every day of the year
 UNDEFINED_DEVIATION = 1e-12
-METRICS = ("win_rate_pct", "avg_profit_pct", "sharpe_ratio")
 
 
 class BadData(ValueError):
@@ -92,39 +92,6 @@ def win_rate(trades: pd.DataFrame) -> float | None:
     """
     pnl = trades["pnl_usdt"].to_numpy(float)
     return None if pnl.size == 0 else float(np.count_nonzero(pnl > 0) / pnl.size)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Where a metric is good (at or above the target) and where critical (below), and the trades a verdict needs."""
-
-    win_rate_target_pct: float = 70.0
-    win_rate_critical_pct: float = 55.0
-    avg_profit_target_pct: float = 2.6
-    avg_profit_critical_pct: float = 1.5
-    sharpe_target: float = 2.1
-    sharpe_critical: float = 1.0
-    min_trades: int = 10
-
-    def of(self, metric: str) -> tuple[float, float]:
-        """(target, critical) of one of METRICS."""
-        return {
-            "win_rate_pct": (self.win_rate_target_pct, self.win_rate_critical_pct),
-            "avg_profit_pct": (self.avg_profit_target_pct, self.avg_profit_critical_pct),
-            "sharpe_ratio": (self.sharpe_target, self.sharpe_critical),
-        }[metric]
-
-
-@dataclass(frozen=True, slots=True)
-class MetricAlert:
-    """One metric past its limit. `confirmed`: the 95 % interval excludes it; unconfirmed is told, never paged."""
-
-    metric: str
-    severity: Severity
-    value: float
-    limit: float
-    interval: Interval
-    confirmed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +211,7 @@ def measure_window(
     }
     enough = total >= limits.min_trades
     status = {m: metric_status(values[m], *limits.of(m)) if enough else "unknown" for m in METRICS}
-    confirmed = {m: _confirmed(status[m], intervals[m], *limits.of(m)) for m in METRICS}
+    confirmed = {m: confirmed_by(status[m], intervals[m], *limits.of(m)) for m in METRICS}
     known = [s for s in status.values() if s != "unknown"]
     return PerformanceMetrics(
         total_trades=total,
@@ -281,40 +248,12 @@ def measure_window(
     )
 
 
-def metric_status(value: float | None, target: float, critical: float) -> str:
-    """good at or above the target, critical below the critical limit, warning between; unknown where undefined.
-
-    A value within 1e-9 of a limit is at the limit, so that rounding never changes a verdict.
-
-    >>> metric_status(70.0, 70.0, 55.0), metric_status(55.0, 70.0, 55.0), metric_status(54.9, 70.0, 55.0)
-    ('good', 'warning', 'critical')
-    """
-    if value is None:
-        return "unknown"
-    if round(value - target, 9) >= 0:
-        return "good"
-    return "warning" if round(value - critical, 9) >= 0 else "critical"
-
-
-def worst_status(statuses: list[str]) -> str:
-    """The worst of good, warning, critical; unknown only where nothing else is known."""
-    order = ("unknown", "good", "warning", "critical")
-    return max(statuses, key=order.index, default="unknown")
-
-
 def _by_day(values: pd.Series) -> pd.Series:
     """The series with a row for every UTC day from its first to its last, whatever its index names days by."""
     import pandas as pd
 
     index = values.index.to_timestamp() if isinstance(values.index, pd.PeriodIndex) else values.index
     return values.set_axis(pd.to_datetime(index, utc=True)).asfreq("D")
-
-
-def _confirmed(status: str, interval: Interval, target: float, critical: float) -> bool | None:
-    """Whether the interval excludes the limit that was crossed; None without a breach, False without an interval."""
-    if status not in ("warning", "critical"):
-        return None
-    return interval is not None and interval[1] < (critical if status == "critical" else target)
 
 
 def _known(values: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trading_ops.performance.metrics import Limits
+    from trading_ops.performance.verdict import Limits
     from trading_ops.portfolio.equity import DailyEquity
 
 PLOT_DAYS = 90

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.performance.metrics import Limits, PerformanceMetrics, measure_window, unit_values, worst_status
+from trading_ops.performance.metrics import PerformanceMetrics, measure_window, unit_values
+from trading_ops.performance.verdict import Limits, worst_status
 from trading_ops.portfolio.equity import (
     PORTFOLIO,
     DailyEquity,

@@ -18,7 +18,8 @@ from trading_ops.bot.client import Bot, BotError, BotUnreachable, Calendar, Unkn
 from trading_ops.bot.records import BotHealth, believe_trades
 from trading_ops.market.parquet import ParquetCandles
 from trading_ops.market.simulated import ANCHOR, SimulatedCandles
-from trading_ops.paper.bot import CAPITAL_USDT, PARAMETERS, STATE, PaperBot, entries_allowed
+from trading_ops.paper.bot import STATE, PaperBot
+from trading_ops.paper.ledger import CAPITAL_USDT, PARAMETERS, entries_allowed
 from trading_ops.performance.trades import trades_by_day
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
