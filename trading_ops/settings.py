@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from datetime import date
 from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -18,11 +19,25 @@ class Settings(BaseSettings):
     """Every setting with its default; read from the environment, then from `.env` in the working directory."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TRADING_OPS_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="TRADING_OPS_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     data_dir: Path = Field(Path("var"), description="Folder of the audit store")
-    store: str | None = Field(None, description="Audit store; default sqlite:///<data_dir>/audit.db")
+    store: str | None = Field(None, description="SQLite audit store; default sqlite:///<data_dir>/audit.db")
+    mongodb_uri: SecretStr | None = Field(
+        None, validation_alias="MONGODB_URI", description="MongoDB replica set that is the audit store instead"
+    )
+
+    bot_url: HttpUrl | None = Field(None, description="Address of the bot's REST interface; empty: the paper bot")
+    bot_token: SecretStr | None = Field(None, description="Bearer token of the bot's REST interface")
+    bot_ca_file: Path | None = Field(None, description="Certificate authority (PEM) that signed the bot's certificate")
+    bot_timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds the bot may take to answer a request")
+    bot_since: date = Field(date(2024, 1, 1), description="First UTC day to measure the bot behind TRADING_OPS_BOT_URL")
 
     candles: Path | None = Field(None, description="Folder of SYMBOL-1h.parquet files; empty: simulated candles")
     replay: bool = Field(False, description="Shift recorded candles by whole weeks so that they end this week")
@@ -72,8 +87,24 @@ class Settings(BaseSettings):
                                  f" {getattr(self, high)}")  # fmt: skip
         return self
 
+    @field_validator("store")
+    @classmethod
+    def _store_holds_no_password(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("sqlite:"):
+            raise ValueError("give sqlite:///relative.db or sqlite:////absolute/path.db; MongoDB goes into MONGODB_URI")
+        return value
+
+    @model_validator(mode="after")
+    def _one_store(self) -> Self:
+        if self.store and self.mongodb_uri:
+            raise ValueError("TRADING_OPS_STORE and MONGODB_URI are both set; the audit trail has one store, clear one")
+        return self
+
     @property
     def store_uri(self) -> str:
+        """The audit store's address; it may hold a password, so it is never shown as it is."""
+        if self.mongodb_uri is not None:
+            return self.mongodb_uri.get_secret_value()
         return self.store or f"sqlite:///{self.data_dir / 'audit.db'}"
 
 
@@ -87,9 +118,11 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         prefix = Settings.model_config["env_prefix"].upper()
-        problems = [
-            f"{prefix}{'.'.join(map(str, p['loc'])).upper()}: {p['msg']}" for p in error.errors(include_url=False)
-        ]
+        problems = []
+        for problem in error.errors(include_url=False):
+            name = ".".join(map(str, problem["loc"])).upper()
+            alone = not name or name == "MONGODB_URI"
+            problems.append(f"{'' if alone else prefix}{name}{': ' if name else ''}{problem['msg']}")
         raise InvalidSettings("; ".join(problems)) from None
 
 

@@ -127,6 +127,10 @@ class SqliteStore:
         sql = f"{_STATE} AND key >= ? AND substr(key, 1, ?) = ? ORDER BY key"
         return [_document(*row) for row in self._file.rows(sql, collection, prefix, len(prefix), prefix)]
 
+    def state_collections(self) -> list[str]:
+        """See AuditStore.state_collections."""
+        return [name for (name,) in self._file.rows("SELECT DISTINCT collection FROM state ORDER BY collection")]
+
     def close(self) -> None:
         """See AuditStore.close."""
         self._file.close()

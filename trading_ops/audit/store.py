@@ -22,6 +22,8 @@ COLLECTIONS = (
     "closed_trades",
     "strategy_risk",
     "bot_usage",
+    "equity_snapshots",
+    "equity_flows",
 )
 
 
@@ -68,12 +70,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Where an entry went; not `appended`: the newest revision already says this, and the rest describes it."""
+    """Where an entry went; not `appended`: the newest revision already says this, and the rest describes it.
+
+    `spooled`: the store is down, so the entry waits on the local disk; its place (0, 0, "") is not known yet.
+    """
 
     seq: int
     revision: int
     appended: bool
     hash: str
+    spooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,10 @@ class AuditStore(Protocol):
 
     def list_state(self, collection: str, prefix: str = "") -> list[StateDocument]:
         """The documents whose key starts with `prefix`, by key."""
+        ...
+
+    def state_collections(self) -> list[str]:
+        """The collections that hold state, by name."""
         ...
 
     def close(self) -> None:

@@ -141,7 +141,11 @@ class OpenOrder(_Record):
 
 
 class Portfolio(_Record):
-    """The account now: `balance_usdt` is realised, `equity_usdt` includes open positions at their mark."""
+    """The account now: `balance_usdt` is realised, `equity_usdt` includes open positions at their mark.
+
+    What a bot does not know it leaves out: its strategies' own equity and unrealised profit, and the deposits less
+    withdrawals since the start.
+    """
 
     as_of: Moment
     initial_usdt: Positive
@@ -150,7 +154,10 @@ class Portfolio(_Record):
     total_return_pct: Finite
     total_trades: Count
     winning_trades: Count
-    initial_by_strategy: dict[str, Positive]
+    initial_by_strategy: dict[str, Positive] = {}
+    equity_by_strategy: dict[str, Finite] | None = None
+    unrealised_by_strategy: dict[str, Finite] | None = None
+    net_deposits_usdt: Finite | None = None
 
     @model_validator(mode="after")
     def _wins_are_trades(self) -> Portfolio:
@@ -169,9 +176,13 @@ class UsageStatistics(_Record):
 
 
 class BotHealth(_Record):
+    """Whether the bot says it works. `now`: its clock; `label`: what its prices are, where they are not live ones."""
+
     healthy: bool
-    detail: str
+    detail: str = ""
     last_candle_at: Moment | None = None
+    now: Moment | None = None
+    label: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)

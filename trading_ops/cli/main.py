@@ -1,0 +1,89 @@
+"""What can be done from the terminal? The `trading-ops` command: exit 0 done, 1 failed, 2 bad input."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Annotated
+
+import typer
+
+from trading_ops.cli import audit
+from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
+
+app = typer.Typer(
+    help="Watch, measure and look after a trading bot.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+app.add_typer(audit.app, name="audit")
+
+# what a person wants to see of a collection at 80 columns
+SHOWN = {
+    "closed_trades": ["day", "outcome", "total", "complete", "revision", "candles"],
+    "performance_metrics": ["day", "outcome", "status", "trigger_ai_analysis", "revision", "candles"],
+    "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
+    "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
+    "strategy_risk": ["day", "status", "revision", "candles"],
+}
+
+
+@app.command()
+def backfill(
+    days: Annotated[int | None, typer.Option(min=1, help="The newest N complete days the bot covers.")] = None,
+    first: Day = None,
+    last: Day = None,
+    missing: Annotated[bool, typer.Option(help="Leave out days measured already, but for the last three.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure past days in one run: trades, metrics, risk, portfolio, costs. Ends with a table of the newest day."""
+    import dagster as dg
+
+    prepare()
+    with reported():
+        from trading_ops.definitions import SERVICES, defs
+    from trading_ops.defs.backfill import BackfillError, choose_days, run_backfill
+    from trading_ops.performance.summary import performance_of, performance_table
+
+    with reported(BackfillError, code=2):
+        start, end = choose_days(SERVICES, days, _date(first), _date(last), missing=missing)
+    with reported(), dg.DagsterInstance.get() as instance:
+        done = run_backfill(defs, SERVICES, instance, start, end, progress=not as_json)
+        newest, recent = performance_of(SERVICES.store, done.last)
+    if as_json:
+        show_json({"backfill": asdict(done), "performance": newest})
+    else:
+        show(done.sentence())
+        for error in done.errors:
+            typer.echo(error, err=True)
+        if newest:
+            show(performance_table(newest, recent))
+            show("Look around: [bold]make ui[/bold], or [bold]trading-ops history performance_metrics --days 7[/bold]")
+    if not done.succeeded:
+        raise typer.Exit(1)
+
+
+@app.command()
+def history(
+    collection: Annotated[str, typer.Argument(help="Such as performance_metrics, api_cost_history, closed_trades.")],
+    days: Annotated[int, typer.Option(min=1, help="How far back, by the bot's clock.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Show the newest revision of each day in a collection of the audit trail, newest first."""
+    with reported(ValueError, code=2):
+        rows = open_services().history.get_history(collection, days=days)
+    if as_json:
+        show_json(rows)
+        return
+    if not rows:
+        show(f"nothing in {collection} in the last {days} days")
+        return
+    columns = SHOWN.get(collection) or [c for c in rows[0] if not isinstance(rows[0][c], (dict, list))][:6]
+    show_table(collection, columns, [[row.get(c) for c in columns] for row in rows])
+    show("Everything that is recorded: --json")
+
+
+def _date(moment: datetime | None) -> date | None:
+    return None if moment is None else moment.date()
+
+
+if __name__ == "__main__":
+    app()

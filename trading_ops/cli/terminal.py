@@ -1,0 +1,74 @@
+"""How does a command read its settings, show what it found, and say what went wrong?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from trading_ops.services import Services
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A UTC day, such as 2025-03-01.")]
+
+
+def prepare() -> None:
+    """Settings and Dagster's home, before anything else is loaded; what is wrong with them exits 2."""
+    from trading_ops.settings import InvalidSettings, load_settings, use_dagster_home
+
+    try:
+        load_settings()
+        use_dagster_home()
+    except InvalidSettings as error:
+        fail(str(error), code=2)
+
+
+def open_services() -> Services:
+    from trading_ops.services import Services
+
+    prepare()
+    return Services()
+
+
+@contextmanager
+def reported(*expected: type[Exception], code: int = 1) -> Iterator[None]:
+    """What can go wrong in operation ends in one clear line and an exit code, not in a stack trace."""
+    from trading_ops.audit.store import StoreError
+    from trading_ops.bot.client import BotError
+    from trading_ops.market.candles import CandleError
+
+    try:
+        yield
+    except (StoreError, BotError, CandleError) as error:
+        fail(str(error), code=1)
+    except expected as error:
+        fail(str(error), code=code)
+
+
+def fail(message: str, *, code: int) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
+def show(message: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(message)
+
+
+def show_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2, sort_keys=True, default=str))
+
+
+def show_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*["-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row])
+    show(table)
