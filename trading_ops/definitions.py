@@ -7,7 +7,7 @@ warnings.filterwarnings("ignore", message="Parameter `backfill_policy`")
 
 import dagster as dg  # noqa: E402
 
-from trading_ops.defs import costs, guard, market, notifications, performance, portfolio  # noqa: E402
+from trading_ops.defs import costs, guard, health, market, notifications, performance, portfolio  # noqa: E402
 from trading_ops.defs.resources import RESOURCES, SERVICES  # noqa: E402, F401
 
 defs = dg.Definitions.merge(
@@ -15,6 +15,7 @@ defs = dg.Definitions.merge(
     portfolio.defs,
     costs.defs,
     guard.defs,
+    health.defs,
     market.defs,
     notifications.defs,
     dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ from trading_ops.settings import Settings, load_settings
 if TYPE_CHECKING:
     from trading_ops.audit.history import History
     from trading_ops.audit.store import AuditStore
-    from trading_ops.bot.client import Bot
+    from trading_ops.bot.client import Bot, Calendar
     from trading_ops.costs.budget import Limits as CostLimits
     from trading_ops.guard.rules import Limits as GuardLimits
     from trading_ops.market.candles import CandleSource
     from trading_ops.notifications.outbox import Outbox
+    from trading_ops.paper.bot import PaperBot
     from trading_ops.performance.verdict import Limits as PerformanceLimits
 
 
@@ -44,9 +45,41 @@ class Services:
 
     @cached_property
     def bot(self) -> Bot:
+        if self.settings.bot_url is None:
+            return self.paper_bot
+        from trading_ops.bot.http import HttpBot
+
+        token = self.settings.bot_token
+        return HttpBot(
+            str(self.settings.bot_url),
+            token=token.get_secret_value() if token else None,
+            ca_file=self.settings.bot_ca_file,
+            timeout_s=self.settings.bot_timeout_s,
+            since=self.settings.bot_since,
+            now=self.now,
+        )
+
+    @cached_property
+    def paper_bot(self) -> PaperBot:
+        """The built-in bot, also where another one is watched: `trading-ops bot serve` offers it."""
         from trading_ops.paper.bot import PaperBot
 
-        return PaperBot(self.candles, lambda: self.store, self.settings.symbols, self.now)
+        return PaperBot(self.candles, lambda: self._paper_memory, self.settings.symbols, self.now)
+
+    @cached_property
+    def _paper_memory(self) -> AuditStore:
+        """What the paper bot was told. Its own file: a bot goes on while the audit store is down."""
+        from trading_ops.audit.store import open_store
+
+        return open_store(f"sqlite:///{self.settings.data_dir / 'paper.db'}")
+
+    def known_calendar(self) -> Calendar:
+        """The days that exist, as far as they are known without asking a bot over the network."""
+        from trading_ops.bot.client import Calendar
+
+        if self.settings.bot_url is None:
+            return self.paper_bot.calendar()
+        return Calendar(self.settings.bot_since, self.now().date() - timedelta(days=1), live=True)
 
     @cached_property
     def store(self) -> AuditStore:

@@ -33,11 +33,16 @@ class Settings(BaseSettings):
         None, validation_alias="MONGODB_URI", description="MongoDB replica set that is the audit store instead"
     )
 
+    copy_to: SecretStr | None = Field(None, description="Where `trading-ops audit copy` copies the audit store to")
+
     bot_url: HttpUrl | None = Field(None, description="Address of the bot's REST interface; empty: the paper bot")
     bot_token: SecretStr | None = Field(None, description="Bearer token of the bot's REST interface")
     bot_ca_file: Path | None = Field(None, description="Certificate authority (PEM) that signed the bot's certificate")
     bot_timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds the bot may take to answer a request")
     bot_since: date = Field(date(2024, 1, 1), description="First UTC day to measure the bot behind TRADING_OPS_BOT_URL")
+
+    exchange: str = Field("binance", description="Exchange, by its ccxt name, that candles are downloaded from")
+    exchange_url: HttpUrl | None = Field(None, description="Address of a mirror or proxy of the exchange's interface")
 
     candles: Path | None = Field(None, description="Folder of SYMBOL-1h.parquet files; empty: simulated candles")
     replay: bool = Field(False, description="Shift recorded candles by whole weeks so that they end this week")

@@ -15,7 +15,7 @@ import pytest
 import trading_ops.defs
 from trading_ops.bot.client import Calendar
 from trading_ops.definitions import defs
-from trading_ops.defs.partitions import daily_partitions
+from trading_ops.defs.partitions import RANGE_END, RANGE_START, daily_partitions
 from trading_ops_tests.conftest import ROOT
 
 DAILY = [spec for spec in defs.resolve_all_asset_specs() if spec.partitions_def is not None]
@@ -25,6 +25,7 @@ CRONS = {
     "daily_portfolio_report": "0 8 * * *",
     "daily_api_cost_report": "0 9 * * *",
 }
+OTHER_CRONS = {"reread_recent_days": "45 0 * * *", "system_health_check": "*/15 * * * *"}
 
 
 def bare(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -102,7 +103,7 @@ def test_every_daily_assets_description_states_its_grain_and_ends_with_its_formu
 
 def test_schedules_run_at_fixed_utc_times_B139():
     schedules = {s.job_name: s for s in defs.schedules}
-    assert {name: s.cron_schedule for name, s in schedules.items()} == CRONS
+    assert {name: s.cron_schedule for name, s in schedules.items()} == CRONS | OTHER_CRONS
     for schedule in schedules.values():
         assert schedule.execution_timezone == "UTC"
         assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
@@ -124,6 +125,15 @@ def berlin(monkeypatch):
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+def test_the_two_days_measured_last_are_read_again_before_the_new_one_is_measured():
+    (again,) = requests("reread_recent_days", datetime(2026, 3, 10, 0, 45, tzinfo=UTC)).run_requests
+    assert (again.run_key, again.tags[RANGE_START], again.tags[RANGE_END]) == (
+        "2026-03-09 again",
+        "2026-03-07",
+        "2026-03-08",
+    )
 
 
 @pytest.mark.usefixtures("berlin")

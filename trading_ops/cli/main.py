@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 import typer
@@ -79,6 +79,53 @@ def history(
     columns = SHOWN.get(collection) or [c for c in rows[0] if not isinstance(rows[0][c], (dict, list))][:6]
     show_table(collection, columns, [[row.get(c) for c in columns] for row in rows])
     show("Everything that is recorded: --json")
+
+
+@app.command()
+def quarantine(
+    days: Annotated[int, typer.Option(min=1, help="How far back, by the bot's clock.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """List the bot's rows that were not believed, with the reason, newest day first."""
+    with reported():
+        documents = open_services().history.get_history("closed_trades", days=days)
+    rows = [
+        {"day": document["day"], "reason": bad["reason"], "row": bad["row"]}
+        for document in documents
+        for bad in document["quarantined"]
+    ]
+    if as_json:
+        show_json(rows)
+    elif rows:
+        show_table("quarantine", ["day", "reason", "row"], [[row["day"], row["reason"], row["row"]] for row in rows])
+        show(f"{len(rows)} rows in {days} days. Correct them at the bot; the next run reads the last three days again.")
+    else:
+        show(f"no row was quarantined in the last {days} days")
+
+
+@app.command()
+def flow(
+    *,
+    deposit: Annotated[float, typer.Option(min=0, help="USDT that came in.")] = 0.0,
+    withdrawal: Annotated[float, typer.Option(min=0, help="USDT that went out.")] = 0.0,
+    reason: Annotated[str, typer.Option(help="Why, for the audit trail.")],
+    at: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"], help="When, in UTC; default now."),
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="The strategy it is for; default the account.")] = None,
+) -> None:
+    """Note down a deposit or withdrawal that the bot does not tell of, so that it is not taken for profit or loss."""
+    from trading_ops.portfolio.snapshots import record_flow
+
+    amount_usdt, services = deposit - withdrawal, open_services()
+    with reported(ValueError, code=2):
+        moment = at.replace(tzinfo=UTC) if at else services.bot.now()
+        record_flow(services.store, services.bot, amount_usdt, moment, strategy=strategy, reason=reason)
+    show(
+        f"noted: {amount_usdt:+,.2f} USDT on {moment:%Y-%m-%d %H:%M} UTC for {strategy or 'the account'};"
+        f" measure the days since again: trading-ops backfill --first {moment:%Y-%m-%d}"
+    )
 
 
 def _date(moment: datetime | None) -> date | None:

@@ -9,11 +9,12 @@ from typing import Any
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
+from trading_ops.audit.store import Record, StoreUnavailable
+from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.presenting import table_of
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.services import Services
 
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 SHOWN = 50  # findings listed in a check's metadata
 TOLD = 5  # findings spelled out in an alert
 
@@ -58,7 +59,7 @@ def root_cause(error: SerializableErrorInfo | None) -> str:
 
 def stored(services: Services, collection: str, days: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """The newest revision of each day's document; days that are not stored are absent."""
-    records = services.store.read(collection, first=min(days), last=max(days))
+    records = services.store.read(collection, partitions=days, key="")
     return {record.partition: record.body for record in records}
 
 
@@ -116,17 +117,30 @@ def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
 
 def _worst_first(findings: Sequence[Finding]) -> str:
     """The worst findings a line each, and how many more there are."""
-    lines = [finding.text for finding in _by_severity(findings)]
+    return "\n".join(_shortened([finding.text for finding in _by_severity(findings)]))
+
+
+def _shortened(lines: Sequence[str]) -> list[str]:
     more = len(lines) - TOLD
-    return "\n".join([*lines[:TOLD], *([f"and {more} more"] if more > 0 else [])])
+    return [*lines[:TOLD], *([f"and {more} more"] if more > 0 else [])]
 
 
 def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services) -> Alert | None:
     """Tell once what the checks of a run over past days found; None where it recorded nothing new about the past."""
     newest, days = present_day(services), days_of(run.tags)
     past = [day for day in days if day != newest]
-    if not past or not _recorded(instance, run, services, past):
+    if not past:
         return None
+    try:
+        written = _written(instance, run, services, past)
+    except StoreUnavailable as error:
+        corrected = [f"the audit store is down: {error}"]
+    else:
+        if not written:
+            return None
+        corrected = sorted(
+            f"{r.collection} of {r.partition} changed: revision {r.revision}" for r in written if r.revision > 1
+        )
     entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
     failed = sorted(
@@ -138,7 +152,7 @@ def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, service
         severity=Severity.INFO,
         dedup_key=f"backfill/{run.run_id}",
         what=f"{len(past)} past days measured, {past[0]} to {past[-1]} ({services.bot.label} candles)",
-        why="\n".join(failed) or "every check passed",
+        why="\n".join([*_shortened(corrected), *failed]) or "every check passed",
         what_to_do="Nothing: the past is recorded, never acted on. The days are in the Dagster UI.",
         day=past[-1],
     )
@@ -146,12 +160,13 @@ def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, service
     return alert
 
 
-def _recorded(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services, days: Sequence[str]) -> bool:
-    """Whether the store got any record about these days since the run began."""
+def _written(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services, days: Sequence[str]) -> list[Record]:
+    """What the store got about these days since the run began."""
     stored_run = instance.get_run_record_by_id(run.run_id)
     began = (stored_run and stored_run.start_time) or 0.0
-    return any(
-        record.recorded_at.timestamp() >= began
+    return [
+        record
         for collection in services.store.collections()
-        for record in services.store.read(collection, first=min(days), last=max(days))
-    )
+        for record in services.store.read(collection, partitions=days, key="")
+        if record.recorded_at.timestamp() >= began
+    ]

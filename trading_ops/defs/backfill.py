@@ -10,10 +10,10 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from trading_ops.defs.alerting import RANGE_END, RANGE_START, root_cause, stored, summarise_backfill
+from trading_ops.defs.alerting import root_cause, stored, summarise_backfill
+from trading_ops.defs.partitions import RANGE_END, RANGE_START, REREAD_DAYS
 from trading_ops.services import Services
 
-REREAD_DAYS = 3  # late and corrected trades arrive within these
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 

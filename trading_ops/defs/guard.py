@@ -9,8 +9,7 @@ from trading_ops.defs.partitions import daily_asset, run_days
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.guard.rules import GUARD_BLIND, describe, judge_days
 from trading_ops.notifications.alert import Severity
-from trading_ops.performance.trades import DAY, trailing_trades
-from trading_ops.portfolio.equity import read_daily_equity
+from trading_ops.performance.trades import DAY, read_equity, trailing_trades
 from trading_ops.services import Services
 
 
@@ -21,13 +20,13 @@ def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[
     Grain: one document a day, a row a strategy. Formula: trading_ops/guard/rules.py
     """
     days = run_days(context, services)
-    daily = read_daily_equity(services.bot, date.fromisoformat(days[0]) - DAY, date.fromisoformat(days[-1]))
-    trades = trailing_trades(services.store, services.bot, days)
-    closed = stored(services, "closed_trades", days)
-    incomplete = [day for day, document in closed.items() if document["quarantined"] or not document["complete"]]
-    limits, label = services.guard_limits, services.bot.label
-    allocated = {state.name: state.allocated_usdt for state in services.bot.strategies()}
-    documents = judge_days(trades, daily, days, limits, label=label, incomplete=incomplete, allocated=allocated)
+    store, bot, limits = services.store, services.bot, services.guard_limits
+    daily = read_equity(store, bot, date.fromisoformat(days[0]) - DAY, date.fromisoformat(days[-1]))
+    trades = trailing_trades(store, bot, days)
+    allocated = {state.name: state.allocated_usdt for state in bot.strategies()}
+    documents = judge_days(
+        trades.frame, daily, days, limits, label=bot.label, incomplete=trades.incomplete, allocated=allocated
+    )
     rows = _rows(documents[days[-1]])
     show(context, documents, ("status",), formula="trading_ops/guard/rules.py", strategies=table_of(rows))
     return documents

@@ -1,43 +1,39 @@
 """Are the candles sound? The source the bot trades on, and the check that never lets a gap pass in silence."""
 
+from datetime import timedelta
+
 import dagster as dg
 
+from trading_ops.bot.client import BotError
 from trading_ops.defs.alerting import Finding, conclude
 from trading_ops.defs.presenting import table_of
-from trading_ops.defs.resources import SERVICES
-from trading_ops.market.candles import check_candles
+from trading_ops.market.candles import HOUR, CandleError, CandleReport, check_candles
 from trading_ops.notifications.alert import Severity
 from trading_ops.services import Services
+
+CHECKED = timedelta(days=7)  # what a bot is asked for; a folder is checked as a whole
+STALE_AFTER = timedelta(hours=3)
 
 candles = dg.AssetSpec(
     "candles",
     group_name="market",
     description="Hourly candles of the bot's symbols, as recorded; never filled. Rules: trading_ops/market/candles.py",
-    metadata={"source": SERVICES.bot.label},
 )
 
 
 @dg.asset_check(asset=candles.key)
 def candles_sound(context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]) -> dg.AssetCheckResult:
     """Every symbol has candles up to the present, none repeated, unsorted or impossible; gaps are shown."""
-    bot, present = services.bot, services.candles.symbols()
-    day = str(bot.calendar().last_day)
-    reports = [check_candles(services.candles.candles(s), s) for s in services.settings.symbols if s in present]
+    day = str(services.bot.calendar().last_day)
+    reports, missing = _of_the_bot(services) if services.settings.bot_url else _of_the_source(services)
     findings = [
         Finding(day, Severity.ERROR, report.symbol, report.problems[0]) for report in reports if not report.sound
     ]
-    stale = services.candles.stale_symbols()
+    findings += [Finding(day, Severity.ERROR, symbol, f"{symbol}: {why}") for symbol, why in missing.items()]
     findings += [
-        Finding(
-            day, Severity.ERROR, s, f"{s}: stale, ends {stale[s]:%Y-%m-%d %H:%M}" if s in stale else f"{s}: no candles"
-        )
-        for s in services.settings.symbols
-        if s not in present
-    ]
-    findings += [
-        Finding(day, Severity.WARNING, report.symbol, f"{report.symbol}: {missing} bars missing from {start:%d %H:%M}")
+        Finding(day, Severity.WARNING, report.symbol, f"{report.symbol}: {bars} bars missing from {start:%d %H:%M}")
         for report in reports
-        for start, _, missing in report.gaps
+        for start, _, bars in report.gaps
         if str(start.date()) == day
     ]
     rows = [
@@ -47,6 +43,35 @@ def candles_sound(context: dg.AssetCheckExecutionContext, services: dg.ResourceP
     ]  # fmt: skip
     advice = "Repair or download the candle files again; a symbol without candles up to the present is not traded."
     return conclude(context, services, findings, what_to_do=advice, metadata={"symbols": table_of(rows)})
+
+
+def _of_the_source(services: Services) -> tuple[list[CandleReport], dict[str, str]]:
+    """All candles of the symbols the paper bot trades on, and why it has none of others."""
+    source = services.candles
+    present, stale = source.symbols(), source.stale_symbols()
+    reports = [check_candles(source.candles(s), s) for s in services.settings.symbols if s in present]
+    missing = {
+        symbol: f"stale, ends {stale[symbol]:%Y-%m-%d %H:%M}" if symbol in stale else "no candles"
+        for symbol in services.settings.symbols
+        if symbol not in present
+    }
+    return reports, missing
+
+
+def _of_the_bot(services: Services) -> tuple[list[CandleReport], dict[str, str]]:
+    """The last week's candles as the bot has them, and why it gives none of some symbols."""
+    reports, missing, now = [], {}, services.bot.now()
+    for symbol in services.settings.symbols:
+        try:
+            bars = services.bot.candles(symbol, now - CHECKED, now)
+            reports.append(check_candles(bars, symbol))
+        except (BotError, CandleError) as error:
+            missing[symbol] = str(error)
+            continue
+        last = reports[-1].last
+        if last is None or now - last > STALE_AFTER:
+            missing[symbol] = "no candles" if last is None else f"stale, ends {last + HOUR:%Y-%m-%d %H:%M}"
+    return reports, missing
 
 
 defs = dg.Definitions(assets=[candles], asset_checks=[candles_sound])

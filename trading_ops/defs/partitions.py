@@ -1,6 +1,7 @@
 """Which days are there, and what does every daily asset, job and schedule have in common?"""
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,9 @@ from trading_ops.bot.client import BotUnreachable, Calendar
 from trading_ops.defs.resources import SERVICES
 from trading_ops.services import Services
 
+Job = Any  # what dg.define_asset_job gives; Dagster does not export its type
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+REREAD_DAYS = 3  # late and corrected trades arrive within these
 # a run that was killed together with its server is failed after half an hour, not shown as started for ever
 MAX_RUNTIME, MAX_RUNTIME_S = "dagster/max_runtime", "1800"
 
@@ -20,7 +24,7 @@ def daily_partitions(calendar: Calendar) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=str(calendar.first_day), end_date=end, timezone="UTC")
 
 
-_calendar = SERVICES.bot.calendar()
+_calendar = SERVICES.known_calendar()  # a server that is down must not keep the definitions from loading
 DAYS = daily_partitions(_calendar)
 
 daily_asset = partial(
@@ -42,7 +46,7 @@ def run_days(context: dg.AssetExecutionContext, services: Services) -> list[str]
     return days
 
 
-def daily_job(name: str, *assets: str, checks_of: tuple[str, ...] = (), description: str) -> Any:
+def daily_job(name: str, *assets: str, checks_of: tuple[str, ...] = (), description: str) -> Job:
     """A job over daily assets, their checks and those of `checks_of`; by default on the newest complete day."""
     return dg.define_asset_job(
         name,
@@ -54,21 +58,55 @@ def daily_job(name: str, *assets: str, checks_of: tuple[str, ...] = (), descript
     )
 
 
-def daily_schedule(job: Any, *, hour: int) -> dg.ScheduleDefinition:
+def daily_schedule(job: Job, *, hour: int) -> dg.ScheduleDefinition:
     """At `hour` UTC, the day before; its day is the run key, so that a late or repeated tick runs it once."""
+
+    def request(last: date) -> dg.RunRequest:
+        return dg.RunRequest(run_key=str(last), partition_key=str(last))
+
+    return _schedule(job, f"0 {hour} * * *", f"At {hour:02}:00 UTC for the day before. {job.description}", request)
+
+
+def reread_job(name: str, *assets: str, description: str) -> Job:
+    """A job over a range of days, which its schedule brings: it has no day of its own to fall back on."""
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(*assets),
+        description=description,
+        tags={MAX_RUNTIME: MAX_RUNTIME_S},
+    )
+
+
+def reread_schedule(job: Job, *, cron: str) -> dg.ScheduleDefinition:
+    """The days before the newest one that late and corrected trades may still belong to."""
+
+    def request(last: date) -> dg.RunRequest | dg.SkipReason:
+        first = max(_calendar.first_day, last - timedelta(days=REREAD_DAYS - 1))
+        before = last - timedelta(days=1)
+        if before < first:
+            return dg.SkipReason(f"{last} is the bot's first day: there is none before it")
+        return dg.RunRequest(run_key=f"{last} again", tags={RANGE_START: str(first), RANGE_END: str(before)})
+
+    return _schedule(job, cron, str(job.description), request)
+
+
+def _schedule(
+    job: Job, cron: str, description: str, request: Callable[[date], dg.RunRequest | dg.SkipReason]
+) -> dg.ScheduleDefinition:
+    """A schedule in UTC whose tick is about the days up to the one before it."""
 
     @dg.schedule(
         job=job,
         name=f"{job.name}_schedule",
-        cron_schedule=f"0 {hour} * * *",
+        cron_schedule=cron,
         execution_timezone="UTC",
-        description=f"At {hour:02}:00 UTC for the day before. {job.description}",
+        description=description,
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        day = str(context.scheduled_execution_time.date() - timedelta(days=1))
-        if not DAYS.has_partition_key(day):
-            return dg.SkipReason(f"{day} is not covered by the bot's candles, which end on {_calendar.last_day}")
-        return dg.RunRequest(run_key=day, partition_key=day)
+        last = context.scheduled_execution_time.date() - timedelta(days=1)
+        if not DAYS.has_partition_key(str(last)):
+            return dg.SkipReason(f"{last} is not covered by the bot's candles, which end on {_calendar.last_day}")
+        return request(last)
 
     return schedule

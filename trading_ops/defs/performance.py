@@ -5,14 +5,20 @@ from datetime import date
 import dagster as dg
 
 from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
-from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
+from trading_ops.defs.partitions import (
+    daily_asset,
+    daily_job,
+    daily_schedule,
+    reread_job,
+    reread_schedule,
+    run_days,
+)
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
 from trading_ops.performance.plot import PLOT_DAYS, performance_plot
-from trading_ops.performance.trades import DAY, midnight, trades_by_day, trailing_trades
+from trading_ops.performance.trades import DAY, midnight, read_equity, trades_by_day, trailing_trades
 from trading_ops.performance.verdict import METRICS
 from trading_ops.performance.window import measure_days
-from trading_ops.portfolio.equity import read_daily_equity
 from trading_ops.services import Services
 
 GROUP = "performance"
@@ -60,9 +66,10 @@ def performance_metrics(context: dg.AssetExecutionContext, services: dg.Resource
     Grain: one document a day, a row a strategy. Formula: trading_ops/performance/metrics.py
     """
     days = run_days(context, services)
-    daily = read_daily_equity(services.bot, services.bot.calendar().first_day, date.fromisoformat(days[-1]))
-    trades, limits = trailing_trades(services.store, services.bot, days), services.performance_limits
-    documents = measure_days(trades, daily, days, limits, label=services.bot.label)
+    store, bot, limits = services.store, services.bot, services.performance_limits
+    trades = trailing_trades(store, bot, days)
+    daily = read_equity(store, bot, bot.calendar().first_day, date.fromisoformat(days[-1]))
+    documents = measure_days(trades.frame, daily, days, limits, label=bot.label, incomplete=trades.incomplete)
     drawn = stored(services, "performance_metrics", [str(day.date()) for day in daily.equity.index[-PLOT_DAYS:]])
     earlier = {day: document for day, document in drawn.items() if document["source"] == services.bot.source}
     show(
@@ -123,9 +130,22 @@ daily_performance_analysis = daily_job(
     description="Reads the day's trades and measures every strategy: metrics, verdicts, risk. Daily at 01:00 UTC.",
 )
 
+reread_recent_days = reread_job(
+    "reread_recent_days",
+    "closed_trades",
+    "strategy_risk",
+    "performance_metrics",
+    "portfolio_report",
+    description="At 00:45 UTC reads the trades of the two days measured last again: late and corrected ones append a"
+    " revision, and what depends on them is measured again. Nothing changed: nothing is appended.",
+)
+
 defs = dg.Definitions(
     assets=[closed_trades, performance_metrics],
     asset_checks=[closed_trades_believed, performance_within_limits],
-    jobs=[daily_performance_analysis],
-    schedules=[daily_schedule(daily_performance_analysis, hour=1)],
+    jobs=[daily_performance_analysis, reread_recent_days],
+    schedules=[
+        daily_schedule(daily_performance_analysis, hour=1),
+        reread_schedule(reread_recent_days, cron="45 0 * * *"),
+    ],
 )

@@ -6,37 +6,35 @@ from typing import Any
 
 import dagster as dg
 
+from trading_ops.audit.store import StoreUnavailable
 from trading_ops.defs.alerting import Finding, checked_days, conclude, present_day, stored
 from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
 from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Alert, Severity
-from trading_ops.performance.trades import DAY, stored_trades
-from trading_ops.portfolio.equity import read_daily_equity
+from trading_ops.performance.trades import DAY, read_equity, read_trades
 from trading_ops.portfolio.report import report_days, report_lines
 from trading_ops.services import Services
 
 
-@daily_asset(group_name="portfolio", metadata={"collection": "portfolio_reports"})
-def portfolio_report(
-    context: dg.AssetExecutionContext, services: dg.ResourceParam[Services], closed_trades: dict
-) -> dict:
+@daily_asset(group_name="portfolio", metadata={"collection": "portfolio_reports"}, deps=["closed_trades"])
+def portfolio_report(context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]) -> dict:
     """Balance, equity, flows and returns of the day and since the start, for the account and each strategy.
 
     Grain: one document a day, a row a strategy. Formula: trading_ops/portfolio/report.py
     """
     days = run_days(context, services)
     first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
-    trades = stored_trades(closed_trades, services.bot, first, last)
-    daily = read_daily_equity(services.bot, min(services.bot.calendar().first_day, first - DAY), last)
-    documents = report_days(trades, daily, services.bot.portfolio(), days, label=services.bot.label)
-    heads = {head.collection: f"{head.seq}:{head.hash}" for head in services.store.heads()}
+    store, bot = services.store, services.bot
+    trades = read_trades(store, bot, first, last)
+    daily = read_equity(store, bot, min(bot.calendar().first_day, first - DAY), last)
+    documents = report_days(trades.frame, daily, bot.portfolio(), days, label=bot.label, incomplete=trades.incomplete)
     show(
         context,
         documents,
         ("equity_usdt", "return_pct", "realised_pnl_usdt"),
         formula="trading_ops/portfolio/report.py",
         strategies=table_of(_rows(documents[days[-1]])),
-        audit_heads=dg.MetadataValue.json(heads),
+        audit_heads=dg.MetadataValue.json(_heads(services)),
     )
     return documents
 
@@ -51,8 +49,11 @@ def portfolio_accounted(
     findings = []
     for day, document in documents.items():
         if document["equity_usdt"] is None:
-            text = "equity at 24:00 UTC is unknown: no snapshot within 15 minutes"
+            text = "equity at 24:00 UTC is unknown: no snapshot within 15 minutes and no start capital to count from"
             findings.append(Finding(day, Severity.ERROR, "equity", text))
+        elif document["equity_basis"] == "closed_only":
+            text = "no snapshot within 15 minutes of 24:00 UTC: equity is rebuilt from closed trades, without open ones"
+            findings.append(Finding(day, Severity.WARNING, "equity", text))
         elif document["return_pct"] is None and day != first_day:
             text = "the day's return is unknown: equity is missing or unexplained"
             findings.append(Finding(day, Severity.WARNING, "return", text))
@@ -63,16 +64,23 @@ def portfolio_accounted(
 
 def _report(services: Services, document: Mapping[str, Any]) -> Alert:
     """The day's report for people, with the audit trail's heads: kept by them, they show a trail that was cut."""
-    heads = [f"{head.collection}:{head.seq}:{head.hash}" for head in services.store.heads()]
     return Alert(
         severity=Severity.INFO,
         dedup_key=f"portfolio_report/{document['day']}",
         what=f"Portfolio on {document['day']} ({document['candles']} candles)",
-        why="\n".join([*report_lines(document), "audit heads:", *heads]),
+        why="\n".join([*report_lines(document), "audit heads:", *_heads(services)]),
         what_to_do="Nothing. Keep it: `trading-ops audit verify --head HEAD` finds a trail that was cut or rewritten.",
         day=document["day"],
         numbers={"equity_usdt": document["equity_usdt"], "return_pct": document["return_pct"]},
     )
+
+
+def _heads(services: Services) -> list[str]:
+    """The audit trail's heads for a person to keep, or why they are not known."""
+    try:
+        return [f"{head.collection}:{head.seq}:{head.hash}" for head in services.store.heads()]
+    except StoreUnavailable as error:
+        return [f"unknown: {error}"]
 
 
 def _rows(document: dict) -> list[dict]:

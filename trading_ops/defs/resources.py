@@ -31,16 +31,20 @@ class AuditIOManager(dg.IOManager):
         source = self._services.bot.source
         entries = [Entry(day, "", {**document, "source": source}) for day, document in obj.items()]
         receipts = self._services.store.append(_collection(context), entries)
-        appended = sum(receipt.appended for receipt in receipts)
-        context.log.info(
-            f"{_collection(context)}: {appended} of {len(receipts)} days appended, the rest stored already"
-        )
+        appended, waiting = (sum(getattr(r, kind) for r in receipts) for kind in ("appended", "spooled"))
+        said = f"{appended} of {len(receipts)} days appended, the rest stored already"
+        if waiting:  # nothing pretends to be stored
+            said = f"{waiting} days wait in the spool until the audit store is back: see `trading-ops doctor`"
+            context.log.warning(f"{_collection(context)}: {said}")
+        else:
+            context.log.info(f"{_collection(context)}: {said}")
+        context.add_output_metadata({"audit": said})
 
     def load_input(self, context: dg.InputContext) -> dict[str, dict[str, Any]]:
         days = list(context.asset_partition_keys)
         if not days or context.upstream_output is None:
             return {}
-        records = self._services.store.read(_collection(context.upstream_output), first=min(days), last=max(days))
+        records = self._services.store.read(_collection(context.upstream_output), partitions=days, key="")
         return {record.partition: dict(record.body) for record in records}
 
 

@@ -118,6 +118,9 @@ class PaperBot:
             total_trades=len(closed),
             winning_trades=int((closed["pnl_usdt"] > 0).sum()),
             initial_by_strategy=dict.fromkeys(PARAMETERS, CAPITAL_USDT),
+            equity_by_strategy=ledger.equity.iloc[-1].to_dict(),
+            unrealised_by_strategy=ledger.unrealised.iloc[-1].to_dict(),
+            net_deposits_usdt=0.0,
         )
 
     def equity_history(self, start: datetime, end: datetime) -> EquityHistory:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
+from trading_ops.audit.store import StoreUnavailable
 from trading_ops.bot.records import TRADE_FIELDS, trades_frame
+from trading_ops.portfolio.snapshots import read_daily_equity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
     from trading_ops.bot.client import Bot
     from trading_ops.bot.records import ClosedTrades, Quarantined
+    from trading_ops.portfolio.equity import DailyEquity
 
 LOOKBACK_DAYS = 90  # what the 90-day Sharpe ratio and a slow losing streak need
 DAY = timedelta(days=1)
@@ -47,7 +51,7 @@ def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> d
         documents[day] = {
             "day": day,
             "candles": label,
-            "outcome": "trades" if believed else "no_trades",
+            "outcome": "incomplete" if not closed.complete else "trades" if believed else "no_trades",
             "total": len(believed),
             "complete": closed.complete,
             "duplicates_dropped": repeated[day],
@@ -57,30 +61,51 @@ def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> d
     return documents
 
 
-def trailing_trades(store: AuditStore, bot: Bot, days: Sequence[str]) -> pd.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Trades:
+    """`frame`: columns and order of `ClosedTrades.frame`. `incomplete`: the UTC days whose trades may not be all."""
+
+    frame: pd.DataFrame
+    incomplete: frozenset[str]
+
+
+def trailing_trades(store: AuditStore, bot: Bot, days: Sequence[str]) -> Trades:
     """The trades closed on the days and in the 90 days before them, as far as the bot goes back."""
     first = max(bot.calendar().first_day, date.fromisoformat(days[0]) - LOOKBACK_DAYS * DAY)
-    records = store.read("closed_trades", first=str(first), last=days[-1])
-    return stored_trades({r.partition: r.body for r in records}, bot, first, date.fromisoformat(days[-1]))
+    return read_trades(store, bot, first, date.fromisoformat(days[-1]))
 
 
-def stored_trades(documents: Mapping[str, Mapping[str, Any]], bot: Bot, first: date, last: date) -> pd.DataFrame:
+def read_trades(store: AuditStore, bot: Bot, first: date, last: date) -> Trades:
     """All trades closed from `first` to `last`, from the stored days; days not stored yet are read from the bot.
 
-    A day stored of another source than the bot's counts as not stored. Columns and order are those of
-    `trading_ops.bot.records.ClosedTrades.frame`.
+    A day stored of another source than the bot's counts as not stored, and while the store is down none is.
     """
     import pandas as pd
 
     days = [first + DAY * i for i in range((last - first).days + 1)]
-    known = {day: documents[day] for day in map(str, days) if documents.get(day, {}).get("source") == bot.source}
-    stored = trades_frame([row for document in known.values() for row in document["trades"]])
-    missing = {day for day in days if str(day) not in known}
-    if not missing:
-        return stored
-    fetched = bot.closed_trades(midnight(min(missing)), midnight(max(missing)) + DAY).frame
-    fetched = fetched[fetched["closed_at"].dt.date.isin(missing)]
-    return pd.concat([stored, fetched]).sort_values(["closed_at", "trade_id"], ignore_index=True)
+    known = _stored(store, str(first), str(last), bot.source)
+    frame = trades_frame([row for document in known.values() for row in document["trades"]])
+    incomplete = {day for day, document in known.items() if document["quarantined"] or not document["complete"]}
+    if missing := {day for day in days if str(day) not in known}:
+        fetched = bot.closed_trades(midnight(min(missing)), midnight(max(missing)) + DAY)
+        of_missing = fetched.frame[fetched.frame["closed_at"].dt.date.isin(missing)]
+        frame = pd.concat([frame, of_missing]).sort_values(["closed_at", "trade_id"], ignore_index=True)
+        unsure = {_day_of(bad, [str(day) for day in days]) for bad in fetched.quarantined}
+        incomplete |= {str(day) for day in missing if str(day) in unsure or not fetched.complete}
+    return Trades(frame, frozenset(incomplete))
+
+
+def read_equity(store: AuditStore, bot: Bot, first: date, last: date) -> DailyEquity:
+    """Each day's equity, rebuilt from the closed trades where no snapshot tells it."""
+    return read_daily_equity(store, bot, first, last, lambda since, until: read_trades(store, bot, since, until).frame)
+
+
+def _stored(store: AuditStore, first: str, last: str, source: str) -> dict[str, Mapping[str, Any]]:
+    try:
+        records = store.read("closed_trades", first=first, last=last)
+    except StoreUnavailable:
+        return {}  # the bot has them, too
+    return {record.partition: record.body for record in records if record.body["source"] == source}
 
 
 def _day_of(bad: Quarantined, days: Sequence[str]) -> str:

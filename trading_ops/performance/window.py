@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,19 @@ WINDOW_DAYS = 7
 
 
 def measure_days(
-    trades: pd.DataFrame, daily: DailyEquity, days: Sequence[str], limits: Limits, *, label: str
+    trades: pd.DataFrame,
+    daily: DailyEquity,
+    days: Sequence[str],
+    limits: Limits,
+    *,
+    label: str,
+    incomplete: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """For each UTC day, the metrics over the seven days ending with it, per strategy and for the portfolio.
 
     `trades`: closed trades that cover every window, ordered by time. `daily`: equity from the first day known up to
-    the last asked for. The result of a day does not depend on which other days are asked for.
+    the last asked for. `incomplete`: UTC days with quarantined or missing trades. The result of a day does not depend
+    on which other days are asked for.
     """
     import numpy as np
     import pandas as pd
@@ -58,7 +65,13 @@ def measure_days(
                 returns_90d=points_until(returns, scope, at, 90),
                 equity_since_inception=points_until(own, scope, at),
             )
-        measured[day] = _document(day, found, label)
+        window_days = {str((at - pd.Timedelta(days=i)).date()) for i in range(WINDOW_DAYS)}
+        measured[day] = _document(day, found, label) | {
+            "incomplete_days": sorted(window_days.intersection(incomplete)),
+            "closed_only_days": sorted(d for d in window_days if daily.rebuilt(PORTFOLIO, pd.Timestamp(d, tz="UTC"))),
+        }
+        if measured[day]["incomplete_days"]:
+            measured[day]["outcome"] = "incomplete"
     return measured
 
 

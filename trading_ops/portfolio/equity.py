@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trading_ops.bot.client import Bot, EquityHistory
+    from trading_ops.bot.client import EquityHistory
+    from trading_ops.bot.records import Portfolio
 
 PORTFOLIO = "portfolio"
 SNAPSHOT_TOLERANCE = "15min"
@@ -23,32 +24,64 @@ class DailyEquity:
     """Wide frames in USDT by UTC day (midnight timestamps), one column a strategy and one for the whole `portfolio`.
 
     `equity` and `unrealised` are of the day's end, 24:00 UTC, NaN where no snapshot lies within 15 minutes; `flows`
-    are the day's net deposits.
+    are the day's net deposits. `closed_only` (bool) marks equity that was rebuilt from closed trades.
     """
 
     equity: pd.DataFrame
     unrealised: pd.DataFrame
     flows: pd.DataFrame
+    closed_only: pd.DataFrame | None = None
 
+    def since(self, day: date) -> DailyEquity:
+        """From this UTC day on."""
+        import pandas as pd
 
-def read_daily_equity(bot: Bot, first_day: date, last_day: date) -> DailyEquity:
-    """`daily_equity` of the snapshots the bot keeps."""
-    start, end = (datetime.combine(day, time(), UTC) for day in (first_day, last_day + timedelta(days=2)))
-    return daily_equity(bot.equity_history(start, end), first_day, last_day)
+        first = pd.Timestamp(day, tz="UTC")
+        flags = None if self.closed_only is None else self.closed_only.loc[first:]
+        return DailyEquity(self.equity.loc[first:], self.unrealised.loc[first:], self.flows.loc[first:], flags)
+
+    def rebuilt(self, scope: str, day: pd.Timestamp) -> bool:
+        """Whether this equity leaves out open positions."""
+        return self.closed_only is not None and scope in self.closed_only and bool(self.closed_only.at[day, scope])
 
 
 def daily_equity(history: EquityHistory, first_day: date, last_day: date) -> DailyEquity:
-    """The snapshot nearest each day's end. The portfolio is known only where every strategy is."""
+    """The snapshot nearest each day's end. The portfolio is the history's own column, or the sum of all strategies."""
     import pandas as pd
 
     days = pd.date_range(first_day, last_day, freq="D", tz="UTC")
     equity, unrealised = (_at_day_ends(frame, days) for frame in (history.equity, history.unrealised))
-    flows = history.flows.groupby(history.flows.index.floor("D")).sum()
-    flows = flows.reindex(index=days, columns=equity.columns, fill_value=0.0)
+    flows = history.flows.groupby(history.flows.index.floor("D")).sum() if len(history.flows) else history.flows[:0]
+    names = dict.fromkeys([*map(str, equity.columns), *map(str, flows.columns)])
+    flows = flows.reindex(index=days, columns=list(names)).fillna(0.0)
     for frame in (equity, unrealised, flows):
-        # min_count: an account of which nothing is known is unknown, not worth 0
-        frame[PORTFOLIO] = frame.sum(axis=1, skipna=False, min_count=1)
-    return DailyEquity(equity, unrealised, flows)
+        if PORTFOLIO not in frame:
+            # min_count: an account of which nothing is known is unknown, not worth 0
+            frame[PORTFOLIO] = frame.sum(axis=1, skipna=False, min_count=1)
+    return DailyEquity(equity, unrealised, flows, equity.isna() & False)
+
+
+def rebuild(daily: DailyEquity, trades: pd.DataFrame, account: Portfolio) -> DailyEquity:
+    """`daily` with each unknown day's end worth the start capital, the flows and the closed trades' profit since.
+
+    `daily` begins with the bot's first day, `trades` are all it closed since. Where a snapshot is known, the sum is
+    set right by it for the days after (before the first one: by the first one), so that trades the bot forgot do not
+    count. What is rebuilt leaves out open positions: it is marked `closed_only`, and its unrealised profit is unknown.
+    """
+    import pandas as pd
+
+    initial = pd.Series({**account.initial_by_strategy, PORTFOLIO: account.initial_usdt}, dtype=float)
+    names = dict.fromkeys([*daily.equity.columns, *sorted(map(str, trades["strategy"].unique())), *initial.index])
+    ordered = [name for name in names if name != PORTFOLIO] + [PORTFOLIO]
+    equity, unrealised = (frame.reindex(columns=ordered) for frame in (daily.equity, daily.unrealised))
+    flows = daily.flows.reindex(columns=ordered).fillna(0.0)
+    known = equity - unrealised.fillna(0.0)
+    # without a start capital any will do where a snapshot sets it right
+    start = initial.reindex(ordered).fillna(known.notna().any().map({True: 0.0, False: np.nan}))
+    closed = (realised_by_day(trades, equity) + flows).cumsum() + start
+    put_right = (known - closed).ffill().bfill().fillna(0.0)
+    rebuilt = (closed + put_right).where(equity.isna())
+    return DailyEquity(equity.fillna(rebuilt), unrealised, flows, rebuilt.notna())
 
 
 def strategies_of(trades: pd.DataFrame, daily: DailyEquity) -> list[str]:

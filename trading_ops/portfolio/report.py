@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity, realised_by_day, strategies_of, trusted_returns
@@ -16,12 +16,19 @@ NOTHING = {"pnl_usdt": 0.0, "fee_usdt": 0.0, "trades": 0, "wins": 0}
 
 
 def report_days(
-    trades: pd.DataFrame, daily: DailyEquity, account: Portfolio, days: Sequence[str], *, label: str
+    trades: pd.DataFrame,
+    daily: DailyEquity,
+    account: Portfolio,
+    days: Sequence[str],
+    *,
+    label: str,
+    incomplete: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """One document a UTC day: balance, equity, flows, returns and the per-strategy table, in USDT and percent.
 
     `trades`: closed trades of the days. `daily` begins with the bot's first day, so that flows since the start are
     known, or at least a day before the first of `days`; what it does not know is None. `account`: the start capital.
+    `incomplete`: days with quarantined or missing trades.
     """
     import pandas as pd
 
@@ -47,13 +54,18 @@ def report_days(
                 {name: frame[at][scope] for name, frame in figures.items()},
                 traded.get((day, scope), NOTHING),
                 initial.get(scope),
+                rebuilt=daily.rebuilt(scope, at),
             )
             for scope in columns
         }
         documents[day] = {
             "day": day,
             "candles": label,
-            "outcome": "unknown" if rows[PORTFOLIO]["equity_usdt"] is None else "reported",
+            "outcome": "unknown"
+            if rows[PORTFOLIO]["equity_usdt"] is None
+            else "incomplete"
+            if day in incomplete
+            else "reported",
             **rows.pop(PORTFOLIO),
             "strategies": rows,
         }
@@ -73,13 +85,16 @@ def _sums(trades: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
     }
 
 
-def _row(figures: dict[str, float], traded: dict[str, float], initial: float | None) -> dict[str, Any]:
+def _row(
+    figures: dict[str, float], traded: dict[str, float], initial: float | None, *, rebuilt: bool
+) -> dict[str, Any]:
     worth, open_profit = _known(figures["equity"]), _known(figures["unrealised"])
     day_return, paid_in = _known(figures["return"]), _known(figures["paid_in"]) or 0.0
     total, wins = int(traded["trades"]), int(traded["wins"])
     return {
         "equity_usdt": worth,
-        "balance_usdt": None if worth is None or open_profit is None else worth - open_profit,
+        "equity_basis": None if worth is None else "closed_only" if rebuilt else "mark_to_market",
+        "balance_usdt": worth if rebuilt else None if worth is None or open_profit is None else worth - open_profit,
         "unrealised_usdt": open_profit,
         "net_flows_usdt": _known(figures["flows"]) or 0.0,
         "return_pct": None if day_return is None else 100 * day_return,

@@ -9,8 +9,9 @@ import pytest
 from trading_ops.audit.chain import canonical_json
 from trading_ops.audit.store import Entry
 from trading_ops.definitions import defs
-from trading_ops.defs.alerting import RANGE_END, RANGE_START, summarise_backfill
+from trading_ops.defs.alerting import summarise_backfill
 from trading_ops.defs.notifications import run_failure_alert_sensor
+from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.resources import AuditIOManager
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NEWEST
@@ -232,11 +233,56 @@ def test_a_losing_day_keeps_its_sign_B029(run, services):
     assert (report["realised_pnl_usdt"], report["total_trades"]) == (-500.0, 10)
 
 
-def test_an_unknown_equity_is_none_and_fails_the_check(run, services):
+def test_a_day_without_a_snapshot_is_rebuilt_from_closed_trades_marked_and_told(run, services):
     equity = {day: value for day, value in FLAT.items() if day != NEWEST}
-    result = run(with_bot(services, ScriptedBot(equity=equity, account=ACCOUNT)), "closed_trades", "portfolio_report")
-    assert stored(services, "portfolio_reports")[NEWEST]["equity_usdt"] is None
+    bot = ScriptedBot([trade("1", f"{NEWEST}T10:00:00+00:00", 10.0)], equity=equity, account=ACCOUNT)
+    result = run(with_bot(services, bot), "closed_trades", "portfolio_report", "performance_metrics", "strategy_risk")
+    report = stored(services, "portfolio_reports")[NEWEST]
+    assert (report["equity_usdt"], report["equity_basis"]) == (10_010.0, "closed_only")
+    assert stored(services, "performance_metrics")[NEWEST]["closed_only_days"] == [NEWEST]
+    assert stored(services, "strategy_risk")[NEWEST]["strategies"]["rsi"]["basis"] == "closed_only"
     assert not check(result, "portfolio_accounted").passed
+    assert "rebuilt from closed trades" in str([d["alert"]["why"] for d in services.outbox.deliveries()])
+
+
+def test_a_strategy_without_start_capital_or_snapshot_is_of_unknown_equity(run, services):
+    bot = ScriptedBot([trade("1", f"{NEWEST}T10:00:00+00:00", strategy="macd")], account=ACCOUNT)
+    run(with_bot(services, bot), "closed_trades", "portfolio_report")
+    report = stored(services, "portfolio_reports")[NEWEST]
+    assert (report["strategies"]["macd"]["equity_usdt"], report["strategies"]["macd"]["equity_basis"]) == (None, None)
+
+
+def test_a_corrected_trade_revises_what_depends_on_it_and_keeps_what_was_seen_before(run, services):
+    days = ("2025-03-07", "2025-03-08")
+    bot = ScriptedBot(
+        [trade("1", f"{days[0]}T10:00:00+00:00", 10.0), trade("2", f"{days[1]}T10:00:00+00:00", 5.0)],
+        equity=FLAT, account=ACCOUNT,
+    )  # fmt: skip
+    measured = ("closed_trades", "strategy_risk", "performance_metrics", "portfolio_report")
+    with dg.DagsterInstance.ephemeral() as instance:
+        for day in days:
+            run(with_bot(services, bot), *measured, first=day)
+        bot.rows[0] = trade("1", f"{days[0]}T10:00:00+00:00", -30.0)  # corrected
+        bot.rows.append(trade("late", f"{days[1]}T23:00:00+00:00", 7.0))
+        again = run(services, *measured, first=days[0], last=days[1], instance=instance)
+        alert = summarise_backfill(instance, again.dagster_run, services)
+        assert alert is not None
+        assert "closed_trades of 2025-03-07 changed: revision 2" in alert.why
+        assert (
+            summarise_backfill(
+                instance, run(services, *measured, first=days[0], last=days[1], instance=instance).dagster_run, services
+            )
+            is None
+        )
+    for collection in ("closed_trades", "strategy_risk", "performance_metrics", "portfolio_reports"):
+        for day in days:
+            revisions = [r.revision for r in services.store.read(collection, partitions=[day], all_revisions=True)]
+            unchanged = (collection, day) == ("strategy_risk", days[1])  # two profits more: no risk changed
+            assert revisions == ([1] if unchanged else [1, 2]), (collection, day)
+    first, second = services.store.read("performance_metrics", partitions=[days[0]], all_revisions=True)
+    assert first.body["portfolio"]["avg_profit_pct"] == pytest.approx(1.0)  # what was decided on is still there
+    assert second.body["portfolio"]["avg_profit_pct"] == pytest.approx(-3.0)
+    assert [t["trade_id"] for t in stored(services, "closed_trades")[days[1]]["trades"]] == ["2", "late"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import Entry
 from trading_ops.bot.client import Calendar
 from trading_ops.bot.records import TRADE_FIELDS, ClosedTrades, believe_trades
-from trading_ops.performance.trades import midnight, stored_trades, trades_by_day, trailing_trades
+from trading_ops.performance.trades import Trades, midnight, read_trades, trades_by_day, trailing_trades
 
 DAY = timedelta(days=1)
 
@@ -34,6 +35,13 @@ def by_day(rows: list[Any], days: list[str], *, complete: bool = True) -> dict[s
     return {day: {**document, "source": "simulated"} for day, document in documents.items()}
 
 
+def read(folder: Path, documents: dict[str, dict[str, Any]], bot: Any, first: date, last: date) -> Trades:
+    """`read_trades` from a store that holds the documents."""
+    with SqliteStore(folder / f"{uuid.uuid4().hex}.db") as store:
+        store.append("closed_trades", [Entry(day, "", document) for day, document in documents.items()])
+        return read_trades(store, bot, first, last)
+
+
 def ids(document: dict[str, Any]) -> list[str]:
     return [trade["trade_id"] for trade in document["trades"]]
 
@@ -41,14 +49,16 @@ def ids(document: dict[str, Any]) -> list[str]:
 class ShelfBot:
     """Has these rows to sell, and remembers the periods it was asked for."""
 
-    def __init__(self, rows: list[dict[str, Any]], label: str = "simulated"):
+    def __init__(self, rows: list[dict[str, Any]], label: str = "simulated", complete: bool = True):
+        self.complete = complete
         self.label = self.source = label
         self.asked: list[tuple[datetime, datetime]] = []
         self._rows = rows
 
     def closed_trades(self, start: datetime, end: datetime) -> ClosedTrades:
         self.asked.append((start, end))
-        return believe_trades([r for r in self._rows if start <= datetime.fromisoformat(r["closed_at"]) < end])
+        rows = [r for r in self._rows if start <= datetime.fromisoformat(r["closed_at"]) < end]
+        return believe_trades(rows, complete=self.complete)
 
 
 @pytest.mark.parametrize(
@@ -125,38 +135,38 @@ def test_a_bad_row_is_reported_whenever_it_was_closed():
     assert sum(len(document["quarantined"]) for document in documents.values()) == 1
 
 
-def test_stored_days_are_read_from_the_store_and_only_the_others_from_the_bot():
+def test_stored_days_are_read_from_the_store_and_only_the_others_from_the_bot(tmp_path: Path):
     rows = [row(f"t{day}", f"2025-03-0{day}T12:00:00+00:00") for day in range(1, 7)]
     documents = by_day(rows, ["2025-03-01", "2025-03-02", "2025-03-04"])
     documents["2025-03-02"]["trades"][0]["close_reason"] = "from the store"
     bot = ShelfBot(rows)
-    frame = stored_trades(documents, bot, date(2025, 3, 1), date(2025, 3, 5))
+    frame = read(tmp_path, documents, bot, date(2025, 3, 1), date(2025, 3, 5)).frame
     assert frame["trade_id"].tolist() == ["t1", "t2", "t3", "t4", "t5"]
     assert frame["close_reason"].tolist() == ["signal", "from the store", "signal", "signal", "signal"]
     assert bot.asked == [(midnight("2025-03-03"), midnight("2025-03-05") + DAY)]
 
 
-def test_a_bot_is_not_asked_where_every_day_is_stored():
+def test_a_bot_is_not_asked_where_every_day_is_stored(tmp_path: Path):
     rows = [row("a", "2025-03-01T12:00:00Z")]
     bot = ShelfBot(rows)
-    frame = stored_trades(by_day(rows, ["2025-03-01", "2025-03-02"]), bot, date(2025, 3, 1), date(2025, 3, 2))
+    frame = read(tmp_path, by_day(rows, ["2025-03-01", "2025-03-02"]), bot, date(2025, 3, 1), date(2025, 3, 2)).frame
     assert frame["trade_id"].tolist() == ["a"]
     assert bot.asked == []
 
 
-def test_a_day_stored_from_other_candles_counts_as_not_stored():
+def test_a_day_stored_from_other_candles_counts_as_not_stored(tmp_path: Path):
     documents = by_day([row("simulated", "2025-03-01T12:00:00Z")], ["2025-03-01"])
     bot = ShelfBot([row("recorded", "2025-03-01T12:00:00+00:00")], label="recorded")
-    frame = stored_trades(documents, bot, date(2025, 3, 1), date(2025, 3, 1))
+    frame = read(tmp_path, documents, bot, date(2025, 3, 1), date(2025, 3, 1)).frame
     assert frame["trade_id"].tolist() == ["recorded"]
 
 
-def test_stored_trades_come_back_as_the_bot_gave_them():
+def test_read_trades_come_back_as_the_bot_gave_them(tmp_path: Path):
     rows = [row("a", "2025-03-01T12:00:00.123456Z", position_id="p"), row("b", "2025-03-02T23:59:59.999999Z")]
     original = believe_trades(rows).frame
-    documents = trades_by_day(believe_trades(rows), ["2025-03-01", "2025-03-02"], label="simulated")
+    documents = by_day(rows, ["2025-03-01", "2025-03-02"])
     for known in (documents, {}, {"2025-03-01": documents["2025-03-01"]}):  # all stored, none, one
-        frame = stored_trades(known, ShelfBot(rows), date(2025, 3, 1), date(2025, 3, 2))
+        frame = read(tmp_path, known, ShelfBot(rows), date(2025, 3, 1), date(2025, 3, 2)).frame
         assert frame.columns.tolist() == list(TRADE_FIELDS)
         assert frame["closed_at"].dtype == original["closed_at"].dtype
         assert frame.astype(object).where(frame.notna(), None).to_dict("records") == original.astype(object).where(
@@ -164,8 +174,8 @@ def test_stored_trades_come_back_as_the_bot_gave_them():
         ).to_dict("records")
 
 
-def test_days_without_any_trade_give_an_empty_frame_of_the_same_shape():
-    frame = stored_trades({}, ShelfBot([]), date(2025, 3, 1), date(2025, 3, 2))
+def test_days_without_any_trade_give_an_empty_frame_of_the_same_shape(tmp_path: Path):
+    frame = read(tmp_path, {}, ShelfBot([]), date(2025, 3, 1), date(2025, 3, 2)).frame
     assert frame.empty
     assert frame.columns.tolist() == list(TRADE_FIELDS)
     assert isinstance(frame["closed_at"].dtype, pd.DatetimeTZDtype)
@@ -185,13 +195,36 @@ def test_trailing_trades_are_the_stored_ones_of_90_days_before_and_never_before_
     with SqliteStore(tmp_path / "audit.db") as store:
         (stored,) = by_day([rows[2] | {"close_reason": "from the store"}], ["2025-03-11"]).values()
         store.append("closed_trades", [Entry("2025-03-11", "", stored)])
-        frame = trailing_trades(store, bot, ["2025-03-12"])  # 90 days before are 2024-12-12
+        frame = trailing_trades(store, bot, ["2025-03-12"]).frame  # 90 days before are 2024-12-12
         assert frame["trade_id"].tolist() == ["2024-12-12", "2025-03-11", "2025-03-12"]
         assert frame["close_reason"].tolist() == ["signal", "from the store", "signal"]
         bot.first_day = date(2025, 3, 12)
-        assert trailing_trades(store, bot, ["2025-03-12", "2025-03-13"])["trade_id"].tolist() == [
+        assert trailing_trades(store, bot, ["2025-03-12", "2025-03-13"]).frame["trade_id"].tolist() == [
             "2025-03-12", "2025-03-13",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", ["quarantine", "cut off"])
+def test_days_whose_trades_may_not_be_all_are_named_stored_or_not(tmp_path: Path, spoil: str):
+    good, bad = row("a", "2025-03-01T12:00:00Z"), row("b", "2025-03-02T12:00:00Z", quantity=-1.0)
+    rows, complete = ([good, bad], True) if spoil == "quarantine" else ([good], False)
+    days = ["2025-03-01", "2025-03-02"]
+    expected = {"2025-03-02"} if spoil == "quarantine" else set(days)
+    known = by_day(rows, days, complete=complete)
+    period = date(2025, 3, 1), date(2025, 3, 2)
+    assert read(tmp_path, known, ShelfBot([]), *period).incomplete == expected
+    assert read(tmp_path, {}, ShelfBot(rows, complete=complete), *period).incomplete == expected
+
+
+def test_a_list_cut_off_on_a_day_without_trades_is_no_day_without_trades():
+    assert by_day([], ["2025-03-01"], complete=False)["2025-03-01"]["outcome"] == "incomplete"
+
+
+def test_while_the_store_is_down_every_day_is_read_from_the_bot(tmp_path: Path):
+    store = SqliteStore(tmp_path / "audit.db")
+    store.close()
+    trades = read_trades(store, ShelfBot([row("a", "2025-03-01T12:00:00Z")]), date(2025, 3, 1), date(2025, 3, 1))
+    assert trades.frame["trade_id"].tolist() == ["a"]
 
 
 def test_midnight_is_utc_of_a_day_or_its_text():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from math import nan
 
 import pandas as pd
@@ -15,7 +15,6 @@ from trading_ops.portfolio.equity import (
     DailyEquity,
     daily_equity,
     points_until,
-    read_daily_equity,
     realised_by_day,
     trusted_returns,
 )
@@ -96,20 +95,6 @@ def test_flows_are_added_up_by_utc_day():
     assert daily.flows["rsi"].tolist() == [6.0, 1.0, 0.0]
     assert daily.flows["macd"].tolist() == [0.0, 0.0, 0.0]
     assert daily.flows[PORTFOLIO].tolist() == [6.0, 1.0, 0.0]
-
-
-def test_the_snapshots_of_the_days_are_asked_for_a_day_beyond_their_end():
-    asked: list[datetime] = []
-
-    class Keeper:
-        def equity_history(self, start: datetime, end: datetime) -> EquityHistory:
-            asked.extend((start, end))
-            return snapshots({"2025-03-02T00:00:00Z": {"rsi": 1.0}, "2025-03-04T00:14:00Z": {"rsi": 3.0}})
-
-    daily = read_daily_equity(Keeper(), FIRST, LAST)
-    assert daily.equity["rsi"].tolist() == pytest.approx([1.0, nan, 3.0], nan_ok=True)
-    assert asked[0] <= datetime(2025, 3, 2, tzinfo=UTC) - timedelta(minutes=15)
-    assert asked[1] > datetime(2025, 3, 4, 0, 15, tzinfo=UTC)
 
 
 def test_a_snapshot_taken_twice_is_still_a_snapshot():
