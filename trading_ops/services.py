@@ -6,16 +6,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from trading_ops.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from trading_ops.audit.history import History
+    from trading_ops.audit.spool import SpooledStore
     from trading_ops.audit.store import AuditStore
     from trading_ops.bot.client import Bot, Calendar
     from trading_ops.costs.budget import Limits as CostLimits
     from trading_ops.guard.rules import Limits as GuardLimits
     from trading_ops.market.candles import CandleSource
+    from trading_ops.market.exchange import ExchangeCandles
     from trading_ops.notifications.outbox import Outbox
     from trading_ops.paper.bot import PaperBot
     from trading_ops.performance.verdict import Limits as PerformanceLimits
@@ -42,6 +45,13 @@ class Services:
             return SimulatedCandles(self.now, self.settings.symbols)
         recorded = ParquetCandles(self.settings.candles, self.now, symbols=self.settings.symbols)
         return ReplayedCandles(recorded, self.settings.symbols, self.now) if self.settings.replay else recorded
+
+    def exchange(self, name: str) -> ExchangeCandles:
+        """Where candles are downloaded from; a mirror stands in for the configured exchange only."""
+        from trading_ops.market.exchange import ExchangeCandles
+
+        mirrored = self.settings.exchange_url is not None and name == self.settings.exchange
+        return ExchangeCandles(name, api_url=str(self.settings.exchange_url) if mirrored else None)
 
     @cached_property
     def bot(self) -> Bot:
@@ -83,9 +93,35 @@ class Services:
 
     @cached_property
     def store(self) -> AuditStore:
+        """The audit store; one on a server is spooled to this machine's disk while the server is away."""
         from trading_ops.audit.store import open_store
 
-        return open_store(self.settings.store_uri)
+        return self.spooled_store or open_store(self.settings.store_uri)
+
+    @cached_property
+    def spooled_store(self) -> SpooledStore | None:
+        """The store with its spool, None where the store itself is a file on this machine."""
+        if self.settings.mongodb_uri is None:
+            return None
+        from trading_ops.audit.spool import SpooledStore
+        from trading_ops.audit.store import open_store
+
+        return SpooledStore(open_store(self.settings.store_uri), self.settings.data_dir / "spool.db")
+
+    @property
+    def store_label(self) -> str:
+        """Where the audit store is, without what may be a password."""
+        if self.settings.mongodb_uri is None:
+            return self.settings.store_uri
+        address = urlsplit(self.settings.store_uri)
+        return f"MongoDB {address.netloc.rpartition('@')[2]}{address.path}"
+
+    @property
+    def bot_label(self) -> str:
+        """Which bot is watched."""
+        if self.settings.bot_url is None:
+            return f"the paper bot on {self.paper_bot.label} candles"
+        return f"the bot at {self.settings.bot_url}"
 
     @cached_property
     def history(self) -> History:

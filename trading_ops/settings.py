@@ -92,6 +92,13 @@ class Settings(BaseSettings):
                                  f" {getattr(self, high)}")  # fmt: skip
         return self
 
+    @field_validator("bot_url", "exchange_url")
+    @classmethod
+    def _address_holds_no_password(cls, value: HttpUrl | None) -> HttpUrl | None:
+        if value is not None and (value.username or value.password):
+            raise ValueError("an address is shown and must hold no name or password; a token has a variable of its own")
+        return value
+
     @field_validator("store")
     @classmethod
     def _store_holds_no_password(cls, value: str | None) -> str | None:
@@ -129,6 +136,16 @@ def load_settings() -> Settings:
             alone = not name or name == "MONGODB_URI"
             problems.append(f"{'' if alone else prefix}{name}{': ' if name else ''}{problem['msg']}")
         raise InvalidSettings("; ".join(problems)) from None
+
+
+def unknown_variables() -> list[str]:
+    """The variables named like ours, in the environment or in `.env`, that no setting reads."""
+    from dotenv import dotenv_values
+
+    prefix = str(Settings.model_config["env_prefix"])
+    known = {f"{prefix}{name}".upper() for name in Settings.model_fields}
+    given = {*os.environ, *dotenv_values(str(Settings.model_config["env_file"]))}
+    return sorted(name for name in given if name.upper().startswith(prefix) and name.upper() not in known)
 
 
 def use_dagster_home() -> Path:

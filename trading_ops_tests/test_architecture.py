@@ -88,7 +88,9 @@ def test_compose_binds_to_loopback_and_has_no_default_password():
     assert set(services) == {"webserver", "daemon", "mongodb"}
     for name, service in services.items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
-    assert re.findall(r"PASSWORD: (.*)", text) == ["${MONGO_PASSWORD:?set MONGO_PASSWORD in .env}"]
+    needed = "${MONGO_PASSWORD:?set MONGO_PASSWORD in .env}"
+    assert re.findall(r"PASSWORD: (.*)", text) == [needed]
+    assert re.findall(r":([^:]*)@mongodb:", text.replace(needed, "NEEDED")) == ["NEEDED"]
 
 
 def test_dagster_writes_below_one_folder_and_sends_nothing_home():

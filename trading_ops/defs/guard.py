@@ -4,6 +4,7 @@ from datetime import date
 
 import dagster as dg
 
+from trading_ops.bot.client import Bot, BotError
 from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
 from trading_ops.defs.partitions import daily_asset, run_days
 from trading_ops.defs.presenting import show, table_of
@@ -23,9 +24,14 @@ def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[
     store, bot, limits = services.store, services.bot, services.guard_limits
     daily = read_equity(store, bot, date.fromisoformat(days[0]) - DAY, date.fromisoformat(days[-1]))
     trades = trailing_trades(store, bot, days)
-    allocated = {state.name: state.allocated_usdt for state in bot.strategies()}
     documents = judge_days(
-        trades.frame, daily, days, limits, label=bot.label, incomplete=trades.incomplete, allocated=allocated
+        trades.frame,
+        daily,
+        days,
+        limits,
+        label=bot.label,
+        incomplete=trades.incomplete,
+        allocated=_allocated(context, bot),
     )
     rows = _rows(documents[days[-1]])
     show(context, documents, ("status",), formula="trading_ops/guard/rules.py", strategies=table_of(rows))
@@ -51,6 +57,15 @@ def risk_within_limits(
                     findings.append(Finding(day, severity, f"{strategy} {rule}", text))
     advice = "Look at the strategy's open positions; disable it at the bot when the loss goes on."
     return conclude(context, services, findings, what_to_do=advice)
+
+
+def _allocated(context: dg.AssetExecutionContext, bot: Bot) -> dict[str, float | None]:
+    """What each strategy was given; it only stands in for an unknown equity, without which the guard is blind."""
+    try:
+        return {state.name: state.allocated_usdt for state in bot.strategies()}
+    except BotError as error:
+        context.log.warning(f"allocations are unknown: {error}")
+        return {}
 
 
 def _rows(document: dict) -> list[dict]:

@@ -1,12 +1,13 @@
-"""Which candles are recorded in this folder of parquet files?"""
+"""Which candles are recorded in this folder of parquet files, and how does one more file get there whole?"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,11 +17,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIX = "-1h.parquet"
+UNFINISHED = ".part"  # behind SUFFIX: a file being written, or left behind by a killed writer; never read
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 _NS_PER_UNIT = {"milliseconds": 1_000_000, "microseconds": 1_000, "nanoseconds": 1}
 _US_PER_TICK = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _PLAUSIBLE = (datetime(2009, 1, 1, tzinfo=UTC).timestamp(), datetime(2200, 1, 1, tzinfo=UTC).timestamp())
+
+
+class Footer(NamedTuple):
+    """A file's column names, its rows, and what `write_candles` noted beside them."""
+
+    columns: tuple[str, ...]
+    bars: int
+    notes: dict[str, str]
 
 
 class ParquetCandles(SpannedCandles):
@@ -62,11 +72,7 @@ class ParquetCandles(SpannedCandles):
         return pd.DataFrame({field: values[field][inside] for field in FIELDS}, index=index)
 
     def _files(self) -> dict[str, Path]:
-        if not self._folder.is_dir():
-            raise CandleError(f"{self._folder}: no such folder; it should hold files such as BTCUSDT{SUFFIX}")
-        files = {path.name.removesuffix(SUFFIX): path for path in sorted(self._folder.glob(f"*{SUFFIX}"))}
-        if not files:
-            raise CandleError(f"{self._folder}: no candle files; it should hold files such as BTCUSDT{SUFFIX}")
+        files = candle_files(self._folder)
         return files if self._only is None else {name: path for name, path in files.items() if name in self._only}
 
     def _footer(self, path: Path) -> Span:
@@ -79,6 +85,59 @@ class ParquetCandles(SpannedCandles):
         except (OSError, ValueError) as error:
             raise CandleError(f"{path}: cannot be read as parquet: {error}") from error
         return known[1]
+
+
+def candle_files(folder: Path) -> dict[str, Path]:
+    """Each symbol's file; raises CandleError where there is no folder, or no such file in it."""
+    if not folder.is_dir():
+        raise CandleError(f"{folder}: no such folder; it should hold files such as BTCUSDT{SUFFIX}")
+    files = {path.name.removesuffix(SUFFIX): path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    if not files:
+        raise CandleError(f"{folder}: no candle files; it should hold files such as BTCUSDT{SUFFIX}")
+    return files
+
+
+def write_candles(path: Path, frame: pd.DataFrame, notes: Mapping[str, str] | None = None) -> None:
+    """Put a candle frame into `path`, durably and in one step: a reader or a power cut meets the old file or the new.
+
+    `notes` go into the file beside the columns. One writer a file. Raises CandleError where it cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    times = pa.array(frame.index.as_unit("ms"), pa.timestamp("ms", "UTC"))
+    table = pa.table({"ts": times} | {field: frame[field].to_numpy("float64") for field in FIELDS})
+    unfinished = path.with_name(path.name + UNFINISHED)
+    try:
+        try:
+            with unfinished.open("wb") as file:
+                pq.write_table(table.replace_schema_metadata(dict(notes or {})), file, row_group_size=8_192)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)  # the new name is durable only once its folder is
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise CandleError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def read_footer(path: Path) -> Footer:
+    """What the file says about itself; raises CandleError where it is no parquet file."""
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, ValueError) as error:
+        raise CandleError(f"{path}: cannot be read as parquet: {error}") from error
+    notes = {
+        key.decode(errors="replace"): text.decode(errors="replace") for key, text in (metadata.metadata or {}).items()
+    }
+    return Footer(tuple(metadata.schema.names), metadata.num_rows, notes)
 
 
 def _span(path: Path) -> Span:
