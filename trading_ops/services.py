@@ -132,10 +132,22 @@ class Services:
 
     @cached_property
     def outbox(self) -> Outbox:
+        """Where alerts are written; on this machine's disk while an audit store on a server is away."""
+        from trading_ops.audit.store import open_store
         from trading_ops.notifications.channels.console import ConsoleChannel
         from trading_ops.notifications.outbox import Outbox
 
-        return Outbox(self.store, {ConsoleChannel.name: ConsoleChannel()}, self.now)
+        channels = {ConsoleChannel.name: ConsoleChannel()}
+        if self.spooled_store is None:
+            return Outbox(self.store, channels, self.now)
+        local = self.settings.data_dir / "outbox.db"
+        return Outbox(
+            self.store,
+            channels,
+            self.now,
+            fallback=lambda: open_store(f"sqlite:///{local}"),
+            fallback_exists=local.exists,
+        )
 
     @property
     def performance_limits(self) -> PerformanceLimits:

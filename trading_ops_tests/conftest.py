@@ -1,7 +1,7 @@
 """What every test may use: services on simulated candles with a clock that stands still, in a folder of their own."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ for name in ("DAGSTER_HOME", "MONGODB_URI"):
 
 from trading_ops.services import Services  # noqa: E402
 from trading_ops.settings import Settings  # noqa: E402
+from trading_ops_tests.servers.mongod import Mongod  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKET = ROOT.parent / "shared" / "data" / "market"
@@ -45,3 +46,10 @@ def market() -> Path:
     if not MARKET.is_dir():
         pytest.skip(f"recorded candles are not at {MARKET}")
     return MARKET
+
+
+@pytest.fixture(scope="session")
+def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """A real MongoDB replica set of one, shared by the tests of a worker: each takes a database name of its own."""
+    with Mongod(tmp_path_factory.mktemp("mongod"), "--setParameter", "enableTestCommands=1") as server:
+        yield server

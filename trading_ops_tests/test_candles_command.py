@@ -20,7 +20,7 @@ from trading_ops.market.simulated import SimulatedCandles
 from trading_ops.services import Services
 from trading_ops_tests.conftest import QuietSettings
 from trading_ops_tests.servers.binance import BinanceServer, Fault
-from trading_ops_tests.test_cli import BIN, command, new_home
+from trading_ops_tests.test_cli import BIN, NEED_ANOTHER, command, new_home
 
 HOUR = timedelta(hours=1)
 DAYS = 180  # five pages
@@ -81,6 +81,14 @@ def test_a_download_ends_with_a_table_and_what_to_set(home, server):
     assert again.returncode == 0
     assert ".env" not in again.stdout
     assert candles(home, server, "check", **settings).returncode == 0
+
+
+def test_the_readmes_download_works(home, server):
+    (line,) = [line for line in NEED_ANOTHER if "download" in line]
+    environment = {"TRADING_OPS_EXCHANGE_URL": server.url, "TRADING_OPS_SYMBOLS": "BTCUSDT,ETHUSDT"}
+    done = command(["bash", "-c", line], home, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(recorded(home / "var" / "candles", "ETHUSDT")) >= 400 * 24
 
 
 def test_json_is_one_document(home, server):

@@ -212,12 +212,17 @@ def test_help_is_there_on_every_level_and_anywhere(tmp_path, line):
     assert "Usage: trading-ops" in done.stdout
 
 
+# these need a second process; test_two_halves.py and test_candles_command.py run them
+NEED_ANOTHER = ("trading-ops bot serve --port 8900", "trading-ops candles download --days 400")
+
+
 def readme_commands() -> list[str]:
     """The commands of the README's shell blocks that are no make targets (CI and the UI test run those)."""
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     lines = [line for block in blocks for line in block.splitlines()]
-    prelude = (". .venv", "export ")
-    return [line for line in lines if not line.startswith(prelude) and "make " not in line]
+    assert set(NEED_ANOTHER) <= set(lines)
+    prelude = (". .venv", "export ", *NEED_ANOTHER)
+    return list(dict.fromkeys(line for line in lines if not line.startswith(prelude) and "make " not in line))
 
 
 @pytest.mark.parametrize("line", readme_commands())

@@ -19,7 +19,8 @@ from trading_ops.defs.partitions import RANGE_END, RANGE_START, daily_partitions
 from trading_ops_tests.conftest import ROOT
 
 DAILY = [spec for spec in defs.resolve_all_asset_specs() if spec.partitions_def is not None]
-HEAVY = ("pandas", "numba", "scipy", "matplotlib", "talib", "openai", "pymongo", "plotly", "ccxt", "torch", "rich")
+HEAVY = ("pandas", "numba", "scipy", "matplotlib", "talib", "openai", "pymongo", "plotly", "ccxt", "torch", "rich",
+         "httpx", "starlette")  # fmt: skip
 CRONS = {
     "daily_performance_analysis": "0 1 * * *",
     "daily_portfolio_report": "0 8 * * *",
@@ -58,6 +59,19 @@ def test_a_wrong_setting_is_named_when_the_definitions_load(tmp_path):
 def test_limits_in_the_wrong_order_are_named_when_the_definitions_load(tmp_path):
     done = bare("import trading_ops.definitions", tmp_path, TRADING_OPS_WIN_RATE_CRITICAL_PCT="80")
     assert "TRADING_OPS_WIN_RATE_CRITICAL_PCT 80.0 must not exceed TRADING_OPS_WIN_RATE_TARGET_PCT" in done.stderr
+
+
+def test_a_bot_or_a_store_that_is_down_does_not_keep_the_definitions_from_loading(tmp_path):
+    code = "from trading_ops.definitions import defs; defs.validate_loadable(defs)"
+    nobody = {"TRADING_OPS_BOT_URL": "http://127.0.0.1:9", "MONGODB_URI": "mongodb://127.0.0.1:9/x"}
+    done = bare(code, tmp_path, **nobody)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_bot_behind_an_address_is_measured_from_its_first_day_on(tmp_path):
+    code = "from trading_ops.defs.partitions import DAYS; print(DAYS.start, DAYS.end)"
+    done = bare(code, tmp_path, TRADING_OPS_BOT_URL="http://127.0.0.1:9", TRADING_OPS_BOT_SINCE="2025-03-01")
+    assert done.stdout == "2025-03-01 00:00:00+00:00 None\n"
 
 
 def test_a_folder_without_candles_is_named_when_the_definitions_load(tmp_path):

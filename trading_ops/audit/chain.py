@@ -238,4 +238,7 @@ def _offence(value: Any, path: str, depth: int) -> str:
     return "" if value is None else f"{here}: {type(value).__name__} is not JSON; {advice}"
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), default=_plain)
+# _check_shape has found every value that holds itself before this sees it
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":"), default=_plain
+)

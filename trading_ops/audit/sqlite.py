@@ -17,6 +17,8 @@ _INSERT = f"INSERT INTO history VALUES ({', '.join('?' * 10)})"
 _NEWEST_OF_BATCH = f"""SELECT h.partition, h.key, h.seq, h.revision, h.digest, h.hash FROM json_each(?2) w
     CROSS JOIN history h ON h.collection = ?1 AND h.partition = json_extract(w.value, '$[0]')
     AND h.key = json_extract(w.value, '$[1]') WHERE 1 {_NEWEST_ONLY}"""
+_NEWEST_OF_ONE = """SELECT partition, key, seq, revision, digest, hash FROM history
+    WHERE collection = ? AND partition = ? AND key = ? ORDER BY revision DESC LIMIT 1"""
 _HEAD = "SELECT collection, seq, hash FROM history WHERE collection = ? ORDER BY seq DESC LIMIT 1"
 _COLLECTIONS = """WITH RECURSIVE c(name) AS (SELECT min(collection) FROM history UNION ALL
     SELECT (SELECT min(collection) FROM history WHERE collection > c.name) FROM c WHERE c.name IS NOT NULL)
@@ -45,9 +47,15 @@ class SqliteStore:
         if not sealed:
             return []
         given = chain.timestamp(recorded_at) if recorded_at else ""
-        pairs = json.dumps(sorted({entry[:2] for entry in sealed}), ensure_ascii=False)
+        if len(sealed) == 1:
+            question, pairs = _NEWEST_OF_ONE, sealed[0][:2]
+        else:
+            question, pairs = (
+                _NEWEST_OF_BATCH,
+                (json.dumps(sorted({entry[:2] for entry in sealed}), ensure_ascii=False),),
+            )
         with self._file.transaction() as db:
-            rows = db.execute(_NEWEST_OF_BATCH, (collection, pairs))
+            rows = db.execute(question, (collection, *pairs))
             newest = {(partition, key): chain.Newest(*known) for partition, key, *known in rows}
             head = next((Head(*row) for row in db.execute(_HEAD, (collection,))), None)
             when = given or chain.timestamp(datetime.now(UTC))

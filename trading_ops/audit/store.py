@@ -188,17 +188,20 @@ class AuditStore(Protocol):
 
 
 def open_store(uri: str) -> AuditStore:
-    """Open the store at `sqlite:///relative.db` or `sqlite:////absolute.db`, creating file and folders.
+    """Open the store at `sqlite:///relative.db`, `sqlite:////absolute.db` or `mongodb[+srv]://hosts/database`.
 
-    Raises ValueError for any other address, StoreUnavailable when the file cannot be used.
+    SQLite's file and folders are created; MongoDB is first needed when the store is first used. Raises ValueError
+    for any other address, StoreUnavailable when the file cannot be used.
     """
-    shown = re.sub(r"//.*@", "//***@", uri)
+    # Imported here because the adapters import this protocol; nobody pays for an adapter they do not use.
     if uri.startswith(("mongodb://", "mongodb+srv://")):
-        raise ValueError(f"{shown!r}: MongoDB is not available yet in this version; use sqlite:///audit.db")
+        from trading_ops.audit.mongo import MongoStore
+
+        return MongoStore(uri)
     path = uri.removeprefix("sqlite:///")
     if path == uri or not path.strip("/") or path.endswith("/") or "?" in path or path == ":memory:":
+        shown = re.sub(r"//.*@", "//***@", uri)
         raise ValueError(f"{shown!r} is no audit store; give sqlite:///relative.db or sqlite:////absolute/path.db")
-    # Imported here because the adapter imports this protocol; nobody pays for an adapter they do not use.
     from trading_ops.audit.sqlite import SqliteStore
 
     return SqliteStore(path)

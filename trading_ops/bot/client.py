@@ -32,6 +32,10 @@ class UnknownStrategy(BotError):
     """A strategy name the bot does not have; the message lists those it has."""
 
 
+class UnknownSymbol(BotError):
+    """A symbol the bot has no candles of; the message lists those it has, where it knows them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Calendar:
     """The complete UTC days a bot can be measured on, first to last; `live` while new days keep coming."""

@@ -46,6 +46,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, Field(strict=False, description="any offset or epoch"), AfterValidator(_in_utc)]
 
+
 TRADE_FIELDS = (
     "trade_id", "strategy", "symbol", "side", "quantity", "entry_price", "exit_price", "opened_at", "closed_at",
     "fee_usdt", "funding_usdt", "pnl_usdt", "pnl_pct", "close_reason", "market", "position_id",
@@ -58,7 +59,9 @@ class InvalidRecord(BotError):
     """A reply that is not what the interface promises; the message names field, value and what would be right."""
 
 
-class _Record(BaseModel):
+class StrictRecord(BaseModel):
+    """What all records have in common: frozen, and read from a payload by `parse`."""
+
     # strict: "3" is no number and true is no count; a wrong type is reported, never guessed at
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -71,7 +74,7 @@ class _Record(BaseModel):
             raise InvalidRecord(f"{cls.__name__}: {explain(error)}") from None
 
 
-class ClosedTrade(_Record):
+class ClosedTrade(StrictRecord):
     """One closed trade, net of fees and funding; `pnl_pct` is of the entry notional, in percent."""
 
     trade_id: Name
@@ -108,7 +111,7 @@ class ClosedTrade(_Record):
         return self
 
 
-class StrategyState(_Record):
+class StrategyState(StrictRecord):
     """A strategy and whether it may open positions."""
 
     name: Name
@@ -118,7 +121,7 @@ class StrategyState(_Record):
     changed_at: Moment | None = None
 
 
-class OpenPosition(_Record):
+class OpenPosition(StrictRecord):
     position_id: Name
     strategy: Name
     symbol: Name
@@ -130,7 +133,7 @@ class OpenPosition(_Record):
     unrealised_usdt: Finite
 
 
-class OpenOrder(_Record):
+class OpenOrder(StrictRecord):
     """An order not filled yet; `intent` tells an entry from an exit."""
 
     order_id: Name
@@ -140,7 +143,7 @@ class OpenOrder(_Record):
     created_at: Moment
 
 
-class Portfolio(_Record):
+class Portfolio(StrictRecord):
     """The account now: `balance_usdt` is realised, `equity_usdt` includes open positions at their mark.
 
     What a bot does not know it leaves out: its strategies' own equity and unrealised profit, and the deposits less
@@ -166,7 +169,7 @@ class Portfolio(_Record):
         return self
 
 
-class UsageStatistics(_Record):
+class UsageStatistics(StrictRecord):
     """The bot's own AI usage as it reports it: the session's totals, and its estimates for the day and the month."""
 
     total_requests: Count
@@ -175,7 +178,7 @@ class UsageStatistics(_Record):
     monthly_cost_usd: NotNegative
 
 
-class BotHealth(_Record):
+class BotHealth(StrictRecord):
     """Whether the bot says it works. `now`: its clock; `label`: what its prices are, where they are not live ones."""
 
     healthy: bool
@@ -217,7 +220,7 @@ def believe_trades(rows: Sequence[Any], *, complete: bool = True) -> ClosedTrade
         try:
             trade = ClosedTrade.model_validate(row)
         except ValidationError as error:
-            quarantined.append(Quarantined(plain(row), explain(error), _time_of(row)))
+            quarantined.append(Quarantined(plain(row), explain(error), closed_at_of(row)))
             continue
         first = believed.setdefault(trade.trade_id, trade)
         if first is trade:
@@ -250,13 +253,16 @@ def explain(error: ValidationError) -> str:
         where = ".".join(map(str, problem["loc"]))
         value = "" if problem["type"] in ("missing", "value_error") else f" {problem['input']!r:.80},"
         message = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{where}:{value} {message}" if where else message)
+        lines.append(f"{where}:{value} {message}" if where else f"{value} {message}".strip())
     return "; ".join(lines)
 
 
-def _time_of(row: Any) -> datetime | None:
-    """When a quarantined row was closed, as far as it can be read."""
+_moment: TypeAdapter[datetime] = TypeAdapter(Moment)
+
+
+def closed_at_of(row: Any) -> datetime | None:
+    """When a raw row was closed, UTC; None where that cannot be read."""
     try:
-        return TypeAdapter(Moment).validate_python(row["closed_at"])
+        return _moment.validate_python(row["closed_at"])
     except (ValidationError, TypeError, KeyError):
         return None

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_ops.cli.terminal import Json, open_services, reported, show, show_json, show_table
+from trading_ops.cli.terminal import Json, fail, open_services, reported, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from trading_ops.audit.copy import Progress
+    from trading_ops.services import Services
 
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 
@@ -49,6 +57,86 @@ def heads() -> None:
     with reported():
         for head in open_services().store.heads():
             typer.echo(f"{head.collection}:{head.seq}:{head.hash}")
+
+
+@app.command()
+def copy(
+    to: Annotated[
+        str | None,
+        typer.Option(help="Address of the destination, without a password; default: TRADING_OPS_COPY_TO."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the whole audit trail to another store, hashes and all; stop the writers first, repeat to continue."""
+    from trading_ops.audit.copy import copy_store
+    from trading_ops.audit.store import open_store
+
+    services = open_services()
+    address = _destination(services, to)
+    with reported(ValueError, code=2):
+        destination = open_store(address)
+    with reported(), destination:
+        _require_nothing_waits(services)
+        with _progress() as progress:
+            copied = copy_store(services.store, destination, progress=progress)
+    same = all(one.same for one in copied)
+    if as_json:
+        show_json({"copied": [asdict(one) for one in copied], "same": same})
+    else:
+        rows = [
+            [c.collection, c.kind, c.records, c.copied, c.head and c.head.hash[:16], "yes" if c.same else "no"]
+            for c in copied
+        ]
+        show_table("copied", ["collection", "kind", "records", "copied now", "head", "same"], rows)
+        for one in copied:
+            if one.refused:
+                show(f"[red]{one.collection}: newer in the destination, left as it is: {', '.join(one.refused)}[/red]")
+    if not same:
+        fail("The copy is not the same yet: stop what writes to either store, then copy again.", code=1)
+    if not as_json:
+        show(_how_to_switch(address))
+
+
+def _destination(services: Services, to: str | None) -> str:
+    """The address to copy to; a password on the command line, which everybody can read, ends with advice."""
+    if to is None:
+        if services.settings.copy_to is None:
+            fail("nowhere to copy to: give --to sqlite:///copy.db, or set TRADING_OPS_COPY_TO", code=2)
+        return services.settings.copy_to.get_secret_value()
+    named = ":" in to.partition("//")[2].rpartition("@")[0]
+    if named or re.search(r"password|token", to.partition("?")[2], re.IGNORECASE):
+        fail("--to holds a password, which shows in the list of processes and the shell's history; set the address as"
+             " TRADING_OPS_COPY_TO in the environment or .env and leave --to out", code=2)  # fmt: skip
+    return to
+
+
+def _require_nothing_waits(services: Services) -> None:
+    from trading_ops.audit.spool import SpooledStore
+
+    if isinstance(services.store, SpooledStore):
+        services.store.ship()
+        if (backlog := services.store.backlog()).waiting:
+            why = backlog.shared_error or "they are being shipped"
+            fail(f"{backlog.waiting} entries still wait in {backlog.path} for the store to copy from ({why});"
+                 " copy when they have arrived", code=1)  # fmt: skip
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal's standard error, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("copying records", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _how_to_switch(address: str) -> str:
+    if address.startswith("mongodb"):
+        return "To switch over, set MONGODB_URI to that address, clear TRADING_OPS_STORE and restart what runs."
+    return f"To switch over, set TRADING_OPS_STORE={address}, clear MONGODB_URI and restart what runs."
 
 
 def _head(text: str, head: Any) -> Any:

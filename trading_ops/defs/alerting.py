@@ -51,10 +51,13 @@ def checked_days(context: dg.AssetCheckExecutionContext, services: Services) -> 
 
 
 def root_cause(error: SerializableErrorInfo | None) -> str:
-    """The innermost error's own words, without the stack."""
-    while error is not None and error.cause is not None:
+    """What went wrong in our own words, which say what to do, else in the innermost error's; without the stack."""
+    messages = []
+    while error is not None:
+        messages.append(error.message.strip())
         error = error.cause
-    return "unknown error" if error is None else error.message.strip()
+    ours = [message for message in messages if message.startswith("trading_ops.")]
+    return (ours or messages or ["unknown error"])[-1]
 
 
 def stored(services: Services, collection: str, days: Sequence[str]) -> dict[str, Mapping[str, Any]]:

@@ -44,7 +44,8 @@ def run_failure_alert_sensor(context: dg.RunFailureSensorContext, services: dg.R
     description="Sends the alerts that an earlier run could not deliver.",
 )
 def outbox_sensor(services: dg.ResourceParam[Services]) -> dg.SkipReason:
-    return dg.SkipReason(f"{services.outbox.drain()} waiting alerts delivered")
+    delivered, why = services.outbox.drain(), services.outbox.store_error
+    return dg.SkipReason(f"{delivered} waiting alerts delivered" + (f"; the audit store is down: {why}" if why else ""))
 
 
 defs = dg.Definitions(sensors=[backfill_summary_sensor, run_failure_alert_sensor, outbox_sensor])

@@ -1,9 +1,12 @@
 """How well do the strategies trade? `closed_trades` and `performance_metrics`, measured at 01:00 UTC."""
 
+from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
+from trading_ops.audit.store import StoreUnavailable
 from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
 from trading_ops.defs.partitions import (
     daily_asset,
@@ -70,8 +73,7 @@ def performance_metrics(context: dg.AssetExecutionContext, services: dg.Resource
     trades = trailing_trades(store, bot, days)
     daily = read_equity(store, bot, bot.calendar().first_day, date.fromisoformat(days[-1]))
     documents = measure_days(trades.frame, daily, days, limits, label=bot.label, incomplete=trades.incomplete)
-    drawn = stored(services, "performance_metrics", [str(day.date()) for day in daily.equity.index[-PLOT_DAYS:]])
-    earlier = {day: document for day, document in drawn.items() if document["source"] == services.bot.source}
+    earlier = _measured_before(services, [str(day.date()) for day in daily.equity.index[-PLOT_DAYS:]])
     show(
         context,
         {day: {**document["portfolio"], **document} for day, document in documents.items()},
@@ -82,6 +84,15 @@ def performance_metrics(context: dg.AssetExecutionContext, services: dg.Resource
         equity_and_win_rate=dg.MetadataValue.md(performance_plot(daily, {**earlier, **documents}, limits)),
     )
     return documents
+
+
+def _measured_before(services: Services, days: list[str]) -> dict[str, Mapping[str, Any]]:
+    """What the plot shows of earlier days; nothing while the store is down."""
+    try:
+        documents = stored(services, "performance_metrics", days)
+    except StoreUnavailable:
+        return {}
+    return {day: document for day, document in documents.items() if document["source"] == services.bot.source}
 
 
 @dg.asset_check(asset=performance_metrics)

@@ -8,15 +8,23 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trading_ops.audit.store import Conflict, Entry
+from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert
+from trading_ops.notifications.delivery import (
+    FAILED,
+    HISTORY,
+    PENDING,
+    SENDING,
+    SENT,
+    STATE,
+    history_key,
+    undelivered,
+)
+from trading_ops.notifications.fallback import Fallback
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
-STATE = "outbox"
-HISTORY = "notifications"
-PENDING, SENDING, SENT, FAILED = "pending", "sending", "sent", "failed"
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
 
 
@@ -37,40 +45,103 @@ class Outbox:
 
     The write-ahead: state `pending`, then `sending`, then `sent` or `failed`. What a killed process left in `sending`
     may have arrived; after a minute it is sent again and marked as a possible duplicate. Nothing is ever dropped.
+
+    While `store` is down, alerts are written to and sent from the `fallback`, a local store that is opened when it is
+    needed or `fallback_exists`; every such send is marked as a possible duplicate, for nobody can look up whether the
+    alert was told before. What was delivered is carried over when the store is back, so that it is not told again.
     """
 
-    def __init__(self, store: AuditStore, channels: Mapping[str, Channel], now: Callable[[], datetime] | None = None):
+    def __init__(
+        self,
+        store: AuditStore,
+        channels: Mapping[str, Channel],
+        now: Callable[[], datetime] | None = None,
+        *,
+        fallback: Callable[[], AuditStore] | None = None,
+        fallback_exists: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._store = store
         self._channels = channels
         self._now = now or (lambda: datetime.now(UTC))
+        self._fallback = Fallback(fallback, fallback_exists) if fallback else None
+        self._doubtful = False  # whether every send may be a duplicate
+        self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
 
     def publish(self, alert: Alert) -> dict[str, Any]:
-        """Store the alert, try each channel at once, and return the delivery document. Told before: nothing is sent."""
+        """Store the alert, try each channel at once, and return the delivery document. Told before: nothing is sent.
+
+        Raises StoreUnavailable when neither the store nor the fallback can be written.
+        """
+        told: dict[str, bool] = {}
+        self.store_error = None
+        try:
+            return self._publish(alert, told)
+        except StoreUnavailable as error:
+            if self._fallback is None:
+                raise
+            self.store_error = str(error)
+            try:
+                return self._served_from(self._fallback.store())._publish(alert, told)
+            except StoreError as local:
+                raise StoreUnavailable(f"{error}; and the local outbox does not work: {local}") from local
+
+    def drain(self) -> int:
+        """Try everything that is not sent yet; the number of alerts that are now sent on all their channels.
+
+        With the store down that is what the fallback holds, and `store_error` says why.
+        """
+        self.store_error = None
+        local = self._fallback.existing() if self._fallback else None
+        delivered = self._served_from(local)._drain() if local else 0
+        try:
+            if self._fallback:
+                self._fallback.carry_over(self._store)
+            return delivered + self._drain()
+        except StoreUnavailable as error:
+            self.store_error = str(error)
+            return delivered
+
+    def deliveries(self) -> list[dict[str, Any]]:
+        """Every alert with the state of each channel, oldest first; also what was not carried over yet.
+
+        Raises StoreUnavailable while the store is down: a part would pass for the whole.
+        """
+        documents = self._store.list_state(STATE) + (self._fallback.uncarried() if self._fallback else [])
+        return sorted((dict(d.body) for d in documents), key=lambda body: body["created_at"])
+
+    def waiting(self) -> int:
+        """How many alerts some channel has not got yet; raises StoreUnavailable while the store is down."""
+        return sum(bool(undelivered(body)) for body in self.deliveries())
+
+    def _served_from(self, fallback: AuditStore) -> Outbox:
+        outbox = Outbox(fallback, self._channels, self._now)
+        outbox._doubtful = True
+        return outbox
+
+    def _publish(self, alert: Alert, told: dict[str, bool]) -> dict[str, Any]:
+        """`told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing."""
         body = {
             "alert": alert.to_document(),
             "created_at": self._now().isoformat(),
-            "channels": {name: {"state": PENDING, "attempts": 0} for name in self._channels},
+            "channels": {n: {"state": SENT if n in told else PENDING, "attempts": 0} for n in self._channels},
         }
+        for name, duplicate in told.items():
+            self._remember(alert, name, possible_duplicate=duplicate)
         with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried again below
             self._store.put_state(STATE, alert.dedup_key, body, expected_version=0)
-        return self._deliver(alert.dedup_key)
+        return self._deliver(alert.dedup_key, told)
 
-    def drain(self) -> int:
-        """Try everything that is not sent yet; the number of alerts that are now sent on all their channels."""
-        waiting = [d.key for d in self._store.list_state(STATE) if _undelivered(d.body)]
-        return sum(not _undelivered(self._deliver(key)) for key in waiting)
+    def _drain(self) -> int:
+        waiting = [d.key for d in self._store.list_state(STATE) if undelivered(d.body)]
+        return sum(not undelivered(self._deliver(key, {})) for key in waiting)
 
-    def deliveries(self) -> list[dict[str, Any]]:
-        """Every alert with the state of each channel, oldest first."""
-        documents = [dict(d.body) for d in self._store.list_state(STATE)]
-        return sorted(documents, key=lambda body: body["created_at"])
-
-    def _deliver(self, key: str) -> dict[str, Any]:
+    def _deliver(self, key: str, told: dict[str, bool]) -> dict[str, Any]:
         for name, channel in self._channels.items():
             claim = uuid.uuid4().hex
             before = self._change(key, name, SENDING, when=self._may_send, claim=claim)
             if before is not None:
-                self._send(key, name, channel, claim, possible_duplicate=before["state"] == SENDING)
+                duplicate = self._doubtful or before["state"] == SENDING
+                self._send(key, name, channel, claim, told, possible_duplicate=duplicate)
         return dict(self._read(key).body)
 
     def _may_send(self, delivery: Mapping[str, Any]) -> bool:
@@ -79,7 +150,9 @@ class Outbox:
             return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
         return delivery["state"] != SENT
 
-    def _send(self, key: str, name: str, channel: Channel, claim: str, *, possible_duplicate: bool) -> None:
+    def _send(
+        self, key: str, name: str, channel: Channel, claim: str, told: dict[str, bool], *, possible_duplicate: bool
+    ) -> None:
         def ours(delivery: Mapping[str, Any]) -> bool:
             return delivery["claim"] == claim  # who took over after a minute has the last word
 
@@ -92,10 +165,14 @@ class Outbox:
         except Exception as error:  # noqa: BLE001  # kept with the alert, by its type alone: its text may hold a secret
             self._change(key, name, FAILED, when=ours, claim=claim, error=type(error).__name__)
             return
-        day = self._now().date().isoformat()
-        entry = {"channel": name, "alert": alert.to_document(), "possible_duplicate": possible_duplicate}
-        self._store.append(HISTORY, [Entry(day, f"{alert.dedup_key}/{name}", entry)])
+        told[name] = possible_duplicate
+        self._remember(alert, name, possible_duplicate=possible_duplicate)
         self._change(key, name, SENT, when=lambda delivery: True, claim=claim)
+
+    def _remember(self, alert: Alert, name: str, *, possible_duplicate: bool) -> None:
+        body = {"channel": name, "alert": alert.to_document(), "possible_duplicate": possible_duplicate}
+        day = self._now().date().isoformat()
+        self._store.append(HISTORY, [Entry(day, history_key(alert.dedup_key, name), body)])
 
     def _change(
         self,
@@ -125,7 +202,3 @@ class Outbox:
         if document is None:
             raise LookupError(f"outbox has no alert {key!r}")
         return document
-
-
-def _undelivered(body: Mapping[str, Any]) -> list[str]:
-    return [name for name, channel in body["channels"].items() if channel["state"] != SENT]

@@ -156,11 +156,11 @@ def _snapshots(store: AuditStore, bot: Bot, first_day: date, last_day: date) -> 
 
 
 def _read(
-    store: AuditStore, collection: str, bot: Bot, first_day: date, last_day: date, **chosen: str
+    store: AuditStore, collection: str, bot: Bot, first_day: date, last_day: date, key: str | None = None
 ) -> Sequence[dict[str, Any]]:
     """What is recorded of this bot. Nothing while the store is down: what is rebuilt without it is marked."""
     try:
-        records = store.read(collection, first=str(first_day), last=str(last_day), **chosen)
+        records = store.read(collection, first=str(first_day), last=str(last_day), key=key)
     except StoreUnavailable:
         return []
     return [record.body for record in records if record.body["source"] == bot.source]

@@ -450,10 +450,3 @@ def test_any_other_address_is_refused_with_what_would_be_right(uri: str) -> None
     right = "is no audit store; give sqlite:///relative.db or sqlite:////absolute/path.db"
     with pytest.raises(ValueError, match=re.escape(f"{uri!r} {right}")):
         open_store(uri)
-
-
-@pytest.mark.parametrize("uri", ["mongodb://ops:s3cret@db/audit", "mongodb+srv://ops:s3@cret@db/audit"])
-def test_mongodb_is_announced_as_not_available_without_telling_its_password(uri: str) -> None:
-    with pytest.raises(ValueError, match="MongoDB is not available yet in this version") as refused:
-        open_store(uri)
-    assert "cret" not in str(refused.value)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,10 @@ from trading_ops.audit.chain import canonical_json
 from trading_ops.audit.store import AuditStore, Conflict, Entry, Head, InvalidRecord, Receipt, open_store
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
-ADDRESSES: dict[str, Callable[[Path], str]] = {"sqlite": lambda folder: f"sqlite:///{folder}/audit.db"}
+ADDRESSES: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {
+    "sqlite": lambda request, folder: f"sqlite:///{folder}/audit.db",
+    "mongodb": lambda request, folder: request.getfixturevalue("mongod").address(f"contract_{uuid4().hex}"),
+}
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=15)
@@ -26,9 +30,10 @@ bodies = st.dictionaries(st.text(), values, max_size=5)
 def open_another(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], AuditStore]]:
     """Opens one and the same store, as often as it is called."""
     opened: list[AuditStore] = []
+    address = ADDRESSES[request.param](request, tmp_path)
 
     def opener() -> AuditStore:
-        opened.append(open_store(ADDRESSES[request.param](tmp_path)))
+        opened.append(open_store(address))
         return opened[-1]
 
     yield opener

@@ -17,9 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trading_ops
+from trading_ops.audit.spool import SpooledStore
 from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.audit.store import AuditStore, StoreUnavailable
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.outbox import CLAIM, DeliveryError, Outbox
+from trading_ops_tests.audit.unreliable import DOWN, READ_ONLY, UP, UnreliableStore
 
 ROOT = Path(trading_ops.__file__).parents[1]
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -261,6 +264,174 @@ def test_an_alert_with_a_figure_that_is_no_number_is_told_all_the_same(store: Sq
     chat = Recorder()
     outbox(store, clock, chat).publish(Alert(Severity.CRITICAL, "k", "blind", "", "", None, {"loss": float("nan")}))
     assert [alert.what for alert, _ in chat.told] == ["blind"]
+
+
+# while the store is down
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> Iterator[UnreliableStore]:
+    (tmp_path / "main").mkdir()
+    with UnreliableStore(tmp_path / "main") as store:
+        yield store
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    return tmp_path / "local.db"
+
+
+def backed(main: AuditStore, local: Path, clock: Callable[[], datetime], *channels: Recorder) -> Outbox:
+    """As another process would make it."""
+    by_name = {channel.name: channel for channel in channels}
+    return Outbox(main, by_name, clock, fallback=lambda: SqliteStore(local), fallback_exists=local.exists)
+
+
+def sends(store: AuditStore) -> list[tuple[str, bool]]:
+    """Every delivery that the store remembers: the channel, and whether it was told as a possible duplicate."""
+    records = store.read("notifications", all_revisions=True)
+    return [(record.body["channel"], record.body["possible_duplicate"]) for record in records]
+
+
+def test_with_the_store_down_an_alert_is_told_all_the_same_as_a_possible_duplicate(main, local, clock):
+    main.be(DOWN)
+    chat, mail = Recorder("chat"), Recorder("mail")
+    box = backed(main, local, clock, chat, mail)
+    assert states(box.publish(ALERT)) == {"chat": "sent", "mail": "sent"}
+    assert box.store_error == "shared.example: connection refused"
+    assert states(backed(main, local, clock, chat, mail).publish(ALERT)) == {"chat": "sent", "mail": "sent"}
+    assert chat.told == mail.told == [(ALERT, True)]
+
+
+def test_when_the_store_is_back_it_knows_of_the_alert_and_tells_no_one_again(main, local, clock):
+    main.be(DOWN)
+    chat = Recorder("chat")
+    backed(main, local, clock, chat).publish(ALERT)
+    main.be(UP)
+    for _ in range(2):
+        box = backed(main, local, clock, chat)
+        assert (box.drain(), box.store_error) == (0, None)
+    assert states(backed(main, local, clock, chat).publish(ALERT)) == {"chat": "sent"}
+    assert chat.told == [(ALERT, True)]
+    assert [states(d) for d in box.deliveries()] == [{"chat": "sent"}]
+    assert [states(d) for d in outbox(main, clock).deliveries()] == [{"chat": "sent"}]
+    assert sends(main) == [("chat", True)]
+
+
+def test_behind_a_spool_the_delivery_is_remembered_once(main, local, clock, tmp_path):
+    with SpooledStore(main, tmp_path / "spool.db", retry_after_s=0) as spooled:
+        main.be(DOWN)
+        chat = Recorder("chat", during=None)
+        backed(spooled, local, clock, chat).publish(ALERT)
+        main.be(UP)
+        backed(spooled, local, clock, chat).drain()
+        assert sends(main) == [("chat", True)]
+        assert len(chat.told) == 1
+
+
+def test_what_could_not_be_told_during_the_outage_is_tried_again_during_the_outage(main, local, clock):
+    main.be(DOWN)
+    chat = Recorder("chat", DeliveryError("HTTP 500"))
+    assert states(backed(main, local, clock, chat).publish(ALERT)) == {"chat": "failed"}
+    box = backed(main, local, clock, chat)
+    assert (box.drain(), box.store_error) == (1, "shared.example: connection refused")
+    assert (box.drain(), len(chat.told)) == (0, 1)
+    main.be(UP)
+    assert box.drain() == 0
+    assert sends(main) == [("chat", True)]
+
+
+def test_what_no_channel_took_stays_in_the_fallback_and_is_shown_until_it_is_told(main, local, clock):
+    main.be(DOWN)
+    chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 2)
+    backed(main, local, clock, chat).publish(ALERT)
+    main.be(UP)
+    box = backed(main, local, clock, chat)
+    assert box.drain() == 0
+    assert [states(d) for d in box.deliveries()] == [{"chat": "failed"}]
+    assert (box.waiting(), outbox(main, clock).deliveries()) == (1, [])
+    assert box.drain() == 1
+    assert [states(d) for d in box.deliveries()] == [{"chat": "sent"}]
+    assert (box.waiting(), chat.told) == (0, [(ALERT, True)])
+
+
+@pytest.mark.parametrize("mode", [DOWN, READ_ONLY])
+def test_a_store_that_fails_between_two_channels_makes_no_channel_hear_it_twice(main, local, clock, mode):
+    chat, mail = Recorder("chat", during=lambda: main.be(mode)), Recorder("mail")
+    assert states(backed(main, local, clock, chat, mail).publish(ALERT)) == {"chat": "sent", "mail": "sent"}
+    assert (chat.told, mail.told) == ([(ALERT, False)], [(ALERT, True)])
+    main.be(UP)
+    clock.advance(CLAIM)  # the store still says that chat is being told
+    box = backed(main, local, clock, chat, mail)
+    box.drain()
+    box.publish(ALERT)
+    assert len(chat.told) == len(mail.told) == 1
+    assert [states(d) for d in box.deliveries()] == [{"chat": "sent", "mail": "sent"}]
+    assert sends(main) == [("chat", False), ("mail", True)]
+
+
+def test_an_alert_told_again_through_the_store_before_it_was_carried_over_keeps_both_in_memory(main, local, clock):
+    main.be(DOWN)
+    chat = Recorder("chat")
+    backed(main, local, clock, chat).publish(ALERT)
+    main.be(UP)
+    backed(main, local, clock, chat).publish(ALERT)  # the documented possible duplicate
+    box = backed(main, local, clock, chat)
+    box.drain()
+    assert [told for _, told in chat.told] == [True, False]
+    assert sends(main) == [("chat", False), ("chat", True)]
+    (document,) = box.deliveries()
+    assert document["channels"]["chat"]["claim"] == main.list_state("outbox")[0].body["channels"]["chat"]["claim"]
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_store_that_fails_again_while_alerts_are_carried_over_gets_each_once(main, local, clock, writes):
+    main.be(DOWN)
+    chat, mail = Recorder("chat"), Recorder("mail")
+    backed(main, local, clock, chat, mail).publish(ALERT)
+    main.be(UP)
+    main.writes_left = writes
+    box = backed(main, local, clock, chat, mail)
+    box.drain()
+    assert (box.store_error is None) == (writes == 3)
+    main.writes_left = None
+    backed(main, local, clock, chat, mail).drain()
+    assert sends(main) == [("chat", True), ("mail", True)]
+    assert [states(d) for d in box.deliveries()] == [{"chat": "sent", "mail": "sent"}]
+    assert len(chat.told) == len(mail.told) == 1
+
+
+def test_without_a_fallback_a_store_that_is_down_is_told_and_breaks_no_drain(main, clock):
+    main.be(DOWN)
+    box = outbox(main, clock, Recorder())
+    with pytest.raises(StoreUnavailable, match="connection refused"):
+        box.publish(ALERT)
+    assert (box.drain(), box.store_error) == (0, "shared.example: connection refused")
+
+
+def test_with_both_stores_down_the_caller_learns_of_both(main, clock, tmp_path):
+    main.be(DOWN)
+    (tmp_path / "file").touch()
+    box = backed(main, tmp_path / "file" / "local.db", clock, Recorder())
+    with pytest.raises(StoreUnavailable, match=r"connection refused; and the local outbox does not work: .*local\.db"):
+        box.publish(ALERT)
+
+
+def test_half_of_the_deliveries_are_not_shown_as_the_whole(main, local, clock):
+    main.be(DOWN)
+    box = backed(main, local, clock, Recorder())
+    box.publish(ALERT)
+    for question in (box.deliveries, box.waiting):
+        with pytest.raises(StoreUnavailable, match="connection refused"):
+            question()
+
+
+def test_a_healthy_system_has_no_fallback(main, local, clock):
+    box = backed(main, local, clock, Recorder())
+    box.publish(ALERT)
+    box.drain()
+    box.deliveries()
+    assert not local.exists()
 
 
 # what it says
