@@ -40,13 +40,18 @@ numbers = count()
 
 
 def entry() -> Entry:
-    """About 1 KB, shaped like a daily record: figures, a few texts, one table; no two are the same."""
+    """About 1 KB, shaped like a line of the LLM ledger: texts, tokens, a cost; no two are the same."""
     n = next(numbers)
-    strategies = {
-        name: {"total_trades": n % 40, "win_rate_pct": 50 + n % 50 / 3, "pnl_usdt": n / 7, "status": "good"}
-        for name in ("rsi", "macd", "bollinger", "volume")
+    body = {
+        "model": "gpt-4.1",
+        "purpose": "gpt4_self_analysis",
+        "prompt_sha256": f"{n:064x}",
+        "tokens": {"input": 2_000 + n, "cached": n % 512, "output": n % 800},
+        "cost_usd": round(0.004 + n / 1e6, 6),
+        "latency_s": round(1 + n % 977 / 300, 3),
+        "attempt": 1,
+        "reply": f"{n}: wait. " + "The win rate of the last seven days lies within its usual range. " * 11,
     }
-    body = {"n": n, "strategies": strategies, "note": "n" * 420, "equity_usdt": 10_000 + n / 3, "alerts": []}
     return Entry("2025-03-01", f"key-{n}", body)
 
 

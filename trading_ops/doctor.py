@@ -121,10 +121,10 @@ def audit_store(services: Services) -> Iterator[Diagnosis]:
 
 
 def spool(services: Services) -> Iterator[Diagnosis]:
-    """Records that wait on this machine for a shared store."""
+    """Records that wait on this machine for a shared store; what can be shipped is shipped."""
     if services.spooled_store is None:
         return
-    backlog = services.spooled_store.backlog()
+    shipped, backlog = services.spooled_store.ship(), services.spooled_store.backlog()
     if backlog.refused:
         advice = "Keep that file, and correct what wrote them; the others are not held up."
         yield Diagnosis("spool", "failed", f"{backlog.refused} records were refused ({backlog.path})", advice)
@@ -133,7 +133,7 @@ def spool(services: Services) -> Iterator[Diagnosis]:
         advice = "They are shipped in order once the audit store is back; keep this file until then."
         yield Diagnosis("spool", "warning", f"{backlog.waiting} records wait{since} in {backlog.path}", advice)
     else:
-        yield Diagnosis("spool", "ok", "nothing waits")
+        yield Diagnosis("spool", "ok", f"{shipped} records shipped now, nothing waits" if shipped else "nothing waits")
 
 
 def outbox(services: Services) -> Iterator[Diagnosis]:

@@ -14,11 +14,14 @@ _COLUMNS = "h.seq, h.partition, h.key, h.revision, h.recorded_at, h.digest, h.pr
 _NEWEST_ONLY = """ AND NOT EXISTS (SELECT 1 FROM history n WHERE n.collection = h.collection
     AND n.partition = h.partition AND n.key = h.key AND n.revision > h.revision)"""
 _INSERT = f"INSERT INTO history VALUES ({', '.join('?' * 10)})"
-_NEWEST_OF_BATCH = f"""SELECT h.partition, h.key, h.seq, h.revision, h.digest, h.hash FROM json_each(?2) w
+# what an append follows, in one question: the head (without a place) and the newest revisions of the batch, or of one
+_HEAD_ROW = """SELECT * FROM (SELECT NULL, NULL, seq, 0, '', hash FROM history WHERE collection = ?1
+    ORDER BY seq DESC LIMIT 1) UNION ALL"""
+_FOLLOWED_BY_BATCH = f"""{_HEAD_ROW} SELECT h.partition, h.key, h.seq, h.revision, h.digest, h.hash FROM json_each(?2) w
     CROSS JOIN history h ON h.collection = ?1 AND h.partition = json_extract(w.value, '$[0]')
     AND h.key = json_extract(w.value, '$[1]') WHERE 1 {_NEWEST_ONLY}"""
-_NEWEST_OF_ONE = """SELECT partition, key, seq, revision, digest, hash FROM history
-    WHERE collection = ? AND partition = ? AND key = ? ORDER BY revision DESC LIMIT 1"""
+_FOLLOWED_BY_ONE = f"""{_HEAD_ROW} SELECT * FROM (SELECT partition, key, seq, revision, digest, hash FROM history
+    WHERE collection = ?1 AND partition = ?2 AND key = ?3 ORDER BY revision DESC LIMIT 1)"""
 _HEAD = "SELECT collection, seq, hash FROM history WHERE collection = ? ORDER BY seq DESC LIMIT 1"
 _COLLECTIONS = """WITH RECURSIVE c(name) AS (SELECT min(collection) FROM history UNION ALL
     SELECT (SELECT min(collection) FROM history WHERE collection > c.name) FROM c WHERE c.name IS NOT NULL)
@@ -47,20 +50,21 @@ class SqliteStore:
         if not sealed:
             return []
         given = chain.timestamp(recorded_at) if recorded_at else ""
-        if len(sealed) == 1:
-            question, pairs = _NEWEST_OF_ONE, sealed[0][:2]
-        else:
-            question, pairs = (
-                _NEWEST_OF_BATCH,
-                (json.dumps(sorted({entry[:2] for entry in sealed}), ensure_ascii=False),),
-            )
+        question = _FOLLOWED_BY_ONE
+        places: tuple[str, ...] = sealed[0][:2]
+        if len(sealed) > 1:
+            pairs = sorted({entry[:2] for entry in sealed})
+            question, places = _FOLLOWED_BY_BATCH, (json.dumps(pairs, ensure_ascii=False),)
         with self._file.transaction() as db:
-            rows = db.execute(question, (collection, *pairs))
-            newest = {(partition, key): chain.Newest(*known) for partition, key, *known in rows}
-            head = next((Head(*row) for row in db.execute(_HEAD, (collection,))), None)
+            head, newest = None, {}
+            for partition, key, *known in db.execute(question, (collection, *places)):
+                if partition is None:
+                    head = Head(collection, known[0], known[3])
+                else:
+                    newest[partition, key] = chain.Newest(*known)
             when = given or chain.timestamp(datetime.now(UTC))
             links, receipts = chain.extend(collection, head, newest, sealed, when)
-            db.executemany(_INSERT, ((collection, *link) for link in links))
+            db.executemany(_INSERT, [(collection, *link) for link in links])
         return receipts
 
     def read(

@@ -53,11 +53,12 @@ class SqliteFile:
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
         self._path = path
+        self._explained = _Explained(path)
         self._busy_timeout_s = busy_timeout_s
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
         self._pid = os.getpid()
         self._closed = False
-        with self._explained():
+        with self._explained:
             _create(path)
             self._inode = path.stat().st_ino
             self._connection()
@@ -65,22 +66,18 @@ class SqliteFile:
 
     def rows(self, sql: str, *values: object) -> list[Any]:
         """All rows of one query."""
-        with self._explained():
+        with self._explained:
             db = self._connection()
             return self._patiently(lambda: db.execute(sql, values).fetchall())
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> "_Transaction":
         """A write transaction: on the disk when left, rolled back on any error."""
-        with self._explained():
-            db = self._connection()
-            with self._begun(db):
-                yield db
+        return _Transaction(self)
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own that sees one moment of the file."""
-        with self._explained(), closing(self._connect()) as db:
+        with self._explained, closing(self._connect()) as db:
             db.execute("BEGIN")
             yield db
 
@@ -134,7 +131,7 @@ class SqliteFile:
         if mode != "wal":
             raise StoreUnavailable(f"{self._path}: this file system cannot do write-ahead logging; use a local disk")
         if not known:
-            with self._begun(db):
+            with _Transaction(self, db):
                 for statement in () if self._has_schema(db) else _SCHEMA:
                     db.execute(statement)
 
@@ -152,17 +149,6 @@ class SqliteFile:
             raise StoreUnavailable(f"{self._path} is another program's database; choose another file")
         return bool(version)
 
-    @contextmanager
-    def _begun(self, db: sqlite3.Connection) -> Iterator[None]:
-        self._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
-        try:
-            yield
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-
     def _patiently(self, call: Callable[[], _Result]) -> _Result:
         """Repeat a call while SQLite says busy at once, which it does in some races despite its busy timeout."""
         deadline = time.monotonic() + self._busy_timeout_s
@@ -174,16 +160,48 @@ class SqliteFile:
                     raise
                 time.sleep(0.01)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what SQLite and the system say into a StoreError with advice."""
-        try:
-            yield
-        except sqlite3.ProgrammingError:
-            raise
-        except OSError as error:
+
+class _Transaction:
+    """Begun, committed or rolled back, and what goes wrong explained; a class, because every single append is one."""
+
+    __slots__ = ("_db", "_file")
+
+    def __init__(self, file: SqliteFile, db: sqlite3.Connection | None = None) -> None:
+        self._file, self._db = file, db
+
+    def __enter__(self) -> sqlite3.Connection:
+        with self._file._explained:
+            db = self._db = self._db or self._file._connection()
+            self._file._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
+        return db
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        assert self._db is not None
+        with self._file._explained:
+            try:
+                if error is not None:
+                    raise error
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+class _Explained:
+    """Turns what SQLite and the system say about a file into a StoreError with advice."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.ProgrammingError):
+            return
+        if isinstance(error, OSError):
             raise StoreUnavailable(f"{self._path} {_NO_ENTRY} ({error})") from error
-        except sqlite3.Error as error:
+        if isinstance(error, sqlite3.Error):
             if advice := _ADVICE.get(_code(error)):
                 raise StoreUnavailable(f"{self._path} {advice} ({error})") from error
             raise StoreError(f"{self._path}: {error}; verify() finds a damaged record") from error

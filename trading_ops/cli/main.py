@@ -44,6 +44,7 @@ def backfill(
     prepare()
     with reported():
         from trading_ops.definitions import SERVICES, defs
+    from trading_ops.audit.store import StoreUnavailable
     from trading_ops.defs.backfill import BackfillError, choose_days, run_backfill
     from trading_ops.performance.summary import performance_of, performance_table
 
@@ -51,13 +52,18 @@ def backfill(
         start, end = choose_days(SERVICES, days, _date(first), _date(last), missing=missing)
     with reported(), dg.DagsterInstance.get() as instance:
         done = run_backfill(defs, SERVICES, instance, start, end, progress=not as_json)
-        newest, recent = performance_of(SERVICES.store, done.last)
+        try:
+            newest, recent = performance_of(SERVICES.store, done.last)
+        except StoreUnavailable:
+            newest, recent = None, []
     if as_json:
         show_json({"backfill": asdict(done), "performance": newest})
     else:
         show(done.sentence())
         for error in done.errors:
             typer.echo(error, err=True)
+        if SERVICES.spooled_store and (waiting := SERVICES.spooled_store.backlog().waiting):
+            typer.echo(f"{waiting} records wait on this machine for the audit store: see trading-ops doctor", err=True)
         if newest:
             show(performance_table(newest, recent))
             show("Look around: [bold]make ui[/bold], or [bold]trading-ops history performance_metrics --days 7[/bold]")

@@ -1,7 +1,9 @@
 """Does a mongod killed again and again lose, double or disorder anything that was acknowledged?"""
 
+import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -37,6 +39,36 @@ with MongoStore(uri, timeout_s=2) as store:
         for receipt in receipts:
             print(json.dumps({"n": n, "seq": receipt.seq, "hash": receipt.hash}), flush=True)
 """
+
+STARTER = """
+import sys
+from pathlib import Path
+from trading_ops_tests.servers.mongod import Mongod
+
+server = Mongod(Path(sys.argv[1])).start()
+print(server.port, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_no_mongod_outlives_the_tests_that_started_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTER, str(tmp_path / "mongod")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    starter = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    port = int(starter.stdout.readline())
+    assert knock(port) == 0
+    starter.kill()
+    starter.communicate()
+    deadline = time.monotonic() + PATIENCE_S
+    while (answer := knock(port)) == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert answer == errno.ECONNREFUSED
+
+
+def knock(port: int) -> int:
+    with socket.socket() as door:
+        return door.connect_ex(("127.0.0.1", port))
 
 
 @pytest.mark.parametrize(
