@@ -49,7 +49,7 @@ def portfolio_accounted(
     findings = []
     for day, document in documents.items():
         if document["equity_usdt"] is None:
-            text = "equity at 24:00 UTC is unknown: no snapshot within 15 minutes and no start capital to count from"
+            text = "equity at 24:00 UTC is unknown: no snapshot within 15 minutes, and trades are missing to rebuild it"
             findings.append(Finding(day, Severity.ERROR, "equity", text))
         elif document["equity_basis"] == "closed_only":
             text = "no snapshot within 15 minutes of 24:00 UTC: equity is rebuilt from closed trades, without open ones"

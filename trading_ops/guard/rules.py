@@ -167,7 +167,10 @@ def judge_days(
                 log, np.datetime64(day, "D"), given if known is None else known, limits,
                 _at(daily.unrealised, at, strategy), _at(daily.unrealised, before, strategy),
             )  # fmt: skip
-            risks[day][strategy] = replace(risk, equity_basis="allocation") if known is None and given else risk
+            basis = (
+                "allocation" if known is None and given else "closed_only" if daily.rebuilt(strategy, before) else None
+            )
+            risks[day][strategy] = replace(risk, equity_basis=basis) if basis else risk
     return {
         day: {
             "day": day,

@@ -41,7 +41,7 @@ def measure_days(
     import numpy as np
     import pandas as pd
 
-    own = unit_values(daily.equity, daily.flows)
+    own = unit_values(daily.comparable(), daily.flows)
     returns = trusted_returns(daily, realised_by_day(trades, daily.equity))
     scopes = {PORTFOLIO: trades, **{name: trades[trades["strategy"] == name] for name in strategies_of(trades, daily)}}
     columns = {

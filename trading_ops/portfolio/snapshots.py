@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Entry, StoreUnavailable
-from trading_ops.bot.client import EquityHistory
-from trading_ops.bot.records import InvalidRecord
-from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity, daily_equity, rebuild
+from trading_ops.bot.client import BotError, EquityHistory
+from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity, at_day_ends, daily_equity, rebuild
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,34 +77,46 @@ def record_flow(
 
 
 def read_daily_equity(
-    store: AuditStore, bot: Bot, first_day: date, last_day: date, closed: Callable[[date, date], pd.DataFrame]
+    store: AuditStore,
+    bot: Bot,
+    first_day: date,
+    last_day: date,
+    closed: Callable[[date, date], tuple[pd.DataFrame, Collection[str]]],
 ) -> DailyEquity:
     """Each day's end from a snapshot within 15 minutes, else rebuilt from closed trades, else unknown.
 
-    `closed` gives the trades closed from one UTC day to another; it is asked only where a snapshot is missing.
+    `closed` gives the trades closed from one UTC day to another, and the days of which some may be missing. While the
+    store is down every day is rebuilt; what the bot itself keeps is asked first.
     """
-    daily = daily_equity(_history(store, bot, first_day, last_day), first_day, last_day)
-    if not daily.equity.empty and len(daily.equity.columns) > 1 and daily.equity.notna().all(axis=None):
-        return daily
+    kept = bot.equity_history(*(datetime.combine(day, time(), UTC) for day in (first_day, last_day + 2 * DAY)))
+    own = daily_equity(kept, first_day, last_day)
+    if not kept.equity.empty and own.equity.notna().all(axis=None):
+        return own
+    since = min(first_day, bot.calendar().first_day)
+    if kept.equity.empty:
+        try:
+            history = _history(store, bot, since, last_day)
+        except StoreUnavailable:
+            history = kept
+    else:
+        history = bot.equity_history(*(datetime.combine(day, time(), UTC) for day in (since, last_day + 2 * DAY)))
+    known = daily_equity(history, since, last_day)
     try:
         account = bot.portfolio()
-    except InvalidRecord:
-        return daily  # without a start capital there is nothing to count from: unknown stays unknown
-    since = min(first_day, bot.calendar().first_day)
-    whole = daily if since == first_day else daily_equity(_history(store, bot, since, last_day), since, last_day)
-    return rebuild(whole, closed(since, last_day), account).since(first_day)
+    except BotError:
+        return known.since(first_day)  # without a start capital there is nothing to count from
+    trades, incomplete = closed(since, last_day)
+    return rebuild(known, trades, account, incomplete=incomplete).since(first_day)
 
 
 def _history(store: AuditStore, bot: Bot, first_day: date, last_day: date) -> EquityHistory:
-    """The snapshots the bot itself keeps, else ours: a column a strategy, and `portfolio` for the whole."""
+    """Our own snapshots around midnight and the flows: a column a strategy, and `portfolio` for the whole."""
     import pandas as pd
 
-    kept = bot.equity_history(*(datetime.combine(day, time(), UTC) for day in (first_day, last_day + 2 * DAY)))
-    if not kept.equity.empty:
-        return kept
+    taken = [row for slot in MIDNIGHT_SLOTS for row in _read(store, SNAPSHOTS, bot, first_day, last_day + DAY, slot)]
     rows = [
         (row["as_of"], name, worth["equity_usdt"], worth["unrealised_usdt"])
-        for row in _snapshots(store, bot, first_day, last_day + DAY)
+        for row in taken
         for name, worth in {**row["strategies"], PORTFOLIO: _whole(row)}.items()
     ]
     long = pd.DataFrame(rows, columns=["at", "name", "equity", "unrealised"])
@@ -114,53 +125,58 @@ def _history(store: AuditStore, bot: Bot, first_day: date, last_day: date) -> Eq
         long.pivot_table(index="at", columns="name", values=value, aggfunc="last", dropna=False).astype(float)
         for value in ("equity", "unrealised")
     )
-    return EquityHistory(equity, unrealised.reindex_like(equity), _flows(store, bot, first_day, last_day))
+    told = pd.Series(
+        [row["net_deposits_usdt"] for row in taken],
+        pd.to_datetime([row["as_of"] for row in taken], utc=True, format="ISO8601"),
+        dtype=float,
+    )
+    days = pd.date_range(first_day, last_day, freq="D", tz="UTC")
+    noted = _noted(store, bot, first_day, last_day).reindex(days, fill_value=0.0)
+    return EquityHistory(equity, unrealised.reindex_like(equity), _with_told(noted, told))
 
 
-def _whole(snapshot: dict[str, Any]) -> dict[str, float]:
+def _whole(snapshot: Mapping[str, Any]) -> dict[str, float]:
     return {
         "equity_usdt": snapshot["equity_usdt"],
         "unrealised_usdt": snapshot["equity_usdt"] - snapshot["balance_usdt"],
     }
 
 
-def _flows(store: AuditStore, bot: Bot, first_day: date, last_day: date) -> pd.DataFrame:
-    """What people noted down, and for the whole account what the bot tells, where it does."""
+def _noted(store: AuditStore, bot: Bot, first_day: date, last_day: date) -> pd.DataFrame:
+    """The flows that people noted down, by UTC day; those of a strategy are the account's, too."""
     import pandas as pd
 
-    noted = [
+    rows = [
         (row["at"], name, row["amount_usdt"])
         for row in _read(store, FLOWS, bot, first_day, last_day)
         for name in dict.fromkeys([row["strategy"] or PORTFOLIO, PORTFOLIO])
     ]
-    told = [
-        (row["as_of"], row["net_deposits_usdt"])
-        for row in _snapshots(store, bot, first_day - DAY, last_day + DAY)
-        if row["net_deposits_usdt"] is not None
-    ]
-    flows = pd.DataFrame(noted, columns=["at", "name", "amount"])
-    flows["at"] = pd.to_datetime(flows["at"], utc=True, format="ISO8601")
-    if told:
-        at = pd.to_datetime([moment for moment, _ in told], utc=True, format="ISO8601")
-        # a snapshot belongs to the day whose end is nearest; a day's flow is what its end has more than the one before
-        ends = pd.Series([total for _, total in told], (at - pd.Timedelta(hours=12)).floor("D")).groupby(level=0).last()
-        paid = ends.diff().dropna()
-        reported = pd.DataFrame({"at": paid.index, "name": PORTFOLIO, "amount": paid.to_numpy()})
-        flows = pd.concat([flows[flows["name"] != PORTFOLIO], reported])
-    return flows.pivot_table(index="at", columns="name", values="amount", aggfunc="sum").astype(float)
+    flows = pd.DataFrame(rows, columns=["at", "name", "amount"])
+    day = pd.to_datetime(flows["at"], utc=True, format="ISO8601").dt.floor("D")
+    noted = flows.pivot_table(index=day, columns="name", values="amount", aggfunc="sum").astype(float).fillna(0.0)
+    return noted if PORTFOLIO in noted else noted.assign(**{PORTFOLIO: 0.0})
 
 
-def _snapshots(store: AuditStore, bot: Bot, first_day: date, last_day: date) -> list[dict[str, Any]]:
-    rows = [row for slot in MIDNIGHT_SLOTS for row in _read(store, SNAPSHOTS, bot, first_day, last_day, key=slot)]
-    return sorted(rows, key=lambda row: datetime.fromisoformat(row["as_of"]))
+def _with_told(noted: pd.DataFrame, told: pd.Series) -> pd.DataFrame:
+    """The account's flows so that they add up to the total that the bot told, wherever it told one.
+
+    Between two totals the noted flows stay on their days and the rest falls on the later one; what was paid in before
+    the first total and not noted falls on the first day.
+    """
+    totals = at_day_ends(told.to_frame("total"), noted.index)["total"].dropna()
+    if totals.empty:
+        return noted
+    missing = totals - noted[PORTFOLIO].cumsum().reindex(totals.index)
+    rest = missing.diff()
+    rest.iloc[0] = 0.0
+    whole = noted[PORTFOLIO].add(rest, fill_value=0.0)
+    whole.iloc[0] += missing.iloc[0]
+    return noted.assign(**{PORTFOLIO: whole})
 
 
 def _read(
     store: AuditStore, collection: str, bot: Bot, first_day: date, last_day: date, key: str | None = None
-) -> Sequence[dict[str, Any]]:
-    """What is recorded of this bot. Nothing while the store is down: what is rebuilt without it is marked."""
-    try:
-        records = store.read(collection, first=str(first_day), last=str(last_day), key=key)
-    except StoreUnavailable:
-        return []
+) -> list[dict[str, Any]]:
+    """What is recorded of this bot; every revision, for an earlier snapshot may be nearer to midnight."""
+    records = store.read(collection, first=str(first_day), last=str(last_day), key=key, all_revisions=True)
     return [record.body for record in records if record.body["source"] == bot.source]

@@ -10,12 +10,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.bot.records import believe_trades
-from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity
+from trading_ops.performance.verdict import Limits
+from trading_ops.performance.window import measure_days
+from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity, realised_by_day, trusted_returns
 from trading_ops.portfolio.snapshots import read_daily_equity, record_flow, record_snapshot, take_snapshot
 from trading_ops_tests.fakes import ScriptedBot, trade
 
@@ -49,9 +51,10 @@ def snapshot(store: SqliteStore, bot: ScriptedBot, as_of: str, rsi: float, open_
 
 
 def read(store: SqliteStore, bot: ScriptedBot, first: str = FIRST, last: str = LAST) -> DailyEquity:
-    def closed(since: date, until: date) -> pd.DataFrame:
-        frame = believe_trades(bot.rows).frame
-        return frame[(frame["closed_at"].dt.date >= since) & (frame["closed_at"].dt.date <= until)]
+    def closed(since: date, until: date) -> tuple[pd.DataFrame, set[str]]:
+        found = believe_trades(bot.rows)
+        within = found.frame["closed_at"].dt.date
+        return found.frame[(within >= since) & (within <= until)], {str(q.closed_at.date()) for q in found.quarantined}
 
     return read_daily_equity(store, bot, date.fromisoformat(first), date.fromisoformat(last), closed)
 
@@ -125,7 +128,8 @@ def test_snapshots_of_another_account_are_not_mixed_in(store):
     other = bot_with()
     other.source = "another"
     snapshot(store, other, "2025-03-03T00:00:10Z", 99_999.0)
-    assert column(read(store, bot_with())) == [10_000.0] * 4
+    rows = [trade("1", "2025-03-01T10:00:00+00:00", 50.0)]
+    assert column(read(store, bot_with(rows))) == [10_050.0] * 4
 
 
 def test_a_malformed_account_leaves_unknown_days_unknown(store):
@@ -202,14 +206,100 @@ def test_a_bot_that_keeps_its_own_equity_needs_no_flow(store):
 
 def test_while_the_store_is_down_every_day_is_rebuilt_and_marked(tmp_path):
     store = SqliteStore(tmp_path / "audit.db")
-    bot = bot_with()
+    bot = bot_with([trade("1", "2025-03-01T10:00:00+00:00", 50.0)])
     snapshot(store, bot, "2025-03-03T00:00:10Z", 10_700.0)
     store.close()
     daily = read(store, bot)
-    assert column(daily) == [10_000.0] * 4
+    assert column(daily) == [10_050.0] * 4
     assert daily.closed_only.all(axis=None)
 
 
+def flat_returns(daily: DailyEquity, bot: ScriptedBot, name: str = PORTFOLIO) -> list[float | None]:
+    """The trusted returns in percent."""
+    trades = believe_trades(bot.rows).frame
+    found = trusted_returns(daily, realised_by_day(trades, daily.equity))[name]
+    return [None if value != value else round(100 * value, 9) for value in found]
+
+
+def test_a_missed_snapshot_is_neither_a_return_nor_a_drawdown(store):
+    bot = bot_with()
+    for as_of in ("2025-03-02", "2025-03-03", "2025-03-05"):  # 24:00 of the 3rd is missing; the market stands still
+        snapshot(store, bot, f"{as_of}T00:00:10Z", 13_000.0, open_profit=3_000.0)
+    daily = read(store, bot)
+    assert column(daily, PORTFOLIO) == [23_000.0, 23_000.0, 20_000.0, 23_000.0]
+    assert flat_returns(daily, bot) == [None, 0.0, None, None]
+    assert daily.comparable()[PORTFOLIO].tolist() == pytest.approx([23_000.0] * 4)
+
+
+def test_a_missed_snapshot_of_an_account_without_open_positions_keeps_its_return(store):
+    bot = bot_with([trade("1", "2025-03-03T10:00:00+00:00", 200.0)])
+    for as_of, worth in (("2025-03-02", 10_000.0), ("2025-03-03", 10_000.0), ("2025-03-05", 10_200.0)):
+        snapshot(store, bot, f"{as_of}T00:00:10Z", worth)
+    assert flat_returns(read(store, bot), bot) == [None, 0.0, 1.0, 0.0]
+
+
+def test_deposits_told_before_the_first_snapshot_are_no_profit(store):
+    bot = bot_with()
+    for as_of in ("2025-03-02", "2025-03-03", "2025-03-04", "2025-03-05"):
+        snapshot(store, bot, f"{as_of}T00:00:10Z", 20_000.0, net_deposits_usdt=10_000.0)
+    daily = read(store, bot)
+    assert daily.flows[PORTFOLIO].tolist() == [10_000.0, 0.0, 0.0, 0.0]
+    assert flat_returns(daily, bot) == [None, 0.0, 0.0, 0.0]
+
+
+def test_a_noted_deposit_stays_on_its_day_when_the_bot_begins_to_tell_the_total(store):
+    bot = bot_with()
+    for as_of, worth in (("2025-03-02", 10_000.0), ("2025-03-03", 15_000.0), ("2025-03-04", 15_000.0)):
+        snapshot(store, bot, f"{as_of}T00:00:10Z", worth)
+    record_flow(store, bot, 5_000.0, datetime(2025, 3, 2, 12, tzinfo=UTC), strategy=None, reason="capital")
+    before = read(store, bot).flows[PORTFOLIO].tolist()
+    snapshot(store, bot, "2025-03-05T00:00:10Z", 15_500.0, net_deposits_usdt=5_500.0)  # and 500 nobody noted
+    assert before == [0.0, 5_000.0, 0.0, 0.0]
+    assert read(store, bot).flows[PORTFOLIO].tolist() == [500.0, 5_000.0, 0.0, 0.0]
+
+
+def test_a_later_look_in_the_same_quarter_does_not_move_the_days_end(store):
+    bot = bot_with()
+    snapshot(store, bot, "2025-03-03T00:00:10Z", 10_000.0, net_deposits_usdt=0.0)
+    snapshot(store, bot, "2025-03-03T00:14:00Z", 9_250.0, open_profit=-900.0, net_deposits_usdt=150.0)
+    daily = read(store, bot)
+    assert column(daily)[1] == 10_000.0
+    assert daily.flows[PORTFOLIO].tolist() == [0.0] * 4  # the deposit after midnight is not of the 2nd
+
+
+def test_the_account_earns_what_a_strategy_without_equity_of_its_own_earns(store):
+    bot = bot_with([trade("1", "2025-03-02T10:00:00+00:00", 500.0, strategy="macd")])
+    for as_of, worth in (("2025-03-02", 20_000.0), ("2025-03-03", 20_500.0), ("2025-03-04", 20_500.0)):
+        bot.account = ACCOUNT | {
+            "as_of": f"{as_of}T00:00:10Z", "equity_usdt": worth, "balance_usdt": worth,
+            "equity_by_strategy": {"rsi": 10_000.0}, "unrealised_by_strategy": {"rsi": 0.0},
+        }  # fmt: skip
+        record_snapshot(store, take_snapshot(bot))
+    daily = read(store, bot)
+    assert column(daily, "macd") == [10_000.0, 10_500.0, 10_500.0, 10_500.0]
+    assert flat_returns(daily, bot)[1] == 2.5
+
+
+def test_days_before_the_first_sign_of_life_are_unknown_not_flat(store):
+    bot = bot_with([trade("1", "2025-03-03T10:00:00+00:00", 50.0)])
+    assert column(read(store, bot)) == pytest.approx([nan, 10_000.0, 10_050.0, 10_050.0], nan_ok=True)
+
+
+def test_what_hangs_on_a_day_with_missing_trades_is_unknown_until_a_snapshot(store):
+    rows = [trade("1", "2025-03-01T10:00:00+00:00", 50.0), trade("2", "2025-03-02T10:00:00+00:00") | {"pnl_usdt": -3e3}]
+    assert column(read(store, bot_with(rows))) == pytest.approx([10_050.0, nan, nan, nan], nan_ok=True)
+    bot = bot_with(rows)
+    snapshot(store, bot, "2025-03-04T00:00:10Z", 7_050.0)
+    assert column(read(store, bot)) == pytest.approx([nan, 7_050.0, 7_050.0, 7_050.0], nan_ok=True)
+
+
+def test_the_equity_of_a_bots_first_days_is_measured(store):
+    bot = bot_with([trade("1", "2025-03-01T10:00:00+00:00", 50.0)])
+    documents = measure_days(believe_trades(bot.rows).frame, read(store, bot), [FIRST], Limits(), label="x")
+    assert documents[FIRST]["closed_only_days"] == [FIRST]
+
+
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.floats(-500, 500).map(lambda x: round(x, 2)), min_size=4, max_size=4), st.integers(0, 3))
 def test_rebuilding_around_any_snapshot_of_a_flat_account_gives_the_true_equity(profits, known):
     """Without open positions, closed trades tell everything: one snapshot more or less changes nothing."""
