@@ -29,10 +29,10 @@ check: $(VENV)/.dev ## formatting, lint, types and import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(BENCH_VENV)/.bench ## one benchmark: make bench NAME=backfill (or startup)
+bench: $(BENCH_VENV)/.bench ## one benchmark: make bench NAME=backfill (or startup, store)
 	@$(BENCH_VENV)/bin/python benchmarks/$(NAME).py $(ARGS)
 
-chaos: $(VENV)/.dev ## the proofs too long for the tests: kill storms on the audit store
+chaos: $(VENV)/.dev ## the proofs too long for the tests: kill storms, fuzzing by the ten thousand
 	@$(BIN)/python -m pytest -m chaos -n 0 $(ARGS)
 
 clean: ## remove what was installed and everything written (the audit trail too)

@@ -7,22 +7,29 @@ import platform
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from trading_ops.audit.store import StoreError
-from trading_ops.bot.client import BotError
-from trading_ops.market.candles import CandleError
-from trading_ops.services import Services
+from trading_ops.audit.store import Conflict, StoreError
+from trading_ops.bot.client import BotError, BotUnreachable
+from trading_ops.bot.http import LABEL as LIVE
+from trading_ops.market.candles import FRESH_WITHIN, CandleError
 from trading_ops.settings import unknown_variables
+
+if TYPE_CHECKING:
+    from trading_ops.bot.client import Calendar
+    from trading_ops.bot.records import BotHealth
+    from trading_ops.services import Services
 
 State = Literal["ok", "warning", "failed"]
 CLOCK_TOLERANCE = timedelta(seconds=60)
-LIVE = "live"  # the label of a bot that trades on the present, not on candles that have an end
+CANDLE = timedelta(hours=1)  # a bot on candles lives at the end of the last complete one
+RECENT = timedelta(days=7)
 DISK_WARNING_PCT, DISK_CRITICAL_PCT = 80, 90
 
 
@@ -38,8 +45,57 @@ class Diagnosis:
 
 def examine(services: Services) -> Iterator[Diagnosis]:
     """Look at everything, one after the other; what cannot be reached is a diagnosis, never an exception."""
-    for look in (packages, configuration, permissions, disk, audit_store, spool, outbox, bot, clocks, candles):
-        yield from look(services)
+    looks: dict[str, Callable[[Services], Iterator[Diagnosis]]] = {
+        "versions": packages,
+        "configuration": configuration,
+        "permissions": permissions,
+        "disk": disk,
+        "audit store": audit_store,
+        "spool": spool,
+        "alerts": outbox,
+        "bot": bot,
+        "candles": local_candles,
+    }
+    for subject, look in looks.items():
+        yield from _looked(subject, look, services)
+
+
+def _looked(
+    subject: str, look: Callable[..., Iterator[Diagnosis]], services: Services, *more: Any
+) -> Iterator[Diagnosis]:
+    """What a look finds; where it cannot look, that is what it found."""
+    try:
+        yield from look(services, *more)
+    except (StoreError, BotError, CandleError, ValueError, OSError) as error:
+        yield Diagnosis(subject, "failed", str(error), _advice(subject, error, services))
+
+
+def _advice(subject: str, error: Exception, services: Services) -> str:
+    if subject == "audit store":
+        return _meanwhile(services)
+    if subject == "spool":
+        return "Keep that file: what waits in it is nowhere else."
+    if subject == "alerts":
+        return "See the audit store above."
+    if isinstance(error, BotError) and services.settings.bot_url is not None:
+        return "See that the bot runs, then TRADING_OPS_BOT_URL in .env."
+    if isinstance(error, CandleError | BotError):
+        return "Correct TRADING_OPS_CANDLES in .env."
+    if isinstance(error, StoreError):
+        return "It holds which strategies of the paper bot were stopped; without that file all of them run again."
+    return "Put that right, then look again."
+
+
+def _meanwhile(services: Services) -> str:
+    """What becomes of records while the audit store is away."""
+    lost = "Until then nothing can be recorded; afterwards: trading-ops backfill --missing"
+    try:
+        if services.spooled_store is None:
+            return lost
+        services.spooled_store.backlog()
+    except (StoreError, ValueError):
+        return lost
+    return "Until then records wait in the spool; nothing is lost."
 
 
 def packages(services: Services) -> Iterator[Diagnosis]:
@@ -82,6 +138,10 @@ def permissions(services: Services) -> Iterator[Diagnosis]:
     """The data folder can be written, and files that hold secrets or the trail are nobody else's to read."""
     folder = services.settings.data_dir
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        advice = "Move that file away, or set TRADING_OPS_DATA_DIR to a folder."
+        yield Diagnosis("permissions", "failed", f"{existing} is no folder", advice)
+        return
     if not os.access(existing, os.W_OK | os.X_OK):
         yield Diagnosis("permissions", "failed", f"{existing} cannot be written", "Give this user the folder.")
         return
@@ -107,14 +167,10 @@ def disk(services: Services) -> Iterator[Diagnosis]:
 def audit_store(services: Services) -> Iterator[Diagnosis]:
     """The audit store can be read and written."""
     began = time.monotonic()
-    try:
-        store = services.store
-        heads = store.heads()
-        known = store.get_state("doctor", "write")
-        store.put_state("doctor", "write", {}, expected_version=known.version if known else 0)
-    except StoreError as error:
-        yield Diagnosis("audit store", "failed", str(error), "Until then records wait in the spool; nothing is lost.")
-        return
+    heads = services.store.heads()
+    known = services.store.get_state("doctor", "write")
+    with suppress(Conflict):  # somebody else has just written it, so it can be written
+        services.store.put_state("doctor", "write", {}, expected_version=known.version if known else 0)
     records = sum(head.seq for head in heads)
     said = f"{records:,} records in {len(heads)} collections, read and written in {_ms(began)}"
     yield Diagnosis("audit store", "ok", f"{services.store_label}: {said}")
@@ -138,30 +194,30 @@ def spool(services: Services) -> Iterator[Diagnosis]:
 
 def outbox(services: Services) -> Iterator[Diagnosis]:
     """Alerts that have not reached people."""
-    try:
-        waiting = services.outbox.waiting()
-    except StoreError as error:
-        yield Diagnosis("alerts", "failed", str(error), "See the audit store above.")
-        return
-    if waiting:
-        yield Diagnosis(
-            "alerts", "warning", f"{waiting} alerts wait for a channel", "They are sent again by themselves."
-        )
+    if waiting := services.outbox.waiting():
+        said = f"{waiting} alerts wait for a channel"
+        yield Diagnosis("alerts", "warning", said, "They are sent again by themselves.")
     else:
         yield Diagnosis("alerts", "ok", "every alert was delivered")
 
 
 def bot(services: Services) -> Iterator[Diagnosis]:
-    """The bot answers, says it is well, and is believed."""
+    """The bot answers, says it is well, and is believed; its clock, and its candles where it has its own."""
     began = time.monotonic()
-    try:
-        health = services.bot.health()
-        strategies = services.bot.strategies()
-        services.bot.portfolio()
-        calendar = services.bot.calendar()
-    except BotError as error:
-        yield Diagnosis("bot", "failed", str(error), "See that the bot runs, then TRADING_OPS_BOT_URL in .env.")
-        return
+    health, ours = services.bot.health(), services.now()
+    calendar = services.bot.calendar()
+    answers = True
+    for diagnosis in _looked("bot", _answers, services, health, calendar, began):
+        answers = diagnosis.state != "failed"
+        yield diagnosis
+    yield from _looked("clocks", _clocks, services, health, calendar, ours)
+    if answers and services.settings.bot_url is not None:  # a bot that hangs would hang once more for each symbol
+        yield from _looked("candles", _bot_candles, services)
+
+
+def _answers(services: Services, health: BotHealth, calendar: Calendar, began: float) -> Iterator[Diagnosis]:
+    strategies = services.bot.strategies()
+    services.bot.portfolio()
     running = sum(state.enabled for state in strategies)
     said = (
         f"{services.bot_label}: {running} of {len(strategies)} strategies enabled, days {calendar.first_day} to"
@@ -175,37 +231,72 @@ def bot(services: Services) -> Iterator[Diagnosis]:
         yield Diagnosis("bot", "ok", said)
 
 
-def clocks(services: Services) -> Iterator[Diagnosis]:
-    """The bot's clock and ours: the UTC days depend on them."""
-    try:
-        label, theirs = services.bot.label, services.bot.now()
-    except BotError:
-        return  # told above
-    if label != LIVE:
-        yield Diagnosis("clocks", "ok", f"the bot's clock stands at {theirs:%Y-%m-%d %H:%M} UTC, where its candles end")
+def _clocks(services: Services, health: BotHealth, calendar: Calendar, ours: datetime) -> Iterator[Diagnosis]:
+    """The bot's clock against ours, as it was when it answered: the UTC days depend on both."""
+    built_in = services.settings.bot_url is None
+    if health.now is None and not built_in:
+        advice = "Until /api/health gives `now`, compare both machines' clocks by hand: the UTC days depend on them."
+        yield Diagnosis("clocks", "warning", "the bot does not tell its clock", advice)
         return
-    apart = abs(theirs - services.now())
-    if apart > CLOCK_TOLERANCE:
-        said = f"the bot's clock says {theirs:%Y-%m-%d %H:%M:%S} UTC, {apart.total_seconds():.0f} s from ours"
-        yield Diagnosis("clocks", "failed", said, "Synchronise both machines with NTP (timedatectl set-ntp true).")
+    theirs = health.now or services.bot.now()
+    label = services.bot.label if built_in else health.label or LIVE
+    ends = f"the bot's clock stands at {theirs:%Y-%m-%d %H:%M} UTC, where its {label} candles end"
+    behind = ours - theirs
+    if label != LIVE and not calendar.live:
+        yield Diagnosis("clocks", "ok", ends)
+    elif -CLOCK_TOLERANCE <= behind <= CLOCK_TOLERANCE + (CANDLE if label != LIVE else timedelta(0)):
+        apart = f"the bot's and ours are {abs(behind).total_seconds():.0f} s apart"
+        yield Diagnosis("clocks", "ok", apart if label == LIVE else ends)
+    elif built_in:  # the same machine: only its candles can be late
+        yield Diagnosis("clocks", "warning", ends, "Bring them up to now: trading-ops candles download")
     else:
-        yield Diagnosis("clocks", "ok", f"the bot's and ours are {apart.total_seconds():.0f} s apart")
+        order = "behind" if behind > timedelta(0) else "ahead of"
+        said = f"the bot's clock, {theirs:%Y-%m-%d %H:%M:%S} UTC, is {abs(behind).total_seconds():.0f} s {order} ours"
+        also = "" if label == LIVE or order != "behind" else f"; or bring its {label} candles up to now"
+        yield Diagnosis(
+            "clocks", "failed", said, f"Synchronise both machines with NTP (timedatectl set-ntp true){also}."
+        )
 
 
-def candles(services: Services) -> Iterator[Diagnosis]:
-    """The symbols have candles up to the present."""
-    source = services.candles
+def _bot_candles(services: Services) -> Iterator[Diagnosis]:
+    """The bot has the last days' candles of the symbols it trades."""
+    now, symbols = services.bot.now(), services.bot_symbols()
+    missing = {}
+    for symbol in symbols:
+        try:
+            bars = services.bot.candles(symbol, now - RECENT, now)
+            if bars.empty or now - bars.index[-1] > FRESH_WITHIN:
+                missing[symbol] = f"none since {now - RECENT if bars.empty else bars.index[-1]:%Y-%m-%d %H:%M} UTC"
+        except BotUnreachable:
+            raise
+        except BotError as error:
+            missing[symbol] = str(error)
+    if missing:
+        said = f"the bot lacks candles of {', '.join(missing)}: {next(iter(missing.values()))}"
+        yield Diagnosis("candles", "warning", said, "What is measured on them is left out until the bot has them.")
+    else:
+        yield Diagnosis("candles", "ok", f"{len(symbols)} symbols of {RECENT.days} days, the bot's own")
+
+
+def local_candles(services: Services) -> Iterator[Diagnosis]:
+    """The symbols have candles up to the present on this machine, where the bot or the operator uses those."""
+    aside = services.settings.bot_url is not None  # the bot behind an address has candles of its own
+    if aside and services.settings.candles is None:
+        return
+    bad: State
+    subject, bad = ("local candles", "warning") if aside else ("candles", "failed")
     try:
+        source = services.candles
         present, stale = source.symbols(), source.stale_symbols()
     except CandleError as error:
-        yield Diagnosis("candles", "failed", str(error), "Correct TRADING_OPS_CANDLES in .env.")
+        yield Diagnosis(subject, bad, str(error), "Correct TRADING_OPS_CANDLES in .env.")
         return
     missing = [symbol for symbol in services.settings.symbols if symbol not in present]
     if missing:
         said = ", ".join(f"{s} (ends {stale[s]:%Y-%m-%d})" if s in stale else s for s in missing)
-        yield Diagnosis("candles", "failed", f"{source.label} candles lack {said}", "trading-ops candles download")
+        yield Diagnosis(subject, bad, f"{source.label} candles lack {said}", "trading-ops candles download")
     else:
-        yield Diagnosis("candles", "ok", f"{len(services.settings.symbols)} symbols, {source.label}")
+        yield Diagnosis(subject, "ok", f"{len(services.settings.symbols)} symbols, {source.label}")
 
 
 def ends_well(found: list[Diagnosis]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -122,6 +123,22 @@ class Services:
         if self.settings.bot_url is None:
             return f"the paper bot on {self.paper_bot.label} candles"
         return f"the bot at {self.settings.bot_url}"
+
+    def bot_symbols(self) -> tuple[str, ...]:
+        """The symbols whose candles matter; raises BotError.
+
+        TRADING_OPS_SYMBOLS, whose default is the paper bot's alone: another bot's are those it holds or closed a
+        trade of in its last 7 days, sorted, which may be none.
+        """
+        from trading_ops.bot.client import BotError
+
+        if self.settings.bot_url is None or "symbols" in self.settings.model_fields_set:
+            return self.settings.symbols
+        now = self.bot.now()
+        symbols = set(self.bot.closed_trades(now - timedelta(days=7), now).frame["symbol"])
+        with suppress(BotError):  # a bot need not tell its positions (docs/bot-interface.md)
+            symbols |= {position.symbol for position in self.bot.open_positions()}
+        return tuple(sorted(symbols))
 
     @cached_property
     def history(self) -> History:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(allow_inf_nan=False)]
+
+SQLITE_FORM = "give sqlite:///relative.db or sqlite:////absolute/path.db"
+# Names that are easily taken for MONGODB_URI; MONGODB_SERVICE_* and MONGODB_PORT* are set by a cluster, not by hand.
+_SLIP = re.compile(r"MONGO_UR[IL]|MONGODB_(?!SERVICE_|PORT(_|$))")
 
 
 class Settings(BaseSettings):
@@ -25,6 +30,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         populate_by_name=True,
+        hide_input_in_errors=True,  # an address that is refused may hold a password
     )
 
     data_dir: Path = Field(Path("var"), description="Folder of the audit store")
@@ -102,8 +108,22 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _store_holds_no_password(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith("sqlite:"):
-            raise ValueError("give sqlite:///relative.db or sqlite:////absolute/path.db; MongoDB goes into MONGODB_URI")
+        if value is not None and not _is_sqlite(value):
+            raise ValueError(f"{SQLITE_FORM}; MongoDB goes into MONGODB_URI")
+        return value
+
+    @field_validator("mongodb_uri", "copy_to")
+    @classmethod
+    def _address_can_be_used(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        address = value.get_secret_value() if value is not None else None
+        if address is None or (info.field_name == "copy_to" and _is_sqlite(address)):
+            return value
+        if not address.startswith(("mongodb://", "mongodb+srv://")):
+            sqlite = f"{SQLITE_FORM}, or " if info.field_name == "copy_to" else "give "
+            raise ValueError(f"{sqlite}mongodb://host:27017/database?replicaSet=rs0, or mongodb+srv://host/database")
+        from trading_ops.audit.store import open_store
+
+        open_store(address).close()  # connects to nobody; what it refuses it tells without the address
         return value
 
     @model_validator(mode="after")
@@ -118,6 +138,12 @@ class Settings(BaseSettings):
         if self.mongodb_uri is not None:
             return self.mongodb_uri.get_secret_value()
         return self.store or f"sqlite:///{self.data_dir / 'audit.db'}"
+
+
+def _is_sqlite(address: str) -> bool:
+    """Whether `trading_ops.audit.store.open_store` takes this for a SQLite file."""
+    path = address.removeprefix("sqlite:///")
+    return path != address and path != ":memory:" and bool(path.strip("/")) and path[-1] != "/" and "?" not in path
 
 
 class InvalidSettings(ValueError):
@@ -144,8 +170,10 @@ def unknown_variables() -> list[str]:
 
     prefix = str(Settings.model_config["env_prefix"])
     known = {f"{prefix}{name}".upper() for name in Settings.model_fields}
+    known |= {str(field.validation_alias).upper() for field in Settings.model_fields.values()}
     given = {*os.environ, *dotenv_values(str(Settings.model_config["env_file"]))}
-    return sorted(name for name in given if name.upper().startswith(prefix) and name.upper() not in known)
+    ours = {name for name in given if name.upper().startswith(prefix) or _SLIP.match(name.upper())}
+    return sorted(name for name in ours if name.upper() not in known)
 
 
 def use_dagster_home() -> Path:

@@ -141,13 +141,29 @@ def berlin(monkeypatch):
     time.tzset()
 
 
-def test_the_two_days_measured_last_are_read_again_before_the_new_one_is_measured():
+def test_the_three_days_measured_last_are_read_again_before_the_new_one_is_measured():
     (again,) = requests("reread_recent_days", datetime(2026, 3, 10, 0, 45, tzinfo=UTC)).run_requests
     assert (again.run_key, again.tags[RANGE_START], again.tags[RANGE_END]) == (
         "2026-03-09 again",
-        "2026-03-07",
+        "2026-03-06",
         "2026-03-08",
     )
+
+
+def test_a_night_without_the_bot_or_the_store_is_made_up_for_by_the_next_one():
+    """Days that late trades arrive within are all read again, also where one night's run came to nothing."""
+    read = []
+    for night in (9, 11):  # not on the 10th
+        (again,) = requests("reread_recent_days", datetime(2026, 3, night, 0, 45, tzinfo=UTC)).run_requests
+        read += [(again.tags[RANGE_START], again.tags[RANGE_END])]
+    assert read == [("2026-03-05", "2026-03-07"), ("2026-03-07", "2026-03-09")]
+
+
+def test_reading_again_is_tried_again_until_the_newest_days_turn():
+    (job,) = [job for job in defs.jobs if job.name == "reread_recent_days"]
+    retry = job.op_retry_policy
+    assert retry.max_retries == 3
+    assert retry.max_retries * retry.delay < 15 * 60  # from 00:45 to 01:00
 
 
 @pytest.mark.usefixtures("berlin")

@@ -3,20 +3,42 @@
 import json
 import os
 import stat
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trading_ops.doctor import Diagnosis, bot, candles, clocks, disk, ends_well, examine, outbox, permissions
+from trading_ops.audit.spool import SpooledStore
+from trading_ops.audit.store import Conflict, Entry
+from trading_ops.doctor import (
+    Diagnosis,
+    audit_store,
+    disk,
+    ends_well,
+    examine,
+    local_candles,
+    outbox,
+    permissions,
+    spool,
+)
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.outbox import DeliveryError, Outbox
+from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.conftest import NOON
-from trading_ops_tests.servers.bot import Says, ScriptedServer, serving
+from trading_ops_tests.servers.bot import Says, ScriptedServer, raw_server, serving
 from trading_ops_tests.test_cli import command, new_home
 
 HEALTH = "/api/health"
+CHART = "/api/market/chart/BTCUSDT/1h"
+NOBODY = "mongodb://someone:geheim@127.0.0.1:9/trail?serverSelectionTimeoutMS=200"
+FIRST_BAR = NOON.replace(minute=0) - timedelta(days=8)
+BARS = [
+    {"time": (FIRST_BAR + hour * timedelta(hours=1)).isoformat(), "open": 1, "high": 2, "low": 1, "close": 2,
+     "volume": 5}
+    for hour in range(8 * 24)
+]  # fmt: skip
 ANSWERS: dict[str, Any] = {
     HEALTH: {"healthy": True, "now": NOON.isoformat(), "last_candle_at": NOON.isoformat()},
     "/api/strategies": [{"name": "rsi", "enabled": True}, {"name": "macd", "enabled": False}],
@@ -24,6 +46,7 @@ ANSWERS: dict[str, Any] = {
         "initial_usdt": 10_000.0, "balance_usdt": 10_000.0, "equity_usdt": 10_000.0, "total_return_pct": 0.0,
         "total_trades": 0, "winning_trades": 0,
     },
+    CHART: BARS,
 }  # fmt: skip
 
 
@@ -32,7 +55,7 @@ def watching(make_services):
     """Services of a bot that answers as scripted."""
     scripted = ScriptedServer(ANSWERS)
     with serving(scripted) as address:
-        yield make_services(bot_url=address, bot_timeout_s=2.0), scripted
+        yield make_services(bot_url=address, bot_timeout_s=2.0, symbols=("BTCUSDT",)), scripted
 
 
 def only(look: Any, services: Any) -> Diagnosis:
@@ -40,18 +63,32 @@ def only(look: Any, services: Any) -> Diagnosis:
     return diagnosis
 
 
+def found(services: Any) -> dict[str, Diagnosis]:
+    diagnoses = list(examine(services))
+    assert len({d.subject for d in diagnoses}) == len(diagnoses)
+    return {d.subject: d for d in diagnoses}
+
+
+def damage(path: Path) -> Path:
+    """A file that is no database any more."""
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(b"not a database, " * 1_000)
+    path.chmod(0o600)
+    return path
+
+
 def test_a_fresh_folder_is_well(services):
-    found = list(examine(services))
-    assert [(d.subject, d.found) for d in found if d.state == "failed"] == []
-    assert ends_well(found)
-    assert {d.subject for d in found} == {
+    lines = found(services)
+    assert [(d.subject, d.found) for d in lines.values() if d.state != "ok"] == []
+    assert ends_well(list(lines.values()))
+    assert set(lines) == {
         "versions", "configuration", "permissions", "disk", "audit store", "alerts", "bot", "clocks", "candles",
     }  # fmt: skip
 
 
 def test_a_bot_that_answers_is_described(watching):
     services, _ = watching
-    diagnosis = only(bot, services)
+    diagnosis = found(services)["bot"]
     assert diagnosis.state == "ok"
     assert "1 of 2 strategies enabled, days 2024-01-01 to 2025-03-09" in diagnosis.found
 
@@ -69,32 +106,154 @@ def test_a_bot_that_answers_is_described(watching):
 def test_a_bot_that_is_not_well_says_why(watching, path, answer, state, said):
     services, scripted = watching
     scripted.script[path] = answer
-    diagnosis = only(bot, services)
+    diagnosis = found(services)["bot"]
     assert diagnosis.state == state
     assert said in diagnosis.found
     assert diagnosis.what_to_do
 
 
 def test_a_bot_that_is_down_is_a_line_and_no_exception(make_services):
-    found = list(examine(make_services(bot_url="http://127.0.0.1:9", bot_timeout_s=1.0)))
-    assert [d.subject for d in found if d.state == "failed"] == ["bot"]
+    lines = found(make_services(bot_url="http://127.0.0.1:9", bot_timeout_s=1.0))
+    assert [d.subject for d in lines.values() if d.state == "failed"] == ["bot"]
+    assert "clocks" not in lines
+    assert "candles" not in lines
 
 
-@pytest.mark.parametrize(("seconds", "state"), [(0, "ok"), (-59, "ok"), (61, "failed"), (-3_600, "failed")])
-def test_a_clock_that_is_more_than_a_minute_off_fails(watching, seconds, state):
+def test_a_bot_that_never_answers_is_asked_one_question_only(make_services):
+    with raw_server(lambda connection, _: time.sleep(2)) as (address, connections):
+        lines = found(make_services(bot_url=address, bot_timeout_s=0.2))
+    assert "no whole answer within 0.2 s" in lines["bot"].found
+    assert len(connections) == 3  # the attempts of one request
+
+
+def test_a_bot_that_hangs_after_its_health_is_not_asked_for_candles(watching):
     services, scripted = watching
-    scripted.script[HEALTH] = {"healthy": True, "now": (NOON + timedelta(seconds=seconds)).isoformat()}
-    diagnosis = only(clocks, services)
-    assert diagnosis.state == state
+    scripted.script["/api/strategies"] = Says("busy", 503)
+    lines = found(services)
+    assert (lines["bot"].state, lines["clocks"].state) == ("failed", "ok")
+    assert "candles" not in lines
+    assert CHART not in scripted.paths()
+
+
+@pytest.mark.parametrize(
+    ("label", "seconds", "state"),
+    [
+        (None, 0, "ok"), (None, -59, "ok"), (None, 61, "failed"), (None, -3_600, "failed"), (None, -86_400, "failed"),
+        (None, -9 * 86_400, "failed"),
+        ("simulated", 0, "ok"), ("simulated", -3_659, "ok"), ("simulated", -3_661, "failed"),
+        ("replayed +3 weeks", 61, "failed"), ("recorded", -9 * 86_400, "ok"),
+    ],
+)  # fmt: skip
+def test_a_clock_that_is_more_than_a_minute_off_fails_and_a_candles_length_later_for_a_bot_on_candles(
+    watching, label, seconds, state
+):
+    services, scripted = watching
+    scripted.script[HEALTH] = {
+        "healthy": True, "now": (NOON + timedelta(seconds=seconds)).isoformat(), "label": label,
+    }  # fmt: skip
+    diagnosis = found(services)["clocks"]
+    assert diagnosis.state == state, diagnosis
     assert ("NTP" in diagnosis.what_to_do) == (state == "failed")
 
 
+def test_a_bot_that_does_not_tell_its_clock_is_a_warning(watching):
+    services, scripted = watching
+    scripted.script[HEALTH] = {"healthy": True}
+    diagnosis = found(services)["clocks"]
+    assert (diagnosis.state, diagnosis.found) == ("warning", "the bot does not tell its clock")
+
+
+def test_the_candles_of_a_bot_behind_an_address_are_its_own(watching):
+    services, scripted = watching
+    lines = found(services)
+    assert (lines["candles"].state, lines["candles"].found) == ("ok", "1 symbols of 7 days, the bot's own")
+    assert "local candles" not in lines
+    for bars, said in ((Says("no", 404), "404"), (BARS[: 5 * 24], "none since 2025-03-07 11:00 UTC")):
+        scripted.script[CHART] = bars
+        diagnosis = found(services)["candles"]
+        assert diagnosis.state == "warning"
+        assert diagnosis.found.startswith("the bot lacks candles of BTCUSDT: ")
+        assert said in diagnosis.found
+
+
+def test_a_local_folder_that_the_bot_does_not_use_is_no_failure(make_services, tmp_path):
+    with serving(ScriptedServer(ANSWERS)) as address:
+        lines = found(make_services(bot_url=address, symbols=("BTCUSDT",), candles=tmp_path / "nowhere"))
+    assert (lines["candles"].state, lines["local candles"].state) == ("ok", "warning")
+    assert "nowhere" in lines["local candles"].found
+
+
+# the store and its spool
+
+
+@pytest.mark.parametrize(("file", "failed"), [("audit.db", ["audit store", "alerts"]), ("paper.db", ["bot"])])
+def test_a_damaged_file_is_a_line_and_the_others_are_still_looked_at(services, file, failed):
+    path = damage(services.settings.data_dir / file)
+    lines = found(services)
+    assert [d.subject for d in lines.values() if d.state == "failed"] == failed
+    assert f"{path} is damaged" in lines[failed[0]].found
+    assert lines[failed[0]].what_to_do
+    assert {"candles", "disk"} <= set(lines)
+
+
+def test_without_a_spool_nobody_is_told_that_nothing_is_lost(services):
+    damage(services.settings.data_dir / "audit.db")
+    assert "nothing can be recorded" in found(services)["audit store"].what_to_do
+
+
+def test_a_data_folder_that_is_a_file_is_told_and_no_exception(services):
+    services.settings.data_dir.write_text("")
+    lines = found(services)
+    assert [d.subject for d in lines.values() if d.state == "failed"] == ["permissions", "audit store", "alerts", "bot"]
+    assert lines["permissions"].found == f"{services.settings.data_dir} is no folder"
+
+
 def test_a_store_that_is_down_fails_and_what_waits_is_shown(make_services):
-    services = make_services(mongodb_uri="mongodb://someone:geheim@127.0.0.1:9/trail?serverSelectionTimeoutMS=200")
-    found = {d.subject: d for d in examine(services)}
-    assert found["audit store"].state == "failed"
-    assert found["spool"].state in ("ok", "warning")
-    assert "geheim" not in str(found)
+    services = make_services(mongodb_uri=NOBODY)
+    services.store.append("costs", [Entry("2025-03-09", str(n), {"n": n}) for n in range(13)])
+    lines = found(services)
+    assert lines["audit store"].state == "failed"
+    assert lines["audit store"].what_to_do == "Until then records wait in the spool; nothing is lost."
+    assert lines["spool"].state == "warning"
+    assert lines["spool"].found.startswith("13 records wait since 20")
+    assert lines["spool"].found.endswith(f" UTC in {services.settings.data_dir / 'spool.db'}")
+    assert "geheim" not in str(lines)
+
+
+def test_a_damaged_spool_fails_and_promises_nothing(make_services):
+    services = make_services(mongodb_uri=NOBODY)
+    path = damage(services.settings.data_dir / "spool.db")
+    lines = found(services)
+    assert lines["spool"].state == "failed"
+    assert f"{path} is damaged" in lines["spool"].found
+    assert "nothing can be recorded" in lines["audit store"].what_to_do
+
+
+def test_records_that_were_refused_fail_and_what_waited_behind_them_is_shipped(make_services, tmp_path):
+    services, shared = make_services(), UnreliableStore(tmp_path)
+    spooled = services.__dict__["spooled_store"] = SpooledStore(shared, tmp_path / "spool.db", retry_after_s=0)
+    shared.largest = 100
+    shared.be(DOWN)
+    spooled.append("costs", [Entry("", "huge", {"text": "x" * 200}), Entry("", "small", {})])
+    shared.be(UP)
+    diagnosis = only(spool, services)
+    assert (diagnosis.state, diagnosis.found) == ("failed", f"1 records were refused ({tmp_path / 'spool.db'})")
+    assert [record.key for record in shared.read("costs")] == ["small"]
+
+
+class Contested(UnreliableStore):
+    """Somebody else always writes first."""
+
+    def put_state(self, collection: str, key: str, body: Any, *, expected_version: int) -> Any:
+        super().put_state(collection, key, {}, expected_version=expected_version)
+        return super().put_state(collection, key, body, expected_version=expected_version)
+
+
+def test_two_doctors_at_once_are_both_well(services, tmp_path):
+    services.__dict__["store"] = Contested(tmp_path)
+    with pytest.raises(Conflict):
+        services.store.put_state("doctor", "other", {}, expected_version=0)
+    assert only(audit_store, services).state == "ok"
 
 
 def test_a_file_that_others_may_read_fails_with_the_command_that_helps(services):
@@ -122,7 +281,7 @@ def test_the_room_on_the_disk_is_told(services):
 
 
 def test_candles_that_are_missing_are_named(make_services, market):
-    diagnosis = only(candles, make_services(candles=market, symbols=("BTCUSDT", "NOSUCHUSDT")))
+    diagnosis = only(local_candles, make_services(candles=market, symbols=("BTCUSDT", "NOSUCHUSDT")))
     assert diagnosis.state == "failed"
     assert "NOSUCHUSDT" in diagnosis.found
 
@@ -161,7 +320,23 @@ def test_the_command_exits_1_and_names_a_variable_that_nothing_reads(home):
     assert (failed["subject"], failed["found"]) == ("configuration", "nothing reads TRADING_OPS_BOT_ULR")
 
 
+def test_a_damaged_trail_still_prints_a_document(home):
+    damage(home / "var" / "audit.db")
+    done = command(["trading-ops", "doctor", "--json"], home)
+    assert (done.returncode, done.stderr) == (1, "")
+    failed = [line["subject"] for line in json.loads(done.stdout) if line["state"] == "failed"]
+    assert failed == ["audit store", "alerts"]
+
+
 def test_a_wrong_setting_is_bad_input(home):
     done = command(["trading-ops", "doctor"], home, TRADING_OPS_BOT_URL="bot.local")
     assert done.returncode == 2
     assert "TRADING_OPS_BOT_URL" in done.stderr
+
+
+def test_a_mongodb_address_that_cannot_be_one_is_bad_input_in_one_line(home):
+    done = command(["trading-ops", "doctor"], home, MONGODB_URI="mongodb://ops:gehe/im@db/trail")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("MONGODB_URI: ")
+    assert done.stderr.count("\n") == 1
+    assert "gehe" not in done.stderr

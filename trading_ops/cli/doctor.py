@@ -25,14 +25,16 @@ def doctor(as_json: Json = False) -> None:
 
     services = open_services()
     found = []
-    for diagnosis in chain(examine(services), _dagster()):
-        found.append(diagnosis)
-        if not as_json:
-            show(f"{MARKS[diagnosis.state]} {diagnosis.subject}: {escape(diagnosis.found)}")
-            if diagnosis.what_to_do:
-                show(f"        {escape(diagnosis.what_to_do)}")
-    if as_json:
-        show_json([asdict(diagnosis) for diagnosis in found])
+    try:
+        for diagnosis in chain(examine(services), _dagster()):
+            found.append(diagnosis)
+            if not as_json:
+                show(f"{MARKS[diagnosis.state]} {diagnosis.subject}: {escape(diagnosis.found)}")
+                if diagnosis.what_to_do:
+                    show(f"        {escape(diagnosis.what_to_do)}")
+    finally:  # a program reads this, also what was found before something nobody thought of
+        if as_json:
+            show_json([asdict(diagnosis) for diagnosis in found])
     if not ends_well(found):
         raise typer.Exit(1)
 

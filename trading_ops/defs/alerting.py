@@ -10,6 +10,7 @@ import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
 from trading_ops.audit.store import Record, StoreUnavailable
+from trading_ops.bot.client import BotError
 from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.presenting import table_of
 from trading_ops.notifications.alert import Alert, Severity
@@ -130,10 +131,14 @@ def _shortened(lines: Sequence[str]) -> list[str]:
 
 def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services) -> Alert | None:
     """Tell once what the checks of a run over past days found; None where it recorded nothing new about the past."""
-    newest, days = present_day(services), days_of(run.tags)
+    days = days_of(run.tags)
+    if not days:
+        return None
+    newest = _newest_day(services)
     past = [day for day in days if day != newest]
     if not past:
         return None
+    written: list[Record] = []
     try:
         written = _written(instance, run, services, past)
     except StoreUnavailable as error:
@@ -154,13 +159,30 @@ def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, service
     alert = Alert(
         severity=Severity.INFO,
         dedup_key=f"backfill/{run.run_id}",
-        what=f"{len(past)} past days measured, {past[0]} to {past[-1]} ({services.bot.label} candles)",
+        what=f"{len(past)} past days measured, {past[0]} to {past[-1]}{_candles(services, written)}",
         why="\n".join([*_shortened(corrected), *failed]) or "every check passed",
         what_to_do="Nothing: the past is recorded, never acted on. The days are in the Dagster UI.",
         day=past[-1],
     )
     services.outbox.publish(alert)
     return alert
+
+
+def _newest_day(services: Services) -> str | None:
+    """The day whose findings were told by its checks; where the bot is down now, our clock's."""
+    try:
+        return present_day(services)
+    except BotError:
+        return str(services.now().date() - timedelta(days=1))
+
+
+def _candles(services: Services, written: Sequence[Record]) -> str:
+    """What the figures are based on: the bot says it, else what was stored of them."""
+    try:
+        label = services.bot.label
+    except BotError:
+        label = next((record.body["candles"] for record in written if "candles" in record.body), "")
+    return f" ({label} candles)" if label else ""
 
 
 def _written(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services, days: Sequence[str]) -> list[Record]:

@@ -16,15 +16,27 @@ def spool_sensor(services: dg.ResourceParam[Services]) -> dg.SkipReason:
     if spooled is None:
         return dg.SkipReason("the audit store is a file on this machine: nothing is spooled")
     shipped, backlog = spooled.ship(), spooled.backlog()
-    if backlog.waiting or backlog.refused:
-        day = str(services.now().date())
+    day = str(services.now().date())
+    what_to_do = f"See `trading-ops doctor`; keep {backlog.path} until they are stored."
+    if backlog.waiting and backlog.oldest is not None:
         services.outbox.publish(
             Alert(
                 severity=Severity.ERROR,
-                dedup_key=f"spool/{day}/{'refused' if backlog.refused else 'waiting'}",
-                what=f"{backlog.waiting} records wait for the audit store, {backlog.refused} were refused",
-                why=backlog.shared_error or backlog.refusal or "they are being shipped",
-                what_to_do=f"See `trading-ops doctor`; keep {backlog.path} until they are stored.",
+                dedup_key=f"spool/waiting/{backlog.oldest.isoformat()}",
+                what=f"{backlog.waiting} records wait for the audit store, since {backlog.oldest:%Y-%m-%d %H:%M} UTC",
+                why=backlog.shared_error or "they are being shipped",
+                what_to_do=what_to_do,
+                day=day,
+            )
+        )
+    if backlog.refused:
+        services.outbox.publish(
+            Alert(
+                severity=Severity.ERROR,
+                dedup_key=f"spool/refused/{backlog.refused}",
+                what=f"{backlog.refused} records were refused by the audit store",
+                why=backlog.refusal or "no reason was recorded",
+                what_to_do=what_to_do,
                 day=day,
             )
         )

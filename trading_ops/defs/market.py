@@ -13,6 +13,9 @@ from trading_ops.services import Services
 
 CHECKED = timedelta(days=7)  # what a bot is asked for; a folder is checked as a whole
 STALE_AFTER = timedelta(hours=3)
+NO_SYMBOL = (
+    "no symbol is known: the bot holds no position and closed no trade in 7 days, and TRADING_OPS_SYMBOLS names none"
+)
 
 candles = dg.AssetSpec(
     "candles",
@@ -23,7 +26,10 @@ candles = dg.AssetSpec(
 
 @dg.asset_check(asset=candles.key)
 def candles_sound(context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]) -> dg.AssetCheckResult:
-    """Every symbol has candles up to the present, none repeated, unsorted or impossible; gaps are shown."""
+    """Every symbol has candles up to the present, none repeated, unsorted or impossible; gaps are shown.
+
+    A bot behind an address is asked for the symbols it trades, unless TRADING_OPS_SYMBOLS names them.
+    """
     day = str(services.bot.calendar().last_day)
     reports, missing = _of_the_bot(services) if services.settings.bot_url else _of_the_source(services)
     findings = [
@@ -41,8 +47,9 @@ def candles_sound(context: dg.AssetCheckExecutionContext, services: dg.ResourceP
          "duplicates": r.duplicates, "unsorted": r.unsorted, "impossible": r.impossible}
         for r in reports
     ]  # fmt: skip
+    table = table_of(rows) if rows or missing else dg.MetadataValue.text(NO_SYMBOL)
     advice = "Repair or download the candle files again; a symbol without candles up to the present is not traded."
-    return conclude(context, services, findings, what_to_do=advice, metadata={"symbols": table_of(rows)})
+    return conclude(context, services, findings, what_to_do=advice, metadata={"symbols": table})
 
 
 def _of_the_source(services: Services) -> tuple[list[CandleReport], dict[str, str]]:
@@ -60,8 +67,12 @@ def _of_the_source(services: Services) -> tuple[list[CandleReport], dict[str, st
 
 def _of_the_bot(services: Services) -> tuple[list[CandleReport], dict[str, str]]:
     """The last week's candles as the bot has them, and why it gives none of some symbols."""
-    reports, missing, now = [], {}, services.bot.now()
-    for symbol in services.settings.symbols:
+    try:
+        symbols, now = services.bot_symbols(), services.bot.now()
+    except BotError as error:
+        return [], {"the bot's symbols": str(error)}
+    reports, missing = [], {}
+    for symbol in symbols:
         try:
             bars = services.bot.candles(symbol, now - CHECKED, now)
             reports.append(check_candles(bars, symbol))

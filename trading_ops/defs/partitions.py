@@ -13,7 +13,8 @@ from trading_ops.services import Services
 
 Job = Any  # what dg.define_asset_job gives; Dagster does not export its type
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-REREAD_DAYS = 3  # late and corrected trades arrive within these
+REREAD_DAYS = 3  # late and corrected trades arrive within these; a night that was missed is made up for by the next
+REREAD_RETRY = dg.RetryPolicy(max_retries=3, delay=240)  # over before the newest day's turn at 01:00
 # a run that was killed together with its server is failed after half an hour, not shown as started for ever
 MAX_RUNTIME, MAX_RUNTIME_S = "dagster/max_runtime", "1800"
 
@@ -35,14 +36,31 @@ daily_asset = partial(
 )
 
 
+class NoDaysChosen(dg.Failure):
+    """A run over daily assets that was started without days; trying it again helps nobody."""
+
+
 def run_days(context: dg.AssetExecutionContext, services: Services) -> list[str]:
-    """The run's UTC days; raises BotUnreachable where the bot does not cover one of them completely (yet)."""
+    """The run's UTC days.
+
+    Raises NoDaysChosen for a run without any, BotUnreachable where the bot does not cover one of them completely
+    (yet), and StoreUnavailable where all are past and the audit store is down.
+    """
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise NoDaysChosen(
+            f"{context.run.job_name} was started without days: choose the UTC days to measure (in the UI, or the tags"
+            f" {RANGE_START} and {RANGE_END}), or wait for its schedule, which brings them",
+            allow_retries=False,
+        )
     days, calendar = list(context.partition_keys), services.bot.calendar()
     if not str(calendar.first_day) <= days[0] <= days[-1] <= str(calendar.last_day):
         raise BotUnreachable(
             f"{days[0]} to {days[-1]} cannot be measured: the bot's complete days are {calendar.first_day} to"
             f" {calendar.last_day}; check that its candles keep coming, then run this again"
         )
+    if days[-1] < str(calendar.last_day):
+        # the past is stored already: what is measured without its snapshots and trades would be spooled over it
+        services.store.head("closed_trades")
     return days
 
 
@@ -74,6 +92,7 @@ def reread_job(name: str, *assets: str, description: str) -> Job:
         selection=dg.AssetSelection.assets(*assets),
         description=description,
         tags={MAX_RUNTIME: MAX_RUNTIME_S},
+        op_retry_policy=REREAD_RETRY,
     )
 
 
@@ -81,7 +100,7 @@ def reread_schedule(job: Job, *, cron: str) -> dg.ScheduleDefinition:
     """The days before the newest one that late and corrected trades may still belong to."""
 
     def request(last: date) -> dg.RunRequest | dg.SkipReason:
-        first = max(_calendar.first_day, last - timedelta(days=REREAD_DAYS - 1))
+        first = max(_calendar.first_day, last - timedelta(days=REREAD_DAYS))
         before = last - timedelta(days=1)
         if before < first:
             return dg.SkipReason(f"{last} is the bot's first day: there is none before it")

@@ -25,6 +25,7 @@ from trading_ops.performance.window import measure_days
 from trading_ops.services import Services
 
 GROUP = "performance"
+SHOWN_IDS = 5  # of vanished trades, in an alert
 
 
 @daily_asset(group_name=GROUP, deps=["candles"])
@@ -35,7 +36,8 @@ def closed_trades(context: dg.AssetExecutionContext, services: dg.ResourceParam[
     """
     days = run_days(context, services)
     closed = services.bot.closed_trades(midnight(days[0]), midnight(days[-1]) + DAY)
-    documents = trades_by_day(closed, days, label=services.bot.label)
+    known = _of_this_bot(services, "closed_trades", days)
+    documents = trades_by_day(closed, days, label=services.bot.label, known=known)
     shown = ("strategy", "symbol", "closed_at", "pnl_usdt", "pnl_pct", "close_reason")
     rows = [{name: trade[name] for name in shown} for trade in documents[days[-1]]["trades"]]
     formula = "trading_ops/performance/trades.py"
@@ -47,7 +49,7 @@ def closed_trades(context: dg.AssetExecutionContext, services: dg.ResourceParam[
 def closed_trades_believed(
     context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]
 ) -> dg.AssetCheckResult:
-    """No row was quarantined, and the bot sent the whole list."""
+    """No row was quarantined, and the bot sent the whole list, also of what it told before."""
     documents = stored(services, "closed_trades", checked_days(context, services))
     findings = [
         Finding(day, Severity.ERROR, f"row {bad['row']}", f"{bad['reason']} (row {bad['row']})")
@@ -59,6 +61,12 @@ def closed_trades_believed(
         for day, document in documents.items()
         if not document["complete"]
     ]
+    findings += [
+        Finding(day, Severity.ERROR, "vanished", f"{len(ids)} trades the bot told before are missing from its list"
+                f" ({', '.join(ids[:SHOWN_IDS])}{', ...' if len(ids) > SHOWN_IDS else ''})")
+        for day, document in documents.items()
+        if (ids := document.get("vanished"))
+    ]  # fmt: skip
     return conclude(context, services, findings, what_to_do="Compare the rows with the bot's own trade list.")
 
 
@@ -73,7 +81,8 @@ def performance_metrics(context: dg.AssetExecutionContext, services: dg.Resource
     trades = trailing_trades(store, bot, days)
     daily = read_equity(store, bot, bot.calendar().first_day, date.fromisoformat(days[-1]))
     documents = measure_days(trades.frame, daily, days, limits, label=bot.label, incomplete=trades.incomplete)
-    earlier = _measured_before(services, [str(day.date()) for day in daily.equity.index[-PLOT_DAYS:]])
+    plotted = [str(day.date()) for day in daily.equity.index[-PLOT_DAYS:]]
+    earlier = _of_this_bot(services, "performance_metrics", plotted)
     show(
         context,
         {day: {**document["portfolio"], **document} for day, document in documents.items()},
@@ -86,10 +95,10 @@ def performance_metrics(context: dg.AssetExecutionContext, services: dg.Resource
     return documents
 
 
-def _measured_before(services: Services, days: list[str]) -> dict[str, Mapping[str, Any]]:
-    """What the plot shows of earlier days; nothing while the store is down."""
+def _of_this_bot(services: Services, collection: str, days: list[str]) -> dict[str, Mapping[str, Any]]:
+    """What is stored of these days and this bot; nothing is known while the store is down."""
     try:
-        documents = stored(services, "performance_metrics", days)
+        documents = stored(services, collection, days)
     except StoreUnavailable:
         return {}
     return {day: document for day, document in documents.items() if document["source"] == services.bot.source}
@@ -147,8 +156,9 @@ reread_recent_days = reread_job(
     "strategy_risk",
     "performance_metrics",
     "portfolio_report",
-    description="At 00:45 UTC reads the trades of the two days measured last again: late and corrected ones append a"
-    " revision, and what depends on them is measured again. Nothing changed: nothing is appended.",
+    description="At 00:45 UTC reads the trades of the three days measured last again: late and corrected ones append a"
+    " revision, and what depends on them is measured again. Nothing changed: nothing is appended. Without the bot or"
+    " the audit store it is tried again for twelve minutes, and each day's turn comes again the night after.",
 )
 
 defs = dg.Definitions(

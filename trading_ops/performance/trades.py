@@ -29,10 +29,14 @@ def midnight(day: str | date) -> datetime:
     return datetime.combine(date.fromisoformat(day) if isinstance(day, str) else day, time(), UTC)
 
 
-def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> dict[str, dict[str, Any]]:
+def trades_by_day(
+    closed: ClosedTrades, days: Sequence[str], *, label: str, known: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, dict[str, Any]]:
     """The reply split by the UTC day of `closed_at`, one document a day; days without trades are there, and say so.
 
     A quarantined row is reported under its own day, or under the last one asked for where it has none of these.
+    `known`: the same bot's documents of these days as stored. A trade that the bot told then and leaves out now is
+    kept as it was, and its id listed in `vanished`: a bot that forgets does not rewrite the past.
     """
     import numpy as np
 
@@ -43,17 +47,21 @@ def trades_by_day(closed: ClosedTrades, days: Sequence[str], *, label: str) -> d
     for quarantined in closed.quarantined:
         bad.setdefault(_day_of(quarantined, days), []).append(quarantined)
     repeated = Counter(str(closed_at.date()) for closed_at in closed.duplicates)
+    told = {*frame["trade_id"], *(str(q.row.get("trade_id")) for q in closed.quarantined if isinstance(q.row, dict))}
     documents = {}
     for day in days:
         start = np.datetime64(day, "us")
         lo, hi = np.searchsorted(closed_at, [start, start + np.timedelta64(1, "D")])
-        believed = rows[lo:hi]
+        before = (known or {}).get(day, {}).get("trades", [])
+        kept = [trade for trade in before if trade["trade_id"] not in told]
+        believed = sorted([*rows[lo:hi], *kept], key=lambda trade: (trade["closed_at"], trade["trade_id"]))
         documents[day] = {
             "day": day,
             "candles": label,
-            "outcome": "incomplete" if not closed.complete else "trades" if believed else "no_trades",
+            "outcome": "incomplete" if kept or not closed.complete else "trades" if believed else "no_trades",
             "total": len(believed),
             "complete": closed.complete,
+            "vanished": sorted(trade["trade_id"] for trade in kept),
             "duplicates_dropped": repeated[day],
             "quarantined": [{"row": q.row, "reason": q.reason} for q in bad.get(day, [])],
             "trades": believed,
@@ -85,7 +93,11 @@ def read_trades(store: AuditStore, bot: Bot, first: date, last: date) -> Trades:
     days = [first + DAY * i for i in range((last - first).days + 1)]
     known = _stored(store, str(first), str(last), bot.source)
     frame = trades_frame([row for document in known.values() for row in document["trades"]])
-    incomplete = {day for day, document in known.items() if document["quarantined"] or not document["complete"]}
+    incomplete = {
+        day
+        for day, document in known.items()
+        if document["quarantined"] or not document["complete"] or document.get("vanished")
+    }
     if missing := {day for day in days if str(day) not in known}:
         fetched = bot.closed_trades(midnight(min(missing)), midnight(max(missing)) + DAY)
         of_missing = fetched.frame[fetched.frame["closed_at"].dt.date.isin(missing)]
@@ -97,7 +109,12 @@ def read_trades(store: AuditStore, bot: Bot, first: date, last: date) -> Trades:
 
 def read_equity(store: AuditStore, bot: Bot, first: date, last: date) -> DailyEquity:
     """Each day's equity, rebuilt from the closed trades where no snapshot tells it."""
-    return read_daily_equity(store, bot, first, last, lambda since, until: read_trades(store, bot, since, until).frame)
+
+    def closed(since: date, until: date) -> tuple[pd.DataFrame, frozenset[str]]:
+        trades = read_trades(store, bot, since, until)
+        return trades.frame, trades.incomplete
+
+    return read_daily_equity(store, bot, first, last, closed)
 
 
 def _stored(store: AuditStore, first: str, last: str, source: str) -> dict[str, Mapping[str, Any]]:

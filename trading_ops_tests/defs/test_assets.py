@@ -9,7 +9,7 @@ import pytest
 from trading_ops.audit.chain import canonical_json
 from trading_ops.audit.store import Entry
 from trading_ops.definitions import defs
-from trading_ops.defs.alerting import summarise_backfill
+from trading_ops.defs.alerting import root_cause, summarise_backfill
 from trading_ops.defs.notifications import run_failure_alert_sensor
 from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.resources import AuditIOManager
@@ -114,6 +114,67 @@ def test_a_corrected_trade_appends_a_revision_and_readers_get_the_newest(run, se
     assert stored(services, "closed_trades")[NEWEST]["trades"][0]["pnl_usdt"] == 20.0
     revisions = services.store.read("closed_trades", all_revisions=True)
     assert [record.body["trades"][0]["pnl_usdt"] for record in revisions] == [10.0, 20.0]
+
+
+def test_trades_the_bot_forgot_are_kept_once_and_told_until_it_tells_them_again(run, services):
+    rows = [trade(i, f"{NEWEST}T1{i}:00:00+00:00") for i in "12"]
+    bot = ScriptedBot(rows, equity=FLAT, account=ACCOUNT)
+    assert run(with_bot(services, bot), "closed_trades").success
+    bot.rows = []  # restarted with an empty list
+    for _ in range(2):
+        result = run(services, "closed_trades")
+    document = stored(services, "closed_trades")[NEWEST]
+    assert [t["trade_id"] for t in document["trades"]] == document["vanished"] == ["1", "2"]
+    assert document["outcome"] == "incomplete"
+    assert not check(result, "closed_trades_believed").passed
+    assert check(result, "closed_trades_believed").severity == dg.AssetCheckSeverity.ERROR
+    (delivery,) = services.outbox.deliveries()
+    assert delivery["alert"]["why"] == "2 trades the bot told before are missing from its list (1, 2)"
+    bot.rows = rows
+    assert check(run(services, "closed_trades"), "closed_trades_believed").passed
+    revisions = services.store.read("closed_trades", all_revisions=True)
+    assert [record.body["vanished"] for record in revisions] == [[], ["1", "2"], []]
+
+
+def test_trades_of_another_bot_are_not_missed_in_this_ones_list(run, services):
+    other = ScriptedBot([trade("1", f"{NEWEST}T10:00:00+00:00")])
+    other.source = "another"
+    assert run(with_bot(services, other), "closed_trades").success
+    assert run(with_bot(services, ScriptedBot([])), "closed_trades").success
+    document = stored(services, "closed_trades")[NEWEST]
+    assert (document["outcome"], document["vanished"]) == ("no_trades", [])
+
+
+def test_past_days_are_left_alone_while_the_audit_store_is_down_and_the_newest_is_measured(run, make_services):
+    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
+    with_bot(services, ScriptedBot(equity=FLAT, account=ACCOUNT))
+    past = run(services, "closed_trades", "portfolio_report", first="2025-03-06", last="2025-03-08")
+    assert not past.success
+    assert "StoreUnavailable" in error_of(past)
+    assert services.spooled_store.backlog().waiting == 0
+    run(services, "closed_trades", "portfolio_report")
+    assert services.spooled_store.backlog().waiting == 2
+    assert services.spooled_store.read("closed_trades", partitions=[NEWEST], key="")[0].body["outcome"] == "no_trades"
+
+
+def test_reading_again_by_hand_without_days_says_at_once_what_to_do(services):
+    (job,) = [job for job in defs.jobs if job.name == "reread_recent_days"]
+    result = (
+        dg.Definitions(
+            assets=defs.assets,
+            jobs=[job],
+            resources={"services": services, "audit": AuditIOManager(services)},
+            executor=dg.in_process_executor,
+        )
+        .resolve_job_def(job.name)
+        .execute_in_process(
+            raise_on_error=False, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+        )
+    )
+    (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    said = root_cause(failure.error)
+    assert "reread_recent_days was started without days: choose the UTC days" in said
+    assert "or wait for its schedule" in said
 
 
 def test_an_impossible_row_is_quarantined_with_its_reason_and_told(run, services):

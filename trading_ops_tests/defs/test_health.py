@@ -7,6 +7,7 @@ import pytest
 
 from trading_ops.defs.health import system_health_check
 from trading_ops.services import Services
+from trading_ops_tests.conftest import NOON
 from trading_ops_tests.fakes import ScriptedBot
 
 ACCOUNT = {
@@ -41,7 +42,7 @@ def test_the_paper_bots_snapshot_tells_every_strategy(services):
 
 
 @pytest.mark.parametrize("account", [{}, None, ACCOUNT | {"equity_usdt": float("nan")}], ids=["empty", "null", "NaN"])
-def test_an_account_that_is_none_is_told_once_a_day_and_recorded_as_nothing(services, account):
+def test_an_account_that_is_none_and_never_was_is_told_once_a_day_and_recorded_as_nothing(services, account):
     for _ in range(3):
         assert check(services, ScriptedBot(account=account)).success
     assert services.store.read("equity_snapshots") == []
@@ -50,8 +51,38 @@ def test_an_account_that_is_none_is_told_once_a_day_and_recorded_as_nothing(serv
     assert "Portfolio: " in told["alert"]["why"]
 
 
-def test_an_unreachable_bot_is_told_once_a_day_and_the_run_goes_on(services):
+def test_an_unreachable_bot_is_told_once_an_outage_and_the_run_goes_on(services):
     for _ in range(2):
         assert check(services, ScriptedBot(reachable=False)).success
     (told,) = services.outbox.deliveries()
     assert "connection refused" in told["alert"]["why"]
+
+
+def test_a_second_outage_on_the_same_day_is_told_too(services):
+    for quarter in ("08:00:20", "09:15:20"):
+        assert check(services, ScriptedBot(account=ACCOUNT | {"as_of": f"2025-03-10T{quarter}Z"})).success
+        for _ in range(3):
+            assert check(services, ScriptedBot(reachable=False)).success
+    assert len(services.outbox.deliveries()) == 2
+
+
+def test_an_outage_that_lasts_over_midnight_is_one(services):
+    check(services, ScriptedBot(account=ACCOUNT | {"as_of": "2025-03-10T08:00:20Z"}))
+    for day in (10, 11, 12):
+        services.now = lambda day=day: NOON.replace(day=day)
+        assert check(services, ScriptedBot(reachable=False)).success
+    assert len(services.outbox.deliveries()) == 1
+
+
+def test_another_bots_snapshot_ends_no_outage(services):
+    other = ScriptedBot(account=ACCOUNT)
+    other.source = "another"
+    for bot in (ScriptedBot(reachable=False), other, ScriptedBot(reachable=False)):
+        assert check(services, bot).success
+    assert len(services.outbox.deliveries()) == 1
+
+
+def test_an_unreachable_bot_is_told_while_the_audit_store_is_down_too(make_services, capsys):
+    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
+    assert check(services, ScriptedBot(reachable=False)).success
+    assert "The bot's equity could not be read" in "".join(capsys.readouterr())

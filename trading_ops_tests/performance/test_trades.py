@@ -82,7 +82,7 @@ def test_a_day_without_trades_says_so():
     documents = by_day([row("a", "2025-03-02T12:00:00Z")], ["2025-03-01", "2025-03-02"])
     assert documents["2025-03-01"] == {
         "day": "2025-03-01", "candles": "simulated", "outcome": "no_trades", "total": 0, "complete": True,
-        "duplicates_dropped": 0, "quarantined": [], "trades": [], "source": "simulated",
+        "vanished": [], "duplicates_dropped": 0, "quarantined": [], "trades": [], "source": "simulated",
     }  # fmt: skip
     assert documents["2025-03-02"]["outcome"] == "trades"
     assert list(by_day([], ["2025-03-01"])) == ["2025-03-01"]
@@ -126,6 +126,49 @@ def test_the_document_of_a_day_does_not_depend_on_the_range_it_was_read_with():
     alone = by_day([twice, dict(twice)], ["2025-03-01"])
     together = by_day([twice, dict(twice)], ["2025-03-01", "2025-03-02"])
     assert together["2025-03-01"] == alone["2025-03-01"]
+
+
+def forgetful(known: list[Any], rows: list[Any], days: list[str]) -> dict[str, dict[str, Any]]:
+    """The documents of a bot that told `known` before and tells `rows` now."""
+    return trades_by_day(believe_trades(rows), days, label="simulated", known=by_day(known, days))
+
+
+def test_a_trade_the_bot_leaves_out_now_is_kept_in_its_place_and_named():
+    first, middle, last = (row(i, f"2025-03-01T1{i}:00:00Z") for i in "012")
+    (document,) = forgetful(
+        [first, middle, last], [last | {"close_reason": "corrected"}, first], ["2025-03-01"]
+    ).values()
+    assert ids(document) == ["0", "1", "2"]
+    assert [trade["close_reason"] for trade in document["trades"]] == ["signal", "signal", "corrected"]
+    assert (document["vanished"], document["total"], document["outcome"]) == (["1"], 3, "incomplete")
+    assert document["complete"]  # the list was not cut off: it forgot
+
+
+def test_a_bot_that_forgot_everything_rewrites_no_day_and_says_the_same_again():
+    rows, days = [row("b", "2025-03-01T12:00:00Z"), row("a", "2025-03-01T13:00:00Z")], ["2025-03-01", "2025-03-02"]
+    once = forgetful(rows, [], days)
+    assert ids(once["2025-03-01"]) == ["b", "a"]
+    assert (once["2025-03-01"]["vanished"], once["2025-03-02"]["outcome"]) == (["a", "b"], "no_trades")
+    again = trades_by_day(believe_trades([]), days, label="simulated", known=once)
+    assert canonical_json(again) == canonical_json(once)
+    remembered = trades_by_day(believe_trades(rows), days, label="simulated", known=once)
+    assert canonical_json(remembered) == canonical_json(trades_by_day(believe_trades(rows), days, label="simulated"))
+
+
+def test_a_trade_that_moved_to_another_day_or_is_no_longer_believed_has_not_vanished():
+    days = ["2025-03-01", "2025-03-02"]
+    known = [row("moved", "2025-03-01T23:59:59Z"), row("spoilt", "2025-03-01T12:00:00Z")]
+    documents = forgetful(
+        known, [known[0] | {"closed_at": "2025-03-02T00:00:00Z"}, known[1] | {"quantity": -1.0}], days
+    )
+    assert [ids(documents[day]) for day in days] == [[], ["moved"]]
+    assert [documents[day]["vanished"] for day in days] == [[], []]
+    assert len(documents["2025-03-01"]["quarantined"]) == 1
+
+
+def test_a_quarantined_row_whose_id_is_no_text_disturbs_nobody():
+    (document,) = forgetful([row("a", "2025-03-01T12:00:00Z")], [{"trade_id": ["a"]}], ["2025-03-01"]).values()
+    assert (ids(document), document["vanished"]) == (["a"], ["a"])
 
 
 def test_a_bad_row_is_reported_whenever_it_was_closed():

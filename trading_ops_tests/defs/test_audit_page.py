@@ -1,0 +1,82 @@
+"""Is each outage of the audit store told once, and each refusal, even where a day has several?"""
+
+from pathlib import Path
+
+import pytest
+
+from trading_ops.audit.spool import SpooledStore
+from trading_ops.audit.store import Entry
+from trading_ops.defs.audit import spool_sensor
+from trading_ops.services import Services
+from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
+
+
+class Outage:
+    """A shared store that can be stopped and started, behind the services' spool."""
+
+    def __init__(self, services: Services, folder: Path) -> None:
+        self.shared, self.services, self.time = UnreliableStore(folder), services, 0.0
+        self.spooled = SpooledStore(self.shared, folder / "spool.db", clock=lambda: self.time)
+        services.__dict__["spooled_store"] = self.spooled
+        self.count = 0
+
+    def be(self, mode: str) -> None:
+        self.shared.be(mode)
+        self.time += 60  # past the half minute in which a store that failed is left alone
+
+    def record(self, text: str = "x") -> None:
+        self.count += 1
+        self.spooled.append("closed_trades", [Entry("2025-03-01", str(self.count), {"text": text})])
+
+    def look(self) -> None:
+        spool_sensor(services=self.services)
+
+    def told(self) -> list[tuple[str, str]]:
+        """Severity and title of every alert, with the store up."""
+        self.be(UP)
+        self.services.outbox.drain()
+        return [(d["alert"]["severity"], d["alert"]["what"]) for d in self.services.outbox.deliveries()]
+
+
+@pytest.fixture
+def outage(make_services, tmp_path: Path) -> Outage:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / "mode").write_text(UP)
+    (tmp_path / "var").mkdir()
+    return Outage(make_services(mongodb_uri="mongodb://127.0.0.1:9/unused"), folder)
+
+
+def test_an_outage_is_told_once_however_often_it_is_looked_at(outage: Outage):
+    outage.be(DOWN)
+    outage.record()
+    for _ in range(3):
+        outage.look()
+        outage.record()
+    ((severity, what),) = outage.told()
+    assert (severity, what.split(",")[0]) == ("ERROR", "1 records wait for the audit store")
+
+
+def test_a_second_outage_on_the_same_day_is_told_too(outage: Outage):
+    for _ in range(2):
+        outage.be(DOWN)
+        outage.record()
+        outage.look()
+        outage.be(UP)
+        outage.look()
+        assert outage.spooled.backlog().waiting == 0
+    assert len(outage.told()) == 2
+
+
+def test_what_is_refused_is_told_once_for_each_count_beside_what_waits(outage: Outage):
+    outage.shared.largest = 5_000
+    for _ in range(2):
+        outage.be(DOWN)
+        outage.record("y" * 6_000)
+        outage.be(UP)
+        for _ in range(2):
+            outage.look()
+    assert outage.told() == [
+        ("ERROR", "1 records were refused by the audit store"),
+        ("ERROR", "2 records were refused by the audit store"),
+    ]

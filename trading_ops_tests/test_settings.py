@@ -1,0 +1,99 @@
+"""Is what the operator configured refused where it cannot be used, without telling a password?"""
+
+import pytest
+from pydantic import ValidationError
+
+from trading_ops.settings import InvalidSettings, load_settings, unknown_variables
+from trading_ops_tests.conftest import QuietSettings
+from trading_ops_tests.test_definitions import HEAVY, bare
+
+WRONG = [
+    "localhost:27017/trail",
+    "postgres://ops:gehe@im@db/trail",
+    "mongodb://",
+    "mongodb://ops:gehe/im@db/trail",
+    "mongodb://ops:gehe@im@db/trail",
+    "mongodb://ops:gehe%im@db/trail",
+    "mongodb://ops:geheim@db:port/trail",
+    "mongodb://ops:geheim@db/trail?tsl=true",
+    "mongodb://ops:geheim@db/?tls=true&tlsCAFile=/no/ca.pem",
+    "mongodb+srv://ops:geheim@db:27017/trail",
+]
+RIGHT = [
+    "mongodb://db/trail",
+    "mongodb://ops:p%2Fw%40rd@db:27017,db2:27017/trail?replicaSet=rs0&authSource=admin",
+    "mongodb+srv://ops:geheim@cluster.invalid/trail",
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_env_file(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("variable", ["MONGODB_URI", "TRADING_OPS_COPY_TO"])
+@pytest.mark.parametrize("address", WRONG)
+def test_an_address_that_mongodb_would_refuse_is_named_and_not_told(monkeypatch, variable, address):
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(InvalidSettings, match=f"^{variable}: .*give ") as refused:
+        load_settings()
+    assert "gehe" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["mongodb_uri", "copy_to"])
+def test_a_refused_address_is_not_told_by_the_settings_themselves(name):
+    with pytest.raises(ValidationError) as refused:
+        QuietSettings(**{name: "mongodb://ops:geheim@db/trail?tsl=true"})
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", RIGHT)
+def test_an_address_that_can_be_one_is_taken_without_asking_anybody(monkeypatch, address):
+    monkeypatch.setenv("MONGODB_URI", address)
+    monkeypatch.setenv("TRADING_OPS_COPY_TO", address)
+    settings = load_settings()
+    assert settings.store_uri == address
+    assert "geheim" not in repr(settings)
+
+
+def test_a_copy_may_go_to_sqlite_and_the_file_is_not_made_yet(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRADING_OPS_COPY_TO", "sqlite:///new/audit.db")
+    assert load_settings().copy_to is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("variable", ["TRADING_OPS_STORE", "TRADING_OPS_COPY_TO"])
+@pytest.mark.parametrize("address", ["sqlite:audit.db", "sqlite:///", "sqlite:///:memory:", "sqlite:///a/", "audit.db"])
+def test_a_file_that_sqlite_could_not_open_is_refused(monkeypatch, variable, address):
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(InvalidSettings, match=f"^{variable}: .*give sqlite:///relative.db"):
+        load_settings()
+
+
+def test_a_plain_configuration_imports_no_driver(tmp_path):
+    code = f"import sys, trading_ops.settings as s; s.load_settings(); print([m for m in {HEAVY} if m in sys.modules])"
+    assert bare(code, tmp_path).stdout == "[]\n"
+
+
+def test_an_impossible_address_is_named_when_the_definitions_load(tmp_path):
+    done = bare("import trading_ops.definitions", tmp_path, MONGODB_URI="mongodb://ops:gehe/im@db/trail")
+    assert done.returncode == 1
+    assert "InvalidSettings: MONGODB_URI: " in done.stderr.splitlines()[-1]
+    assert "gehe" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["MONGODB_URL", "MONGODB_URIS", "MONGO_URI", "MONGO_URL", "TRADING_OPS_STORES"])
+def test_a_slip_in_a_name_is_found_in_the_environment_and_in_the_env_file(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(name, "x")
+    assert unknown_variables() == [name]
+    monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text(f"{name}=x\n")
+    assert unknown_variables() == [name]
+
+
+def test_what_compose_and_a_cluster_set_is_no_slip(monkeypatch):
+    for name in ("MONGODB_URI", "MONGO_USERNAME", "MONGO_PASSWORD", "MONGODB_PORT", "MONGODB_PORT_27017_TCP",
+                 "MONGODB_SERVICE_HOST", "TRADING_OPS_STORE", "TRADING_OPS_MONGODB_URI"):  # fmt: skip
+        monkeypatch.setenv(name, "x")
+    assert unknown_variables() == []
