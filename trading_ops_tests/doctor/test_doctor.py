@@ -12,17 +12,11 @@ import pytest
 
 from trading_ops.audit.spool import SpooledStore
 from trading_ops.audit.store import Conflict, Entry
-from trading_ops.doctor import (
-    Diagnosis,
-    audit_store,
-    disk,
-    ends_well,
-    examine,
-    local_candles,
-    outbox,
-    permissions,
-    spool,
-)
+from trading_ops.doctor.bot import local_candles
+from trading_ops.doctor.diagnosis import Diagnosis, ends_well
+from trading_ops.doctor.examine import examine
+from trading_ops.doctor.machine import disk, permissions
+from trading_ops.doctor.records import audit_store, outbox, spool
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.outbox import DeliveryError, Outbox
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore

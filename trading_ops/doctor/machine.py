@@ -1,0 +1,86 @@
+"""Is this machine fit: versions, variables, permissions, disk?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import stat
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trading_ops.doctor.diagnosis import Diagnosis, State
+from trading_ops.settings import unknown_variables
+
+if TYPE_CHECKING:
+    from trading_ops.services import Services
+
+DISK_WARNING_PCT, DISK_CRITICAL_PCT = 80, 90
+
+
+def packages(services: Services) -> Iterator[Diagnosis]:
+    """Python and the packages that trading_ops needs."""
+    from packaging.requirements import Requirement
+
+    needed = [Requirement(line) for line in requires("trading-ops") or []]
+    wrong = []
+    for requirement in needed:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            there = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(there, prereleases=True):
+            wrong.append(f"{requirement.name} is {there}, {requirement.specifier} is needed")
+    here = f"trading_ops {version('trading-ops')}, Dagster {version('dagster')}, Python {platform.python_version()}"
+    if wrong:
+        yield Diagnosis("versions", "failed", "; ".join(wrong), "Install again: make clean, then make run.")
+    else:
+        yield Diagnosis("versions", "ok", here)
+
+
+def configuration(services: Services) -> Iterator[Diagnosis]:
+    """Variables that are set but read by nobody: most often a slip of the pen."""
+    if unknown := unknown_variables():
+        yield Diagnosis(
+            "configuration",
+            "failed",
+            f"nothing reads {', '.join(unknown)}",
+            "Correct the name or remove it; .env.example lists every variable.",
+        )
+    else:
+        yield Diagnosis("configuration", "ok", "every variable is known and valid")
+
+
+def permissions(services: Services) -> Iterator[Diagnosis]:
+    """The data folder can be written, and files that hold secrets or the trail are nobody else's to read."""
+    folder = services.settings.data_dir
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        advice = "Move that file away, or set TRADING_OPS_DATA_DIR to a folder."
+        yield Diagnosis("permissions", "failed", f"{existing} is no folder", advice)
+        return
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield Diagnosis("permissions", "failed", f"{existing} cannot be written", "Give this user the folder.")
+        return
+    private = [path for path in (Path(".env"), *sorted(folder.glob("*.db"))) if path.exists()]
+    open_ones = [str(path) for path in private if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
+    if open_ones and os.name == "posix":
+        names = " ".join(open_ones)
+        yield Diagnosis("permissions", "failed", f"others may read {names}", f"chmod 600 {names}")
+    else:
+        yield Diagnosis("permissions", "ok", f"{folder} can be written; .env and the audit files are private")
+
+
+def disk(services: Services) -> Iterator[Diagnosis]:
+    """Room where the audit trail and the spool are written."""
+    folder = services.settings.data_dir
+    usage = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
+    used = 100 * (1 - usage.free / usage.total)
+    state: State = "failed" if used > DISK_CRITICAL_PCT else "warning" if used > DISK_WARNING_PCT else "ok"
+    advice = "" if state == "ok" else f"Free some space, or move TRADING_OPS_DATA_DIR from {folder}."
+    yield Diagnosis("disk", state, f"{used:.0f} % used, {usage.free / 2**30:.1f} GiB free", advice)

@@ -1,0 +1,51 @@
+"""Can records and alerts be written, and what waits?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from trading_ops.audit.store import Conflict
+from trading_ops.doctor.diagnosis import Diagnosis, milliseconds
+
+if TYPE_CHECKING:
+    from trading_ops.services import Services
+
+
+def audit_store(services: Services) -> Iterator[Diagnosis]:
+    """The audit store can be read and written."""
+    began = time.monotonic()
+    heads = services.store.heads()
+    known = services.store.get_state("doctor", "write")
+    with suppress(Conflict):  # somebody else has just written it, so it can be written
+        services.store.put_state("doctor", "write", {}, expected_version=known.version if known else 0)
+    records = sum(head.seq for head in heads)
+    said = f"{records:,} records in {len(heads)} collections, read and written in {milliseconds(began)}"
+    yield Diagnosis("audit store", "ok", f"{services.store_label}: {said}")
+
+
+def spool(services: Services) -> Iterator[Diagnosis]:
+    """Records that wait on this machine for a shared store; what can be shipped is shipped."""
+    if services.spooled_store is None:
+        return
+    shipped, backlog = services.spooled_store.ship(), services.spooled_store.backlog()
+    if backlog.refused:
+        advice = "Keep that file, and correct what wrote them; the others are not held up."
+        yield Diagnosis("spool", "failed", f"{backlog.refused} records were refused ({backlog.path})", advice)
+    elif backlog.waiting:
+        since = f" since {backlog.oldest:%Y-%m-%d %H:%M} UTC" if backlog.oldest else ""
+        advice = "They are shipped in order once the audit store is back; keep this file until then."
+        yield Diagnosis("spool", "warning", f"{backlog.waiting} records wait{since} in {backlog.path}", advice)
+    else:
+        yield Diagnosis("spool", "ok", f"{shipped} records shipped now, nothing waits" if shipped else "nothing waits")
+
+
+def outbox(services: Services) -> Iterator[Diagnosis]:
+    """Alerts that have not reached people."""
+    if waiting := services.outbox.waiting():
+        said = f"{waiting} alerts wait for a channel"
+        yield Diagnosis("alerts", "warning", said, "They are sent again by themselves.")
+    else:
+        yield Diagnosis("alerts", "ok", "every alert was delivered")
