@@ -10,8 +10,8 @@ import pytest
 # tests say themselves what is configured; a developer's environment or .env must not reach them
 for name in [name for name in os.environ if name.startswith("TRADING_OPS_") and name != "TRADING_OPS_SCREENSHOTS"]:
     del os.environ[name]
-for name in ("DAGSTER_HOME", "MONGODB_URI"):
-    os.environ.pop(name, None)
+for name in [name for name in os.environ if name == "DAGSTER_HOME" or name.startswith("MONGO")]:
+    del os.environ[name]
 
 from trading_ops.services import Services  # noqa: E402
 from trading_ops.settings import Settings  # noqa: E402

@@ -12,7 +12,7 @@ import typer
 from trading_ops.cli.terminal import Json, open_services, show, show_json
 
 if TYPE_CHECKING:
-    from trading_ops.doctor import Diagnosis
+    from trading_ops.doctor.diagnosis import Diagnosis
 
 MARKS = {"ok": "[green]ok     [/green]", "warning": "[yellow]warning[/yellow]", "failed": "[red]failed [/red]"}
 
@@ -21,7 +21,8 @@ def doctor(as_json: Json = False) -> None:
     """Look at configuration, connections, clocks, permissions, disk and versions; exits 1 when something failed."""
     from rich.markup import escape
 
-    from trading_ops.doctor import ends_well, examine
+    from trading_ops.doctor.diagnosis import ends_well
+    from trading_ops.doctor.examine import examine
 
     services = open_services()
     found = []

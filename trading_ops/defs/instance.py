@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster._daemon.controller import get_daemon_statuses
 
-from trading_ops.doctor import Diagnosis
+from trading_ops.doctor.diagnosis import Diagnosis
 
 
 def examine_instance() -> Iterator[Diagnosis]:
