@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from trading_ops.settings import Settings, load_settings
 
@@ -114,8 +113,9 @@ class Services:
         """Where the audit store is, without what may be a password."""
         if self.settings.mongodb_uri is None:
             return self.settings.store_uri
-        address = urlsplit(self.settings.store_uri)
-        return f"MongoDB {address.netloc.rpartition('@')[2]}{address.path}"
+        from trading_ops.audit.mongo_client import shown
+
+        return shown(self.settings.store_uri)
 
     @property
     def bot_label(self) -> str:

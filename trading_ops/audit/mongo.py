@@ -19,9 +19,19 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from trading_ops.audit import chain
+from trading_ops.audit import chain, stored
 from trading_ops.audit.mongo_client import DUPLICATE_KEY, MongoServer, failure_code
-from trading_ops.audit.mongo_documents import Document, from_link, is_text, to_links, to_record, to_state, values
+from trading_ops.audit.mongo_documents import (
+    Document,
+    Elements,
+    from_link,
+    is_text,
+    state_id,
+    to_links,
+    to_record,
+    to_state,
+    values,
+)
 from trading_ops.audit.store import (
     Break,
     Conflict,
@@ -41,9 +51,11 @@ _NEWEST_ONLY: list[Mapping[str, Any]] = [
     {"$group": {"_id": {"partition": "$partition", "key": "$key"}, "newest": {"$last": "$$ROOT"}}},
     {"$replaceRoot": {"newRoot": "$newest"}},
 ]
-# Damaged text and times must reach the walk as they are, not stop it.
-_LENIENT: CodecOptions[Document] = CodecOptions(
-    unicode_decode_error_handler="surrogateescape", datetime_conversion=DatetimeConversion.DATETIME_AUTO
+# Damaged text and times and doubled fields must reach the walk as they are, not stop it.
+_LENIENT: CodecOptions[Elements] = CodecOptions(
+    document_class=Elements,
+    unicode_decode_error_handler="surrogateescape",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 _Sealed = tuple[str, str, str, str]
 _IN_DOUBT = (ConnectionFailure, ExecutionTimeout, WriteConcernError)
@@ -143,7 +155,7 @@ class MongoStore:
     def collections(self) -> list[str]:
         """See AuditStore.collections."""
         with self._server.database() as db:
-            return sorted(name for name in _names(db.history) if isinstance(name, str))
+            return sorted(name for name in _names(db.history) if type(name) is str)
 
     def head(self, collection: str) -> Head | None:
         """See AuditStore.head."""
@@ -186,13 +198,14 @@ class MongoStore:
                     known = {**place, "version": expected_version}
                     lost = not db.state.update_one(known, {"$set": written}).matched_count
                 else:
-                    db.state.insert_one({**place, **written})
+                    db.state.insert_one({"_id": state_id(collection, key), **place, **written})
                     lost = False
             except DuplicateKeyError:
                 lost = True
             if lost:
                 local = db.state.with_options(read_concern=ReadConcern("local"))
-                found = (local.find_one(place) or {}).get("version", 0)
+                document = local.find_one(place)
+                found = to_state(document).version if document else 0
                 raise Conflict(f"{collection}, {key!r}: expected version {expected_version}, found {found}")
             return to_state({**place, **written})
 
@@ -206,7 +219,7 @@ class MongoStore:
     def state_collections(self) -> list[str]:
         """See AuditStore.state_collections."""
         with self._server.database() as db:
-            return sorted(name for name in _names(db.state) if isinstance(name, str))
+            return sorted(name for name in _names(db.state) if type(name) is str)
 
     def close(self) -> None:
         """See AuditStore.close."""
@@ -221,7 +234,7 @@ class MongoStore:
 
 def _head(history: Collection[Document], collection: str) -> Head | None:
     document = history.find_one({"collection": collection}, {"seq": 1, "hash": 1}, sort=[("seq", -1)])
-    return Head(collection, *values(collection, document, "seq", "hash")) if document else None
+    return stored.to_head(collection, *values(collection, document, "seq", "hash")) if document else None
 
 
 def _newest(
@@ -261,6 +274,6 @@ def _may_be_stored(error: PyMongoError) -> bool:
     return isinstance(error, _IN_DOUBT) or any(error.has_error_label(label) for label in _LABELS)
 
 
-def _names(collection: Collection[Document]) -> list[Any]:
+def _names(collection: Collection[Any]) -> list[Any]:
     """The collections named in the documents, whatever their type; None where one has no name."""
     return [document["_id"] for document in collection.aggregate([{"$group": {"_id": "$collection"}}])]

@@ -56,6 +56,9 @@ _FOREIGN = "has collections of another program under our names; choose another d
 _ADVICE = {8000: _LOGIN, 18: _LOGIN, 13: _ROLE, 14031: _FULL, 20: _STANDALONE, 50: _SLOW, 64: _UNCONFIRMED,
            112: _BUSY, 85: _FOREIGN, 86: _FOREIGN, DUPLICATE_KEY: _FOREIGN}  # fmt: skip
 _TOO_LARGE = (10334, 17280, 17419, 17420)
+_TOO_MUCH = (257, 388)
+_HOST = r"([\w.%-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?"
+_DATABASE = r"[\w%-]+"
 _SELECTION = (
     (r"SSL|TLS|certificate", _TLS),
     (r"RSGhost", _NEVER_INITIATED),
@@ -163,11 +166,30 @@ class MongoServer:
         except PyMongoError as error:
             if getattr(error, "code", None) in _TOO_LARGE:
                 raise self._too_large(error) from error
+            if failure_code(error) in _TOO_MUCH:
+                raise InvalidRecord(
+                    f"{self.shown}: too much for one transaction; append fewer at a time ({_said(error)})"
+                ) from error
             advice = _advice(error).format(timeout_s=self._timeout_s)
             raise StoreUnavailable(f"{self.shown} {advice} ({_said(error)})") from error
 
     def _too_large(self, error: Exception) -> InvalidRecord:
         return InvalidRecord(f"{self.shown} keeps documents up to 16 MB; store a path to what is larger ({error})")
+
+
+def shown(uri: str) -> str:
+    """What may be shown of any address, also of one that cannot be used: "MongoDB host1:27017,host2/database".
+
+    Never raises; "MongoDB" alone where it is not certain which part is no password.
+    """
+    scheme, _, rest = uri.partition("://")
+    authority, *behind = re.split("[/?]", rest, maxsplit=1)
+    hosts = authority.rpartition("@")[2]
+    clear = scheme in ("mongodb", "mongodb+srv") and not any("@" in text for text in behind)
+    if not clear or not re.fullmatch(f"{_HOST}(,{_HOST})*", hosts):
+        return "MongoDB"
+    path = rest[len(authority) :].partition("?")[0].strip("/")
+    return f"MongoDB {hosts}/{path if re.fullmatch(_DATABASE, path) else DEFAULT_DATABASE}"
 
 
 def failure_code(error: PyMongoError) -> int:

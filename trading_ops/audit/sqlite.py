@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from trading_ops.audit import chain
+from trading_ops.audit import chain, stored
 from trading_ops.audit.sqlite_file import SqliteFile
-from trading_ops.audit.store import Break, Conflict, Entry, Head, Receipt, Record, StateDocument, StoreError
+from trading_ops.audit.store import Break, Conflict, Entry, Head, Receipt, Record, StateDocument
 
 _COLUMNS = "h.seq, h.partition, h.key, h.revision, h.recorded_at, h.digest, h.prev_hash, h.hash, h.body"
 _NEWEST_ONLY = """ AND NOT EXISTS (SELECT 1 FROM history n WHERE n.collection = h.collection
@@ -22,7 +22,7 @@ _FOLLOWED_BY_BATCH = f"""{_HEAD_ROW} SELECT h.partition, h.key, h.seq, h.revisio
     AND h.key = json_extract(w.value, '$[1]') WHERE 1 {_NEWEST_ONLY}"""
 _FOLLOWED_BY_ONE = f"""{_HEAD_ROW} SELECT * FROM (SELECT partition, key, seq, revision, digest, hash FROM history
     WHERE collection = ?1 AND partition = ?2 AND key = ?3 ORDER BY revision DESC LIMIT 1)"""
-_HEAD = "SELECT collection, seq, hash FROM history WHERE collection = ? ORDER BY seq DESC LIMIT 1"
+_HEAD = "SELECT seq, hash FROM history WHERE collection = ? ORDER BY seq DESC LIMIT 1"
 _COLLECTIONS = """WITH RECURSIVE c(name) AS (SELECT min(collection) FROM history UNION ALL
     SELECT (SELECT min(collection) FROM history WHERE collection > c.name) FROM c WHERE c.name IS NOT NULL)
     SELECT name FROM c WHERE name IS NOT NULL"""
@@ -88,15 +88,16 @@ class SqliteStore:
         chosen = {clause: value for clause, value in wanted.items() if value is not None}
         sql = f"SELECT {_COLUMNS} FROM history h WHERE h.collection = ?{''.join(chosen)}"
         sql += ("" if all_revisions else _NEWEST_ONLY) + " ORDER BY h.partition, h.key, h.revision"
-        return [_record(collection, chain.Link(*row)) for row in self._file.rows(sql, collection, *chosen.values())]
+        rows = self._file.rows(sql, collection, *chosen.values())
+        return [stored.to_record(collection, chain.Link(*row)) for row in rows]
 
     def collections(self) -> list[str]:
         """See AuditStore.collections."""
-        return [name for (name,) in self._file.rows(_COLLECTIONS)]
+        return [name for (name,) in self._file.rows(_COLLECTIONS) if isinstance(name, str)]
 
     def head(self, collection: str) -> Head | None:
         """See AuditStore.head."""
-        return next((Head(*row) for row in self._file.rows(_HEAD, collection)), None)
+        return next((stored.to_head(collection, *row) for row in self._file.rows(_HEAD, collection)), None)
 
     def heads(self) -> list[Head]:
         """See AuditStore.heads."""
@@ -118,7 +119,8 @@ class SqliteStore:
 
     def get_state(self, collection: str, key: str) -> StateDocument | None:
         """See AuditStore.get_state."""
-        return next((_document(*row) for row in self._file.rows(f"{_STATE} AND key = ?", collection, key)), None)
+        rows = self._file.rows(f"{_STATE} AND key = ?", collection, key)
+        return next((stored.to_state(*row) for row in rows), None)
 
     def put_state(self, collection: str, key: str, body: Mapping[str, Any], *, expected_version: int) -> StateDocument:
         """See AuditStore.put_state."""
@@ -132,16 +134,18 @@ class SqliteStore:
                 raise Conflict(f"{collection}, {key!r}: expected version {expected_version}, found {found}")
             row = (collection, key, found + 1, text, chain.timestamp(datetime.now(UTC)))
             db.execute(_PUT, row)
-        return _document(*row)
+        return stored.to_state(*row)
 
     def list_state(self, collection: str, prefix: str = "") -> list[StateDocument]:
         """See AuditStore.list_state."""
         sql = f"{_STATE} AND key >= ? AND substr(key, 1, ?) = ? ORDER BY key"
-        return [_document(*row) for row in self._file.rows(sql, collection, prefix, len(prefix), prefix)]
+        rows = self._file.rows(sql, collection, prefix, len(prefix), prefix)
+        return [stored.to_state(*row) for row in rows]
 
     def state_collections(self) -> list[str]:
         """See AuditStore.state_collections."""
-        return [name for (name,) in self._file.rows("SELECT DISTINCT collection FROM state ORDER BY collection")]
+        names = self._file.rows("SELECT DISTINCT collection FROM state ORDER BY collection")
+        return [name for (name,) in names if isinstance(name, str)]
 
     def close(self) -> None:
         """See AuditStore.close."""
@@ -152,15 +156,3 @@ class SqliteStore:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _record(collection: str, link: chain.Link) -> Record:
-    try:
-        when, body = datetime.fromisoformat(link.recorded_at), json.loads(link.body)
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"{collection}: record {link.seq} is damaged ({error}); run verify()") from error
-    return Record(collection, *link[:4], when, *link[5:8], body)
-
-
-def _document(collection: str, key: str, version: int, body: str, updated_at: str) -> StateDocument:
-    return StateDocument(collection, key, version, json.loads(body), datetime.fromisoformat(updated_at))

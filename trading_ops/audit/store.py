@@ -1,6 +1,5 @@
 """What does every audit store promise, whichever database is behind it?"""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -200,8 +199,18 @@ def open_store(uri: str) -> AuditStore:
         return MongoStore(uri)
     path = uri.removeprefix("sqlite:///")
     if path == uri or not path.strip("/") or path.endswith("/") or "?" in path or path == ":memory:":
-        shown = re.sub(r"//.*@", "//***@", uri)
-        raise ValueError(f"{shown!r} is no audit store; give sqlite:///relative.db or sqlite:////absolute/path.db")
+        raise ValueError(
+            f"{_shown(uri)} is no audit store; give sqlite:///relative.db or sqlite:////absolute/path.db"
+            " or mongodb://host:27017/database?replicaSet=rs0"
+        )
     from trading_ops.audit.sqlite import SqliteStore
 
     return SqliteStore(path)
+
+
+def _shown(uri: str) -> str:
+    """What may be shown of a refused address: of one that may hold a password the scheme at most."""
+    scheme, colon, _ = uri.partition(":")
+    if "@" not in uri and (scheme.lower() == "sqlite" or not colon):
+        return repr(uri)
+    return f"this {scheme}: address" if scheme in ("sqlite", "mongodb", "mongodb+srv") else "this address"

@@ -151,6 +151,27 @@ def test_a_chain_rewritten_with_correct_hashes_shows_against_a_noted_head() -> N
     assert (found.seq, "rewritten" in found.reason) == (3, True)
 
 
+class Dressed(str):
+    """What looks like text and is of another type in its database, as a driver's code or symbol."""
+
+
+@pytest.mark.parametrize("field", [field for field in Link._fields if field not in ("seq", "revision")])
+def test_a_text_of_another_type_is_a_break_even_if_it_says_the_same(field: str) -> None:
+    ((link, _),) = chain_of({"n": 1})
+    found = first_break("c", [(link._replace(**{field: Dressed(getattr(link, field))}), None)])
+    assert found is not None
+    assert (found.seq, found.reason) == (1, "a column has another type than it was written with")
+
+
+@pytest.mark.parametrize("field", ["seq", "revision"])
+@pytest.mark.parametrize("value", [True, 1.0])
+def test_a_number_of_another_type_is_a_break_even_if_it_is_equal(field: str, value: Any) -> None:
+    ((link, _),) = chain_of({"n": 1})
+    found = first_break("c", [(link._replace(**{field: value}), None)])
+    assert found is not None
+    assert (found.seq, found.reason) == (1, "a column has another type than it was written with")
+
+
 @pytest.mark.parametrize(("revision", "previous_seq"), [(2, None), (1, 1), (2, 3), (0, None), (3, None)])
 def test_a_revision_must_follow_an_earlier_one_even_if_its_hash_is_right(
     revision: int, previous_seq: int | None

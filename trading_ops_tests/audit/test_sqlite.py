@@ -219,6 +219,41 @@ def test_reading_a_damaged_record_names_it(store: SqliteStore, tampering: sqlite
         store.read("c")
 
 
+@pytest.mark.parametrize("change", ["body = '[]'", f"body = '{'[' * 200_000}'", "body = 7", "revision = 'x'",
+                                    "recorded_at = x'00'", "partition = x'00'", "digest = x'00'"],
+                         ids=lambda change: change[:20])  # fmt: skip
+def test_no_kind_of_damage_is_given_out_or_leaves_the_family_of_errors(
+    store: SqliteStore, tampering: sqlite3.Connection, change: str
+) -> None:
+    tampering.execute(f"UPDATE history SET {change} WHERE collection = 'c' AND seq = 5")
+    with pytest.raises(StoreError, match=r"c: record 5 is damaged .*; run verify"):
+        store.read("c", all_revisions=True)
+    assert [(found.collection, found.seq) for found in store.verify()] == [("c", 5)]
+
+
+def test_a_damaged_tail_is_named_and_never_given_out_as_a_head(
+    store: SqliteStore, tampering: sqlite3.Connection
+) -> None:
+    tampering.execute("UPDATE history SET collection = x'00' WHERE collection = 'd'")
+    assert (store.collections(), [head.collection for head in store.heads()]) == (["c"], ["c"])
+    tampering.execute("UPDATE history SET hash = x'00' WHERE collection = 'c' AND seq = 5")
+    for what in (store.heads, lambda: store.head("c")):
+        with pytest.raises(StoreError, match=r"c: record 5 is damaged .*; run verify"):
+            what()
+
+
+@pytest.mark.parametrize("change", ["body = '{'", "body = '[]'", f"body = '{'[' * 200_000}'", "body = x'ff'",
+                                    "version = 'x'", "updated_at = x'00'", "updated_at = 'yesterday'"],
+                         ids=lambda change: change[:20])  # fmt: skip
+def test_a_damaged_state_document_is_told(store: SqliteStore, path: Path, change: str) -> None:
+    store.put_state("guard", "rsi", {}, expected_version=0)
+    with closing(sqlite3.connect(path)) as tampering, tampering:
+        tampering.execute(f"UPDATE state SET {change}")
+    for read in (lambda: store.get_state("guard", "rsi"), lambda: store.list_state("guard")):
+        with pytest.raises(StoreError, match=r"guard: document 'rsi' is damaged .*; run verify"):
+            read()
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -444,9 +479,28 @@ def test_relative_and_absolute_addresses_open_files(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     "uri",
     ["", "audit.db", "sqlite://audit.db", "sqlite:///", "sqlite:////", "sqlite:///:memory:", "sqlite:///folder/",
-     "sqlite:///audit.db?mode=ro", "postgresql://host/db", "SQLITE:///audit.db"],
+     "sqlite:///audit.db?mode=ro", "SQLITE:///audit.db"],
 )  # fmt: skip
 def test_any_other_address_is_refused_with_what_would_be_right(uri: str) -> None:
     right = "is no audit store; give sqlite:///relative.db or sqlite:////absolute/path.db"
     with pytest.raises(ValueError, match=re.escape(f"{uri!r} {right}")):
         open_store(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("mongodb:/ops:hunter2@db/audit", "this mongodb: address"),
+        ("mongodb+srv:ops:hunter2@db/audit", "this mongodb+srv: address"),
+        ("mongodb:ops:hunter2", "this mongodb: address"),
+        ("ops:hunter2@db:27017/audit", "this address"),
+        ("hunter2@db", "this address"),
+        ("hunter2:27017/audit", "this address"),
+        ("postgresql://ops:hunter2@host/db", "this address"),
+        ("sqlite://ops:hunter2@host", "this sqlite: address"),
+    ],
+)
+def test_an_address_that_may_hold_a_password_is_refused_without_telling_it(uri: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{told} is no audit store; give sqlite:///")) as refused:
+        open_store(uri)
+    assert "hunter2" not in str(refused.value)
