@@ -106,7 +106,8 @@ class Services:
         from trading_ops.audit.spool import SpooledStore
         from trading_ops.audit.store import open_store
 
-        return SpooledStore(open_store(self.settings.store_uri), self.settings.data_dir / "spool.db")
+        shared, waiting = open_store(self.settings.store_uri), self.settings.data_dir / "spool.db"
+        return SpooledStore(shared, waiting, label=self.store_label)
 
     @property
     def store_label(self) -> str:

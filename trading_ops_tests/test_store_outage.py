@@ -48,5 +48,6 @@ def test_days_measured_while_mongodb_is_down_reach_it_once_and_in_order(own: Mon
             assert records[0].partition == max(r.partition for r in records)  # measured before the others
     assert "| yes" in run("audit", "copy", "--to", f"sqlite:///{home}/copy.db").replace("│", "|")
     with open_store(f"sqlite:///{home}/copy.db") as copied:
-        assert [f"{h.collection}:{h.seq}:{h.hash}" for h in copied.heads()] == report["heads"]
+        heads = run("audit", "heads").split()  # the alerts told meanwhile were recorded before the copy
+        assert [f"{h.collection}:{h.seq}:{h.hash}" for h in copied.heads()] == heads
         assert copied.verify() == []

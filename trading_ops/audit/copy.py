@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from trading_ops.audit import chain
 from trading_ops.audit.store import AuditStore, Break, Conflict, Entry, Head, Record, StoreError
 
 BATCH = 1_000
+BATCH_BYTES = 4_000_000  # of bodies: what a database takes in one transaction without effort
 Progress = Callable[[int, int], None]
 
 
@@ -83,9 +85,7 @@ def _copy_history(source: AuditStore, destination: AuditStore, head: Head, alrea
     records = source.read(head.collection, all_revisions=True)
     wanted = sorted((r for r in records if already < r.seq <= head.seq), key=lambda record: record.seq)
     for when, group in groupby(wanted, key=lambda record: record.recorded_at):
-        moment: list[Record] = list(group)
-        for start in range(0, len(moment), BATCH):
-            batch = moment[start : start + BATCH]
+        for batch in _batches(group):
             entries = [Entry(record.partition, record.key, record.body) for record in batch]
             receipts = destination.append(head.collection, entries, recorded_at=when)
             for record, receipt in zip(batch, receipts, strict=True):
@@ -95,6 +95,21 @@ def _copy_history(source: AuditStore, destination: AuditStore, head: Head, alrea
                         " writes there. Stop it, choose an empty destination and copy again"
                     )
             yield len(batch)
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """The records in order, in parts that one append can carry."""
+    batch: list[Record] = []
+    size = 0
+    for record in records:
+        length = len(chain.canonical_json(record.body))
+        if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += length
+    if batch:
+        yield batch
 
 
 def _copy_state(source: AuditStore, destination: AuditStore, collection: str) -> Copied:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from trading_ops.audit import chain
 from trading_ops.audit.breaker import Breaker
-from trading_ops.audit.spool_file import SpoolFile, Waiting
+from trading_ops.audit.spool_file import Backlog, SpoolFile, Waiting, lane
 from trading_ops.audit.spool_shipping import Shipment, Stopped, overlaid
 from trading_ops.audit.store import (
     AuditStore,
@@ -33,22 +32,6 @@ PATIENCE_S = 2.0  # how long a caller who only wants to append or read ships for
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits in the spool at `path`: since when, and why the shared store is not used now (None: it is).
-
-    `refused` entries are kept in the spool for good, because the shared store does not take them; `refusal` says why
-    for the last of them.
-    """
-
-    waiting: int
-    oldest: datetime | None
-    path: Path
-    shared_error: str | None
-    refused: int = 0
-    refusal: str | None = None
-
-
 class SpooledStore:
     """A shared audit store; while it is down history waits in a local file and is shipped in order later.
 
@@ -63,13 +46,20 @@ class SpooledStore:
         *,
         retry_after_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
+        label: str = "",
     ) -> None:
-        """Opens nothing: the spool's file is made when something must wait."""
+        """Opens nothing: the spool's file is made when something must wait.
+
+        `label` names the shared store, without credentials: what waits for one is never shipped to another.
+        """
         self._shared = shared
+        self._label = label
+        self._aside: dict[str, Breaker] = {}  # collections that the shared store cannot take, though it is up
+        self._new_breaker = lambda: Breaker(clock, retry_after_s)
         self._path = Path(spool_path).absolute()
         # Two, because a store whose disk is full, or whose user may only read, still answers questions.
-        self._writes = Breaker(clock, retry_after_s)
-        self._reads = Breaker(clock, retry_after_s)
+        self._writes = self._new_breaker()
+        self._reads = self._new_breaker()
         self._opened: dict[str, SpoolFile] = {}
         self._seen: dict[str, int] = {}
         self._closed = False
@@ -77,7 +67,7 @@ class SpooledStore:
     def append(
         self, collection: str, entries: Sequence[Entry], *, recorded_at: datetime | None = None
     ) -> list[Receipt]:
-        """See AuditStore.append; while the shared store is down, or older entries wait, the receipts are `spooled`.
+        """See AuditStore.append; while the store is down, or older entries of the collection wait, it is `spooled`.
 
         Raises StoreUnavailable only when the spool cannot be written either.
         """
@@ -89,7 +79,7 @@ class SpooledStore:
         if not sealed:
             return []
         try:
-            clear, why = self._make_way(), "older entries are shipped first"
+            clear, why = self._make_way(collection), "older entries are shipped first"
         except StoreError as error:
             clear, why = False, str(error)
         if down := self._writes.error_now():
@@ -103,31 +93,31 @@ class SpooledStore:
                 why = str(error)
         try:
             spool = self._open_spool()
-            spool.put(collection, sealed, when, tried=clear, after=after)
+            spool.put(collection, sealed, when, tried=clear, after=after, store=self._label)
         except StoreError as error:
             raise StoreUnavailable(f"{why}; and the spool does not take it: {error}") from error
         return [Receipt(0, 0, False, "", spooled=True) for _ in sealed]
 
-    def ship(self) -> int:
+    def ship(self, patience_s: float | None = None) -> int:
         """Send what waits to the shared store, in order; how many entries left the queue for it.
 
-        Stops where the shared store fails (`backlog` tells why), and at once while another process ships. Raises
-        StoreError when the spool itself cannot be read.
+        Stops where the shared store is down, after about `patience_s` (default: never), and at once while another
+        process ships; `backlog` tells why something still waits. Raises StoreError when the spool cannot be read.
         """
-        return self._ship(math.inf)
+        return self._ship(math.inf if patience_s is None else patience_s)
 
     def backlog(self) -> Backlog:
         """What waits; does not ask the shared store. Raises StoreError when the spool cannot be read."""
         spool = self._spool()
         waiting = spool.waiting() if spool else 0
-        oldest = spool.after(spool.cursor().seq, 1) if spool and waiting else []
+        firsts = spool.firsts() if spool and waiting else []
         refusals = spool.refusals() if spool else []
         error = self._writes.error if waiting else self._writes.error_now()
         return Backlog(
             waiting=waiting,
-            oldest=oldest[0].spooled_at if oldest else None,
+            oldest=min((entry.spooled_at for entry in firsts), default=None),
             path=self._path,
-            shared_error=error or self._reads.error_now(),
+            shared_error=error or self._reads.error_now() or self._passed_over(firsts),
             refused=len(refusals),
             refusal=refusals[-1]["reason"] if refusals else None,
         )
@@ -228,21 +218,36 @@ class SpooledStore:
                 opened.close()
         return self._opened["spool"]
 
+    def _passed_over(self, firsts: Sequence[Waiting]) -> str | None:
+        """Why entries wait although the shared store is up."""
+        broken = {name: breaker.error or "" for name, breaker in sorted(self._aside.items()) if firsts}
+        why = [error if error.startswith(f"{name}:") else f"{name}: {error}" for name, error in broken.items()]
+        for other in sorted({entry.store for entry in firsts} - {"", self._label}):
+            why.append(
+                f"there are entries that wait for {other}, not for {self._label or 'this store'}; set MONGODB_URI back"
+                f" until they are shipped, or move {self._path} away to give them up"
+            )
+        return "; ".join(why) or None
+
+    def _lanes(self, collection: str) -> set[str]:
+        """Where entries of ours wait; those without a label are anybody's."""
+        return {lane("", collection), lane(self._label, collection)}
+
     def _still_waiting(self, collection: str) -> list[Waiting]:
         """What waits for a collection although its turn came."""
         with suppress(StoreError):  # what cannot be shipped now can perhaps be read
-            if self._make_way():
+            if self._make_way(collection):
                 return []
         spool = self._spool()
-        return [e for e in spool.after(spool.cursor().seq) if e.collection == collection] if spool else []
+        return spool.waiting_in(self._lanes(collection)) if spool else []
 
-    def _make_way(self) -> bool:
-        """Ship for a short while what waits; whether nothing waits any more."""
+    def _make_way(self, collection: str) -> bool:
+        """Ship for a short while what waits; whether nothing of the collection waits any more."""
         spool = self._spool()
         if spool is None or not spool.waiting():
             return True
         self._ship(PATIENCE_S)
-        return not spool.waiting()
+        return not spool.waiting_in(self._lanes(collection), 1)
 
     def _ship(self, patience_s: float) -> int:
         spool = self._spool()
@@ -256,11 +261,16 @@ class SpooledStore:
         except OSError as error:
             raise StoreUnavailable(f"{self._path}.lock cannot be locked ({error}); check owner and mount") from error
         try:
-            shipment = Shipment(spool, self._append_shared, self._read_shared)
+            aside = {name: why for name, breaker in self._aside.items() if (why := breaker.error_now())}
+            shipment = Shipment(spool, self._append_shared, self._read_shared, store=self._label, aside=aside)
             try:
                 shipment.run(patience_s)
             except Stopped as stopped:
                 self._writes.trip(str(stopped.__cause__))
+            for name in shipment.served:
+                self._aside.pop(name, None)
+            for name in shipment.aside.keys() - aside:
+                self._aside.setdefault(name, self._new_breaker()).trip(shipment.aside[name])
             return shipment.shipped
         finally:
             lock.release()

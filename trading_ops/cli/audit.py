@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ from trading_ops.cli.terminal import Json, fail, open_services, reported, show, 
 
 if TYPE_CHECKING:
     from trading_ops.audit.copy import Progress
+    from trading_ops.audit.store import AuditStore, Break, Head
     from trading_ops.services import Services
 
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def verify(
     with reported():
         store = open_services().store
         broken = store.verify(expected=expected)
-        intact = store.heads()
+        intact, why = _readable_heads(store, broken)
     if as_json:
         show_json({
             "broken": [{"collection": b.collection, "seq": b.seq, "reason": b.reason} for b in broken],
@@ -47,8 +48,22 @@ def verify(
         show_table("audit trail", ["collection", "records", "head", "chain"], rows)
         for b in broken:
             show(f"[red]{b.collection} is broken at record {b.seq}: {b.reason}[/red]")
+    if why:
+        fail(f"the heads cannot be read: {why}", code=1)
     if broken:
         raise typer.Exit(1)
+
+
+def _readable_heads(store: AuditStore, broken: Sequence[Break]) -> tuple[list[Head], str | None]:
+    """The heads; where a break was found it is worth telling even if they cannot be read."""
+    from trading_ops.audit.store import StoreError
+
+    try:
+        return store.heads(), None
+    except StoreError as error:
+        if not broken:
+            raise
+        return [], str(error)
 
 
 @app.command()
@@ -73,8 +88,13 @@ def copy(
 
     services = open_services()
     address = _destination(services, to)
-    with reported(ValueError, code=2):
-        destination = open_store(address)
+    try:
+        with reported():
+            destination = open_store(address)
+    except ValueError as error:
+        # Its message shows the address, and what is no address may hold a password anywhere.
+        fail("the address to copy to is no audit store's; give sqlite:///relative.db, sqlite:////absolute/path.db or"
+             " mongodb://host/database" if "@" in address else str(error), code=2)  # fmt: skip
     with reported(), destination:
         _require_nothing_waits(services)
         with _progress() as progress:
@@ -103,22 +123,30 @@ def _destination(services: Services, to: str | None) -> str:
         if services.settings.copy_to is None:
             fail("nowhere to copy to: give --to sqlite:///copy.db, or set TRADING_OPS_COPY_TO", code=2)
         return services.settings.copy_to.get_secret_value()
-    named = ":" in to.partition("//")[2].rpartition("@")[0]
-    if named or re.search(r"password|token", to.partition("?")[2], re.IGNORECASE):
+    # Whatever stands between a colon and an @ may be one, even where slashes or the scheme are mistyped.
+    named = re.sub(r"^(mongodb(\+srv)?|sqlite):/*", "", to).rpartition("@")[0]
+    if ":" in named or re.search(r"password|token", to.partition("?")[2], re.IGNORECASE):
         fail("--to holds a password, which shows in the list of processes and the shell's history; set the address as"
              " TRADING_OPS_COPY_TO in the environment or .env and leave --to out", code=2)  # fmt: skip
     return to
 
 
 def _require_nothing_waits(services: Services) -> None:
-    from trading_ops.audit.spool import SpooledStore
-
-    if isinstance(services.store, SpooledStore):
-        services.store.ship()
-        if (backlog := services.store.backlog()).waiting:
-            why = backlog.shared_error or "they are being shipped"
-            fail(f"{backlog.waiting} entries still wait in {backlog.path} for the store to copy from ({why});"
-                 " copy when they have arrived", code=1)  # fmt: skip
+    """What waits on this machine is not in the store to copy from; after the switch nobody would look for it."""
+    spooled = services.spooled_store
+    if spooled is None:
+        return
+    spooled.ship()
+    if (backlog := spooled.backlog()).waiting:
+        why = backlog.shared_error or "they are being shipped"
+        fail(f"{backlog.waiting} entries still wait in {backlog.path} for the store to copy from ({why});"
+             " copy when they have arrived", code=1)  # fmt: skip
+    if alerts := services.outbox.carry_over():
+        fail(f"{alerts} alerts in {services.settings.data_dir / 'outbox.db'} are not in the store to copy from yet,"
+             " for somebody tells them just now; copy again in a minute", code=1)  # fmt: skip
+    if backlog.refused:
+        typer.echo(f"{backlog.refused} entries that the store did not take ({backlog.refusal}) are only in"
+                   f" {backlog.path} and are not copied: keep that file", err=True)  # fmt: skip
 
 
 @contextmanager
@@ -140,7 +168,10 @@ def _how_to_switch(address: str) -> str:
 
 
 def _head(text: str, head: Any) -> Any:
-    parts = text.split(":")
-    if len(parts) != 3 or not parts[1].isdigit():
-        raise ValueError(f"--head {text!r}: COLLECTION:SEQ:HASH is needed, as `trading-ops audit heads` prints it")
-    return head(parts[0], int(parts[1]), parts[2])
+    name, seq, digest = ["", "", *text.rsplit(":", 2)][-3:]
+    if not name or not re.fullmatch("0*[1-9][0-9]*", seq, re.ASCII) or not re.fullmatch("[0-9a-fA-F]{64}", digest):
+        raise ValueError(
+            f"--head {text!r}: COLLECTION:SEQ:HASH is needed, SEQ from 1 and HASH of 64 hex digits, as"
+            " `trading-ops audit heads` prints it"
+        )
+    return head(name, int(seq), digest.lower())

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from trading_ops.services import Services
 
 
+SHIPPING_S = 5.0  # what a person may wait; the daemon's sensor ships the rest
+
+
 def audit_store(services: Services) -> Iterator[Diagnosis]:
     """The audit store can be read and written."""
     began = time.monotonic()
@@ -30,7 +33,7 @@ def spool(services: Services) -> Iterator[Diagnosis]:
     """Records that wait on this machine for a shared store; what can be shipped is shipped."""
     if services.spooled_store is None:
         return
-    shipped, backlog = services.spooled_store.ship(), services.spooled_store.backlog()
+    shipped, backlog = services.spooled_store.ship(patience_s=SHIPPING_S), services.spooled_store.backlog()
     if backlog.refused:
         advice = "Keep that file, and correct what wrote them; the others are not held up."
         yield Diagnosis("spool", "failed", f"{backlog.refused} records were refused ({backlog.path})", advice)

@@ -39,6 +39,10 @@ class Alert:
     day: str | None = None
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # The key also names documents: a file's name in it may be no text that a store can compare.
+        object.__setattr__(self, "dedup_key", plain(self.dedup_key).replace("\0", "\\0"))
+
     def to_document(self) -> dict[str, Any]:
         """The alert as plain JSON values."""
         return {
@@ -47,7 +51,7 @@ class Alert:
             "what": plain(self.what),
             "why": plain(self.why),
             "what_to_do": plain(self.what_to_do),
-            "day": self.day,
+            "day": plain(self.day),
             "numbers": plain(self.numbers),
         }
 

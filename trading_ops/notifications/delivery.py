@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from string import ascii_letters, digits, punctuation
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.audit.store import StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from trading_ops.audit.store import AuditStore, StateDocument
 
 STATE = "outbox"  # a document an alert: {alert, created_at, channels: {name: {state, attempts, at, claim, error}}}
 HISTORY = "notifications"  # a record a delivery, under `history_key`
+CARRIED = "carried_over"  # in a document of the local store: the audit store has taken it over
 PENDING, SENDING, SENT, FAILED = "pending", "sending", "sent", "failed"
 
 
@@ -18,3 +25,21 @@ def history_key(dedup_key: str, channel: str) -> str:
 def undelivered(body: Mapping[str, Any]) -> list[str]:
     """The channels that have not got the alert yet."""
     return [name for name, channel in body["channels"].items() if channel["state"] != SENT]
+
+
+def readable(store: AuditStore, prefix: str = "") -> tuple[list[StateDocument], list[str]]:
+    """All alerts but the damaged ones, and why those cannot be read; raises StoreUnavailable.
+
+    A store lists all documents under a prefix or none, so the damaged ones are closed in on letter by letter.
+    """
+    try:
+        return store.list_state(STATE, prefix), []
+    except StoreUnavailable:
+        raise
+    except StoreError as error:
+        found: list[StateDocument] = []
+        errors: list[str] = []
+        for letter in f"{ascii_letters}{digits}{punctuation} ":
+            below, wrong = readable(store, prefix + letter)
+            found, errors = found + below, errors + wrong
+        return found, errors or [f"the alert {prefix!r} is damaged and skipped: {error}"]

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from trading_ops.audit.store import Conflict, Entry
-from trading_ops.notifications.delivery import HISTORY, SENT, STATE, history_key, undelivered
+from trading_ops.audit.store import Conflict, Entry, StoreError
+from trading_ops.notifications.delivery import CARRIED, HISTORY, SENDING, SENT, STATE, history_key
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
-CARRIED = "carried_over"
 TAKEN = "fallback"  # the claim on a delivery that the fallback made
+_Result = TypeVar("_Result")
+
+
+class FallbackError(Exception):
+    """The local store failed; the message says what to do."""
 
 
 class Fallback:
-    """A local store for alerts, opened when an alert needs it or when there is one from before."""
+    """A local store for alerts, opened when an alert needs it or when there is one from before.
+
+    Every method raises FallbackError where the local store fails, and StoreError only where the audit store does.
+    """
 
     def __init__(self, open_store: Callable[[], AuditStore], exists: Callable[[], bool]) -> None:
         self._open = open_store
@@ -25,50 +32,67 @@ class Fallback:
         self._opened: AuditStore | None = None
 
     def store(self) -> AuditStore:
-        """The store, made where there is none; raises StoreUnavailable when that cannot be done."""
+        """The store, made where there is none; raises StoreError when that cannot be done."""
         if self._opened is None:
             self._opened = self._open()
         return self._opened
 
-    def existing(self) -> AuditStore | None:
-        """The store, None while no alert ever needed it."""
-        return self.store() if self._opened or self._exists() else None
-
     def uncarried(self) -> list[StateDocument]:
-        """The alerts that the audit store does not know of."""
-        store = self.existing()
-        return [d for d in store.list_state(STATE) if not d.body.get(CARRIED)] if store else []
+        """The alerts that the audit store does not know of, or does not know all of."""
+        if not (self._opened or self._exists()):
+            return []
+        documents = _local(lambda: self.store().list_state(STATE))
+        return [document for document in documents if not document.body.get(CARRIED)]
 
-    def carry_over(self, main: AuditStore) -> None:
-        """Give delivered alerts and the records of their deliveries to the audit store, so that it tells no one again.
+    def knows(self, key: str) -> StateDocument | None:
+        """The alert with this key, None where it was carried over or never needed this store."""
+        if not (self._opened or self._exists()):
+            return None
+        document = _local(lambda: self.store().get_state(STATE, key))
+        return document if document and not document.body.get(CARRIED) else None
+
+    def carry_over(self, main: AuditStore, document: StateDocument) -> None:
+        """Give an alert and the records of its deliveries to the audit store, which tells the channels still missing.
 
         Where it knows the alert its document stays, but for channels that it had not reached. Repeatable at any point.
         """
-        for document in self.uncarried():
-            if undelivered(document.body):
-                continue
-            try:
-                main.put_state(STATE, document.key, document.body, expected_version=0)
-            except Conflict:
-                _note_deliveries(main, document.key, document.body["channels"])
-            for channel in document.body["channels"]:
-                for record in self.store().read(HISTORY, key=history_key(document.key, channel)):
-                    entry = Entry(record.partition, record.key, record.body)
-                    main.append(HISTORY, [entry], recorded_at=record.recorded_at)
-            with suppress(Conflict):  # another process carries the same alerts
-                body = {**document.body, CARRIED: True}
-                self.store().put_state(STATE, document.key, body, expected_version=document.version)
+        try:
+            main.put_state(STATE, document.key, document.body, expected_version=0)
+        except Conflict:
+            _note_deliveries(main, document.key, document.body["channels"])
+        for channel in document.body["channels"]:
+            name = history_key(document.key, channel)
+            for record in _local(lambda name=name: self.store().read(HISTORY, key=name)):  # type: ignore[misc]
+                main.append(HISTORY, [Entry(record.partition, record.key, record.body)], recorded_at=record.recorded_at)
+        body = {**document.body, CARRIED: True}
+        with suppress(Conflict):  # it moved on, or another process carries it: the next time finds out
+            _local(lambda: self.store().put_state(STATE, document.key, body, expected_version=document.version))
 
 
-def _note_deliveries(main: AuditStore, key: str, told: dict[str, Any]) -> None:
-    """Mark as sent what the audit store's own document says nobody has got yet."""
+def _local(ask: Callable[[], _Result]) -> _Result:
+    try:
+        return ask()
+    except Conflict:
+        raise
+    except StoreError as error:
+        raise FallbackError(f"the local outbox does not work: {error}") from error
+
+
+def _note_deliveries(main: AuditStore, key: str, told: Mapping[str, Any]) -> None:
+    """Mark what the local store has sent, or is at, where the audit store's own document says nobody has or is."""
     while document := main.get_state(STATE, key):
         body = document.body
-        late = [name for name in undelivered(body) if told.get(name, {}).get("state") == SENT]
-        if not late:
+        news = {}
+        for name, known in body["channels"].items():
+            state = told.get(name, {}).get("state")
+            if state == SENT != known["state"]:
+                news[name] = {**known, "state": SENT, "claim": TAKEN, "error": None}
+            elif state == SENDING and known["state"] not in (SENT, SENDING):
+                news[name] = told[name]
+        news.update({name: told[name] for name in told.keys() - body["channels"].keys()})
+        if not news:
             return
-        sent = {name: {**body["channels"][name], "state": SENT, "claim": TAKEN, "error": None} for name in late}
         with suppress(Conflict):  # it moved on in between: look again
-            body = {**body, "channels": {**body["channels"], **sent}}
+            body = {**body, "channels": {**body["channels"], **news}}
             main.put_state(STATE, key, body, expected_version=document.version)
             return

@@ -8,9 +8,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
+from trading_ops.audit.store import Conflict, Entry, InvalidRecord, StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.delivery import (
+    CARRIED,
     FAILED,
     HISTORY,
     PENDING,
@@ -18,9 +19,10 @@ from trading_ops.notifications.delivery import (
     SENT,
     STATE,
     history_key,
+    readable,
     undelivered,
 )
-from trading_ops.notifications.fallback import Fallback
+from trading_ops.notifications.fallback import Fallback, FallbackError
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -48,7 +50,7 @@ class Outbox:
 
     While `store` is down, alerts are written to and sent from the `fallback`, a local store that is opened when it is
     needed or `fallback_exists`; every such send is marked as a possible duplicate, for nobody can look up whether the
-    alert was told before. What was delivered is carried over when the store is back, so that it is not told again.
+    alert was told before. All of it is carried over when the store is back, so that nothing is told again.
     """
 
     def __init__(
@@ -73,13 +75,16 @@ class Outbox:
         Raises StoreUnavailable when neither the store nor the fallback can be written.
         """
         told: dict[str, bool] = {}
-        self.store_error = None
+        self.store_error, self._doubtful = None, False
         try:
+            self._carry_over_what_is_known_of(alert)
             return self._publish(alert, told)
-        except StoreUnavailable as error:
+        except InvalidRecord:
+            raise
+        except StoreError as error:
             if self._fallback is None:
                 raise
-            self.store_error = str(error)
+            self._note(error)
             try:
                 return self._served_from(self._fallback.store())._publish(alert, told)
             except StoreError as local:
@@ -88,30 +93,68 @@ class Outbox:
     def drain(self) -> int:
         """Try everything that is not sent yet; the number of alerts that are now sent on all their channels.
 
-        With the store down that is what the fallback holds, and `store_error` says why.
+        What a damaged or absent store holds waits for the next time, and `store_error` says why.
         """
-        self.store_error = None
-        local = self._fallback.existing() if self._fallback else None
-        delivered = self._served_from(local)._drain() if local else 0
+        self.store_error, self._doubtful = None, False
+        delivered = 0
+        if self._fallback:
+            try:
+                for document in self._fallback.uncarried():
+                    try:
+                        self._fallback.carry_over(self._store, document)
+                    except StoreError as error:
+                        self._note(error)
+                if self._fallback.uncarried():
+                    delivered += self._served_from(self._fallback.store())._drain()
+            except (StoreError, FallbackError) as error:
+                self._note(error)
         try:
-            if self._fallback:
-                self._fallback.carry_over(self._store)
-            return delivered + self._drain()
-        except StoreUnavailable as error:
-            self.store_error = str(error)
-            return delivered
+            delivered += self._drain()
+        except StoreError as error:
+            self._note(error)
+        return delivered
+
+    def carry_over(self) -> int:
+        """Give the audit store what was written without it, telling nobody; how many alerts it could not be given."""
+        if self._fallback is None:
+            return 0
+        try:
+            for document in self._fallback.uncarried():
+                self._fallback.carry_over(self._store, document)
+            return len(self._fallback.uncarried())
+        except FallbackError as error:
+            raise StoreError(str(error)) from error
 
     def deliveries(self) -> list[dict[str, Any]]:
         """Every alert with the state of each channel, oldest first; also what was not carried over yet.
 
-        Raises StoreUnavailable while the store is down: a part would pass for the whole.
+        Raises StoreError while the store, or a local one, cannot be read: a part would pass for the whole.
         """
-        documents = self._store.list_state(STATE) + (self._fallback.uncarried() if self._fallback else [])
-        return sorted((dict(d.body) for d in documents), key=lambda body: body["created_at"])
+        try:
+            local = self._fallback.uncarried() if self._fallback else []
+        except FallbackError as error:
+            raise StoreError(str(error)) from error
+        newest = {d.key: dict(d.body) for d in [*self._store.list_state(STATE), *local]}
+        return sorted(newest.values(), key=lambda body: body["created_at"])
 
     def waiting(self) -> int:
-        """How many alerts some channel has not got yet; raises StoreUnavailable while the store is down."""
+        """How many alerts some channel has not got yet; raises StoreError as `deliveries` does."""
         return sum(bool(undelivered(body)) for body in self.deliveries())
+
+    def _note(self, error: Exception) -> None:
+        known = self.store_error.split("; ") if self.store_error else []
+        self.store_error = "; ".join(dict.fromkeys([*known, *str(error).split("; ")]))
+
+    def _carry_over_what_is_known_of(self, alert: Alert) -> None:
+        """Where nobody can look up whether the alert was told locally, it is told as a possible duplicate."""
+        if self._fallback is None:
+            return
+        try:
+            if known := self._fallback.knows(alert.dedup_key):
+                self._fallback.carry_over(self._store, known)
+        except FallbackError as error:
+            self._note(error)
+            self._doubtful = True
 
     def _served_from(self, fallback: AuditStore) -> Outbox:
         outbox = Outbox(fallback, self._channels, self._now)
@@ -132,8 +175,12 @@ class Outbox:
         return self._deliver(alert.dedup_key, told)
 
     def _drain(self) -> int:
-        waiting = [d.key for d in self._store.list_state(STATE) if undelivered(d.body)]
-        return sum(not undelivered(self._deliver(key, {})) for key in waiting)
+        documents, damaged = readable(self._store)
+        waiting = [d.key for d in documents if undelivered(d.body) and not d.body.get(CARRIED)]
+        delivered = sum(not undelivered(self._deliver(key, {})) for key in waiting)
+        if damaged:
+            self._note(StoreError("; ".join(damaged)))
+        return delivered
 
     def _deliver(self, key: str, told: dict[str, bool]) -> dict[str, Any]:
         for name, channel in self._channels.items():
@@ -193,6 +240,7 @@ class Outbox:
             after = {**before, "state": state, "at": self._now().isoformat(), "claim": claim, "error": error}
             after["attempts"] += state == SENDING
             body = {**document.body, "channels": {**document.body["channels"], name: after}}
+            body.pop(CARRIED, None)  # there is news to carry
             with suppress(Conflict):  # another channel of this alert moved on in between: look again
                 self._store.put_state(STATE, key, body, expected_version=document.version)
                 return before

@@ -91,6 +91,15 @@ def test_a_second_copy_adds_only_what_came_since(source, destination):
     assert state(destination) == state(source)
 
 
+def test_large_records_of_one_moment_are_copied_in_parts_a_database_can_take(source, destination):
+    source.append("large", [Entry("", f"{n}", {"text": "x" * 1_500_000}) for n in range(5)], recorded_at=NOON)
+    told: list[int] = []
+    copied = copy_store(source, destination, progress=lambda done, total: told.append(done))
+    assert [done for done in told if 10 < done <= 15] == [12, 14, 15]  # the ten before are the flips
+    assert all(c.same for c in copied)
+    assert destination.heads() == source.heads()
+
+
 def test_an_empty_store_is_copied_too(tmp_path, destination):
     with SqliteStore(tmp_path / "empty.db") as empty:
         assert copy_store(empty, destination) == []
@@ -237,6 +246,10 @@ def test_the_command_speaks_json(home):
         (["--to", "mongodb://ops:hunter2@db.example/audit"], "--to holds a password.*TRADING_OPS_COPY_TO"),
         (["--to", "mongodb://ops:hunter2@a.example:1,b.example:2/audit"], "--to holds a password"),
         (["--to", "mongodb://db/?tlsCertificateKeyFilePassword=hunter2"], "--to holds a password"),
+        (["--to", "mongodb:/ops:hunter2@db.example/audit"], "--to holds a password"),
+        (["--to", "mongodb+srv:ops:hunter2@db/audit"], "--to holds a password"),
+        (["--to", "ops:hunter2@db.example:27017/audit"], "--to holds a password"),
+        (["--to", "ops/hunter2@db/audit"], "the address to copy to is no audit store's; give sqlite:///relative.db"),
         (["--to", "postgres://db/audit"], "is no audit store; give sqlite:///"),
     ],
 )

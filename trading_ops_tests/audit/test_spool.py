@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,14 @@ from trading_ops_tests.audit.unreliable import UnreliableStore
 
 folder, name, turn = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 store = SpooledStore(UnreliableStore(folder), folder / "spool.db", retry_after_s=0.02)
-while not (folder / "stop").exists():
+while True:  # at least once, so that what a killed writer did not get to tell is told by the next
     day = f"2025-03-{1 + turn // 10 % 28:02}"
     store.append("turns", [Entry("", name, {"turn": turn}), Entry(day, f"{name}-{turn}", {})])
     store.append("flips", [Entry("", name, {"side": turn % 2})])
     print(turn, flush=True)
     turn += 1
+    if (folder / "stop").exists():
+        break
 """
 
 SHIPPER = """
@@ -299,7 +301,7 @@ def test_a_store_that_breaks_while_older_entries_wait_takes_the_new_one_behind_t
     clock.time += 30
     shared.be(BROKEN)
     assert store.append("c", [entry(2)]) == [SPOOLED]
-    assert store.backlog().shared_error == "shared.example: a record is damaged"
+    assert store.backlog().shared_error == "c: shared.example: a record is damaged"
     back()
     assert store.ship() == 2
     assert said(shared) == [1, 2]
@@ -386,6 +388,137 @@ def test_what_the_store_refuses_for_good_blocks_nobody_and_is_kept_and_counted(s
     assert (backlog.waiting, backlog.refused, backlog.refusal) == (0, 1, "a record may have 100 bytes")
     assert store.ship() == 0
     assert store.backlog().refused == 1
+
+
+# what cannot be shipped now
+
+
+class OneDamaged(UnreliableStore):
+    """A shared store that cannot take one collection, though it is up."""
+
+    damaged: str | None = "sick"
+
+    def append(
+        self, collection: str, entries: Sequence[Entry], *, recorded_at: datetime | None = None
+    ) -> list[Receipt]:
+        if collection == self.damaged and self.mode == UP:
+            raise StoreError(f"{collection}: the last record is damaged")
+        return super().append(collection, entries, recorded_at=recorded_at)
+
+
+def test_a_damaged_collection_holds_up_itself_and_no_other(tmp_path, clock):
+    with OneDamaged(tmp_path) as shared, SpooledStore(shared, tmp_path / "spool.db", clock=clock) as store:
+        shared.be(DOWN)
+        for n in range(3):
+            store.append("sick", [entry(n)])
+            store.append("well", [entry(n)])
+        shared.be(UP)
+        clock.time += 30
+        assert store.ship() == 3
+        assert (said(shared, "well"), said(shared, "sick")) == ([0, 1, 2], [])
+        backlog = store.backlog()
+        assert (backlog.waiting, backlog.shared_error) == (3, "sick: the last record is damaged")
+        assert store.append("sick", [entry(3)]) == [SPOOLED]  # behind those before it
+        (receipt,) = store.append("well", [entry(3)])
+        assert (receipt.spooled, said(store, "well")) == (False, [0, 1, 2, 3])
+        assert said(store, "sick") == [0, 1, 2, 3]
+        theirs = OneDamaged(tmp_path)
+        with SpooledStore(theirs, tmp_path / "spool.db") as later:  # what was passed over is known to everybody
+            assert (later.backlog().waiting, later.ship(), later.backlog().waiting) == (4, 0, 4)
+            theirs.damaged = shared.damaged = None
+            assert later.append("sick", [entry(4)]) == [SPOOLED]  # left alone for a while
+        clock.time += 30
+        assert store.ship() == 5
+        assert said(shared, "sick") == [0, 1, 2, 3, 4]
+        assert (store.backlog().waiting, store.backlog().shared_error) == (0, None)
+
+
+def test_what_waits_for_one_store_is_not_shipped_to_another(tmp_path, clock):
+    (tmp_path / "staging").mkdir()
+    with UnreliableStore(tmp_path) as production, UnreliableStore(tmp_path / "staging") as staging:
+        production.be(DOWN)
+        with SpooledStore(production, tmp_path / "spool.db", label="MongoDB db/production") as store:
+            store.append("c", [entry("production", "a")])
+        with SpooledStore(staging, tmp_path / "spool.db", clock=clock, label="MongoDB db/staging") as store:
+            assert store.ship() == 0
+            assert "wait for MongoDB db/production, not for MongoDB db/staging; set MONGODB_URI back" in (
+                store.backlog().shared_error or ""
+            )
+            (receipt,) = store.append("c", [entry("staging", "b")])
+            assert (receipt.spooled, said(store)) == (False, ["staging"])
+            staging.be(DOWN)
+            assert store.append("c", [entry("later", "b")]) == [SPOOLED]
+            staging.be(UP)
+            clock.time += 30
+            assert (store.ship(), said(staging), store.backlog().waiting) == (1, ["staging", "later"], 1)
+    with UnreliableStore(tmp_path) as production:
+        production.be(UP)
+        with SpooledStore(production, tmp_path / "spool.db", label="MongoDB db/production") as store:
+            assert (store.ship(), store.backlog().waiting) == (1, 0)
+            assert said(production) == ["production"]
+
+
+def test_what_waited_before_there_were_labels_is_shipped(store, shared, back, tmp_path):
+    shared.be(DOWN)
+    store.append("c", [entry(1)])
+    shared.be(UP)
+    with SpooledStore(shared, tmp_path / "spool.db", label="MongoDB db/audit") as labelled:
+        assert said(labelled) == [1]
+        assert labelled.backlog().waiting == 0
+
+
+def test_a_reader_of_another_collection_does_not_decode_what_waits(store, shared, tmp_path):
+    shared.be(DOWN)
+    store.append("c", [entry("mark-1")])
+    store.close()
+    raw = (tmp_path / "spool.db").read_bytes()
+    (tmp_path / "spool.db").write_bytes(raw.replace(b"mark-1", b"mark-2"))
+    shared.be(READ_ONLY)
+    with SpooledStore(UnreliableStore(tmp_path), tmp_path / "spool.db") as again:
+        assert again.read("d") == []
+        with pytest.raises(StoreError, match=r"TRADING_OPS_STORE=sqlite:///.*spool.db trading-ops audit verify"):
+            again.read("c")
+
+
+def test_whoever_has_little_time_ships_little(store, shared, back):
+    shared.be(DOWN)
+    for n in range(3):
+        store.append("c", [entry(n)])
+    back()
+    assert [store.ship(patience_s=0), store.ship(patience_s=0), store.ship()] == [1, 1, 1]
+    assert said(shared) == [0, 1, 2]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from([UP, DOWN, SILENT, READ_ONLY]), st.sampled_from(["sick", "well", None]),
+                  st.sampled_from("AB")),
+        max_size=14,
+    )
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_whichever_collection_is_damaged_in_between_each_keeps_its_order(tmp_path_factory, steps):
+    folder = tmp_path_factory.mktemp("damaged")
+    with (
+        OneDamaged(folder) as shared,
+        SqliteStore(folder / "plain.db") as plain,
+        SpooledStore(shared, folder / "spool.db", retry_after_s=0) as store,
+    ):
+        for n, (mode, damaged, value) in enumerate(steps):
+            shared.be(mode)
+            shared.damaged = damaged
+            for collection in ("sick", "well"):
+                when = NOON + timedelta(seconds=n)
+                try:
+                    store.append(collection, [entry(value), entry(value, f"{n}")], recorded_at=when)
+                except StoreError:
+                    continue  # nothing of it waited, so the caller is told
+                plain.append(collection, [entry(value), entry(value, f"{n}")], recorded_at=when)
+        shared.be(UP)
+        shared.damaged = None
+        store.ship()
+        assert store.backlog().waiting == 0
+        assert shared.heads() == plain.heads()
 
 
 # answers that were lost
