@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -102,7 +103,7 @@ def day(server: tuple[ScriptedServer, str], tmp_path: Path) -> Callable[[Mapping
                 data_dir=tmp_path / "var",
                 symbols=("BTCUSDT",),
                 bot_url="http://127.0.0.1:9" if "down" in weather else address,
-                bot_timeout_s=0.5,
+                bot_timeout_s=1.5,
                 bot_since="2025-02-01",
                 mongodb_uri=None
                 if weather.get("store", True)
@@ -117,10 +118,8 @@ def day(server: tuple[ScriptedServer, str], tmp_path: Path) -> Callable[[Mapping
     return run
 
 
-def slow(asked: Asked) -> Any:
-    import time
-
-    time.sleep(2)
+async def slow(asked: Asked) -> Any:
+    await asyncio.sleep(5)
     return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import ipaddress
 import json
 import socket
@@ -83,6 +84,8 @@ class ScriptedServer:
             answer = answer.next()
         if callable(answer):
             answer = answer(asked)
+        if inspect.isawaitable(answer):  # so that a slow answer holds up no other
+            answer = await answer
         says = answer if isinstance(answer, Says) else Says(answer)
         body = says.body if isinstance(says.body, bytes) else json.dumps(says.body).encode()
         headers = {"content-type": says.content_type, **says.headers}
