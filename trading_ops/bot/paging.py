@@ -64,8 +64,7 @@ class _Walk:
     end: datetime
     seen: dict[str, dict[str, _Version]] = field(default_factory=dict)
     news: int = 0  # pages that brought something
-    oldest: datetime | None = None  # of all that was seen, in the period or not
-    reached: datetime | None = None  # the newest of it
+    reached: datetime | None = None  # the newest of all that was seen, in the period or not
     complete: bool = True
 
     def take(self, rows: list[Any], page: int) -> list[datetime]:
@@ -88,7 +87,6 @@ class _Walk:
                 version.rows = known.rows  # the page cut the overlap; the repeated row is still there
             versions[content] = version
         self.news += news
-        self.oldest = min((t for t in (self.oldest, *times) if t), default=None)
         self.reached = max((t for t in (self.reached, *times) if t), default=None)
         return times
 
@@ -98,26 +96,15 @@ class _Walk:
                 yield from version.rows
 
     def agrees_with(self, earlier: _Walk) -> bool:
-        """Whether nothing is new, changed or gone behind the point that the earlier walk reached.
+        """Whether nothing is new, changed or gone behind the point that the earlier walk reached."""
+        return self._behind(earlier.reached) == earlier._behind(earlier.reached)
 
-        A row that changed between two pages of the earlier walk was seen there in both versions; the later one counts.
-        """
-        until = earlier.reached
-        if self._contents(until) == earlier._contents(until):
-            return True
-        return self._contents(until) == earlier._contents(until, latest=True)
-
-    def _contents(self, until: datetime | None, *, latest: bool = False) -> dict[str, dict[str, int]]:
+    def _behind(self, until: datetime | None) -> dict[tuple[str, str], int]:
         return {
-            identity: behind
+            (identity, content): len(version.rows)
             for identity, versions in self.seen.items()
-            if (
-                behind := {
-                    content: len(version.rows)
-                    for content, version in (_newest(versions) if latest else versions).items()
-                    if version.closed_at is None or until is None or version.closed_at < until
-                }
-            )
+            for content, version in versions.items()
+            if version.closed_at is None or until is None or version.closed_at < until
         }
 
 
@@ -150,11 +137,12 @@ def _key(row: Any) -> tuple[str, str]:
 def _walked(ask: Ask, start: datetime, end: datetime) -> _Walk:
     """One way through the pages. `since` moves to the newest trade seen, as long as the list ascends from there."""
     walk = _Walk(start, end)
-    point, limit = start, PAGE
-    largest, tried = 0, -1  # sizes: of the largest page, and of the one after which a larger limit was asked
-    since_works = False  # the bot was seen to leave out what is older than `since`
+    reached: datetime | None = None
+    limit = PAGE
+    opening, largest = 0, 0  # sizes: of the page that begins at the start if it may be cut off, of any page
+    forward = False  # a later page brought newer trades: so a cut page holds the oldest, not the newest
     for number in range(MAX_PAGES):
-        since, oldest = point - OVERLAP, walk.oldest
+        since = (reached or start) - OVERLAP
         try:
             page = ask(since, limit)
         except BotError as error:
@@ -162,19 +150,22 @@ def _walked(ask: Ask, start: datetime, end: datetime) -> _Walk:
                 raise
             break  # a larger limit is refused
         times, size = walk.take(page.rows, number), len(page.rows)
-        if page.has_more is False:
-            return walk
-        since_works |= bool(times) and oldest is not None and oldest < since <= min(times)
         cut = size == limit or _is_usual_cap(size) or page.has_more is True or (page.total or 0) > size
-        stuck = page.has_more is True or (cut and size >= largest)
-        reached = point if number else None
-        match _judge(times, start, end, since, reached, cut=cut, stuck=stuck, since_works=since_works):
+        cut = cut and page.has_more is not False
+        if reached is None:
+            opening = size if cut else 0
+        else:
+            forward |= bool(times) and since <= min(times) and reached < max(times)
+        if page.has_more is False and (forward or not opening):
+            return walk
+        stuck = page.has_more is True or (cut and size >= largest) or (opening > 0 and not forward)
+        match _judge(times, start, end, since, reached, cut=cut, stuck=stuck, forward=forward):
             case "whole":
                 return walk
             case "on":
-                point, tried = max(times), -1
-            case "larger" if size > tried and limit < MAX_LIMIT and (size == limit or page.has_more is True):
-                limit, tried = limit * 4, size
+                reached = max(times)
+            case "larger" if limit < MAX_LIMIT and (max(size, opening) == limit or page.has_more is True):
+                limit, reached = limit * 4, reached if forward else None
             case _:
                 break
         largest = max(largest, size)
@@ -191,21 +182,22 @@ def _judge(
     *,
     cut: bool,
     stuck: bool,
-    since_works: bool,
+    forward: bool,
 ) -> Literal["whole", "on", "larger"]:
     """What a page means: all is there, go on from its newest trade, or only a larger limit could show more.
 
-    `cut`: the page may have been cut off. `stuck`: so it may, if it brings nothing newer than what was `reached`.
+    `cut`: the page may have been cut off. `stuck`: so may the list, if the page brings nothing newer than what was
+    `reached`. `forward`: it is known that a cut page holds the oldest trades since `since`.
     """
     if not times:
-        return "larger" if cut else "whole"
+        return "larger" if cut or stuck else "whole"
     oldest, newest = min(times), max(times)
     if any(a > b for a, b in pairwise(times)):
         newest_first = all(a >= b for a, b in pairwise(times))
         return "whole" if not cut or (newest_first and oldest < start) else "larger"
     if oldest < since:  # it ignores `since`: these are the oldest trades, the newest, or all
         return "whole" if not cut or (oldest < start and newest >= end) else "larger"
-    if newest >= end and (since_works or not cut):
+    if newest >= end and (forward or not stuck):
         return "whole"
     if reached is None or newest > reached:
         return "on"

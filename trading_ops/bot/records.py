@@ -31,6 +31,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(max_length=10_000)]  # a bound makes pydantic look: half a surrogate pair is no text
 EARLIEST = datetime(2009, 1, 3, tzinfo=UTC)  # Bitcoin's first block: no crypto trade is older
 
 
@@ -90,9 +91,9 @@ class ClosedTrade(StrictRecord):
     funding_usdt: Annotated[Finite, BeforeValidator(lambda given: 0.0 if given is None else given)] = 0.0
     pnl_usdt: Finite
     pnl_pct: Finite
-    close_reason: Annotated[str, BeforeValidator(lambda given: "" if given is None else given)] = ""
+    close_reason: Annotated[Text, BeforeValidator(lambda given: "" if given is None else given)] = ""
     market: Literal["spot", "futures"] | None = None
-    position_id: str | None = None
+    position_id: Text | None = None
 
     @model_validator(mode="after")
     def _profit_follows(self) -> ClosedTrade:
@@ -117,7 +118,7 @@ class StrategyState(StrictRecord):
     name: Name
     enabled: bool
     allocated_usdt: NotNegative | None = None
-    reason: str | None = None
+    reason: Text | None = None
     changed_at: Moment | None = None
 
 
@@ -157,9 +158,9 @@ class Portfolio(StrictRecord):
     total_return_pct: Finite
     total_trades: Count
     winning_trades: Count
-    initial_by_strategy: dict[str, Positive] = {}
-    equity_by_strategy: dict[str, Finite] | None = None
-    unrealised_by_strategy: dict[str, Finite] | None = None
+    initial_by_strategy: dict[Name, Positive] = {}
+    equity_by_strategy: dict[Name, Finite] | None = None
+    unrealised_by_strategy: dict[Name, Finite] | None = None
     net_deposits_usdt: Finite | None = None
 
     @model_validator(mode="after")
@@ -182,7 +183,7 @@ class BotHealth(StrictRecord):
     """Whether the bot says it works. `now`: its clock; `label`: what its prices are, where they are not live ones."""
 
     healthy: bool
-    detail: str = ""
+    detail: Text = ""
     last_candle_at: Moment | None = None
     now: Moment | None = None
     label: Name | None = None

@@ -535,23 +535,25 @@ def test_what_is_no_http_is_no_answer(garbage: bytes):
 def test_a_bot_that_drips_its_answer_hangs_nobody(part: str):
     """Each would be a good answer a minute later, and no pause in it is as long as the time allowed."""
     head, body = answer(b'{"healthy": true}').split(b"\r\n\r\n")
+    sent: list[int] = []
 
     def behave(connection: socket.socket, _: int) -> None:
         if part == "silence":
             threading.Event().wait(60)
         elif part == "chunks":
             connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            drip(connection, b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n", 0.2)
+            drip(connection, b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n", 0.2, sent)
         elif part == "head":
-            drip(connection, head + b"\r\n\r\n" + body, 0.2)
+            drip(connection, head + b"\r\n\r\n" + body, 0.2, sent)
         else:
             connection.sendall(head + b"\r\n\r\n")
-            drip(connection, body, 0.2)
+            drip(connection, body, 0.2, sent)
 
     with raw_server(behave) as (url, connections):
         with pytest.raises(BotUnreachable, match=r"no whole answer within 0.4 s \(3 attempts\)"):
             HttpBot(url, timeout_s=0.4).health()
         assert len(connections) == 3
+    assert len(sent) <= 3 * 5, "each attempt ended after two or three bytes"
 
 
 def test_a_connection_that_was_closed_meanwhile_is_no_trouble():
@@ -738,6 +740,18 @@ def test_a_trade_that_says_a_field_twice_is_quarantined_with_what_it_said(server
     closed = bot.closed_trades(*DAY)
     assert closed.frame["pnl_usdt"].tolist() == [10.0]
     assert "has 'pnl_usdt' 2 times" in closed.quarantined[0].row
+
+
+@pytest.mark.parametrize("field", ["trade_id", "strategy", "symbol", "close_reason", "market", "position_id"])
+def test_half_a_character_is_quarantined_in_every_text(server: ScriptedServer, bot: HttpBot, field: str):
+    rows = [trade(f"t{n}", "2025-03-01T12:00:00Z") for n in range(2)]
+    server.script[CLOSED] = [rows[0] | {field: "\ud800"}, rows[1]]
+    closed = bot.closed_trades(*DAY)
+    assert closed.frame["trade_id"].tolist() == ["t1"]
+    assert [q.reason.split(":")[0] for q in closed.quarantined] == [field]
+    server.script[HEALTH] = {"healthy": True, "detail": "\ud800"}
+    with pytest.raises(InvalidRecord, match="detail"):
+        bot.health()
 
 
 def test_a_byte_order_mark_and_a_plain_type_are_no_fault(server: ScriptedServer, bot: HttpBot):

@@ -180,10 +180,11 @@ def raw_server(behave: Callable[[socket.socket, int], None]) -> Iterator[tuple[s
         listening.shutdown(socket.SHUT_RDWR)
 
 
-def drip(connection: socket.socket, data: bytes, pause_s: float) -> None:
-    """Send one byte after the other, each after a pause."""
+def drip(connection: socket.socket, data: bytes, pause_s: float, sent: list[int]) -> None:
+    """Send one byte after the other, each after a pause; `sent` grows by each byte that somebody still wanted."""
     for byte in data:
         connection.sendall(bytes([byte]))
+        sent.append(byte)
         time.sleep(pause_s)
 
 
