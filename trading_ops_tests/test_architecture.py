@@ -76,7 +76,7 @@ def test_every_version_is_pinned():
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert set(extras) == {"ml", "celery", "postgres", "dev", "bench"}
+    assert set(extras) == {"ml", "celery", "postgres", "dev", "bench", "oracles"}
     for requirement in [*project["dependencies"], *(r for extra in extras.values() for r in extra)]:
         name = re.split(r"[\[<>=; ]", requirement)[0].lower()
         assert name in pinned, requirement
