@@ -20,7 +20,8 @@ FUNDING_HOURS = 8
 
 SIGNAL, STOP_LOSS, TAKE_PROFIT, OPEN_AT_END, LIQUIDATION = range(5)
 # what `score` writes for each set
-TRADES, WINS, GAINS, LOSSES, HOURS, FINAL, WORST_FALL, MEAN, DEVIATION = range(9)
+COLUMNS = 9
+TRADES, WINS, GAINS, LOSSES, HOURS, FINAL, WORST_FALL, MEAN, DEVIATION = range(COLUMNS)
 
 
 class Bars(NamedTuple):
@@ -250,10 +251,10 @@ def mark(bars, terms, count, places, amounts, ends, equity, unrealised):  # type
 
 @_compiled
 def score(  # type: ignore[no-untyped-def]
-    bars, terms, enter_rows, leave_rows, enter_from, leave_from, enter_row, leave_row,
+    bars, terms, enter_rows, enter_from, enter_row, leave_rows, leave_from, leave_row,
     stop_loss, take_profit, day_block, out, returns, squares, trades,
 ):  # fmt: skip
-    """Trade every set and write its row: `out` (N, 9), and by block of days (N, B) returns, squares and trades.
+    """Trade every set and write its row: `out` (N, COLUMNS), and by block of days (N, B) returns, squares and trades.
 
     Set s enters at `enter_rows[enter_from[r] : enter_from[r + 1]]` with r = enter_row[s], and leaves alike.
     `day_block`: each day's block, -1 for none.
