@@ -103,8 +103,14 @@ def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
+def _broke(bars, at, i, held, after):  # type: ignore[no-untyped-def]
+    """The price at bar i's open at which a position entered at bar `at` has lost the whole account."""
+    return bars.funding[i] - bars.funding[at] - after / held
+
+
+@_compiled
 def _watch(  # type: ignore[no-untyped-def]
-    bars, terms, at, until, entry, quantity, after, stop_loss, take_profit
+    bars, terms, at, until, entry, held, after, stop_loss, take_profit
 ):
     """The first bar of [at, until) that takes a position out, the fill and the reason; the last bar + 1 if none does.
 
@@ -116,13 +122,14 @@ def _watch(  # type: ignore[no-untyped-def]
     for i in range(at, until):
         opened = bars.opened[i]
         worst, best = (bars.low[i], bars.high[i]) if side > 0.0 else (bars.high[i], bars.low[i])
-        broke = np.inf
-        if side < 0.0:  # the price at which a short has lost the whole account, funding included
-            broke = after / quantity + (bars.funding[i] - bars.funding[at])
+        broke = _broke(bars, at, i, held, after)
         gapped = i > at and side * (opened - target) >= 0.0
-        if side * (worst - stop) <= 0.0 and not gapped and not (side < 0.0 and broke < max(stop, opened)):
-            return i, (min(opened, stop) if side > 0.0 else max(opened, stop)) * (1.0 - side * terms.slip), STOP_LOSS
-        if side < 0.0 and worst >= broke and not gapped:
+        lost = side * (worst - broke) <= 0.0 and not gapped
+        if side * (worst - stop) <= 0.0 and not gapped:
+            first = min(opened, stop) if side > 0.0 else max(opened, stop)
+            if not lost or side * (first - broke) >= 0.0:
+                return i, first * (1.0 - side * terms.slip), STOP_LOSS
+        if lost:
             return i, broke, LIQUIDATION
         if gapped or side * (best - target) >= 0.0:
             return i, target, TAKE_PROFIT
@@ -144,6 +151,7 @@ def fill_orders(  # type: ignore[no-untyped-def]
     n = len(bars.opened)
     cash, count, rejected = terms.initial, 0, 0
     enter, leave = 0, 0
+    can_break = terms.side < 0.0 or bars.funding[n - 1] != 0.0  # or a position's loss is bounded by what it cost
     ready = 0  # the first close at which the next entry may be decided
     while True:
         while enter < len(enter_at) and enter_at[enter] < ready:
@@ -169,8 +177,8 @@ def fill_orders(  # type: ignore[no-untyped-def]
             leave += 1
         due = leave_at[leave] + 1 + terms.latency if leave < len(leave_at) else n
         gone, fill, reason = n, 0.0, OPEN_AT_END
-        if not np.isnan(stop_loss) or not np.isnan(take_profit) or terms.side < 0.0:
-            gone, fill, reason = _watch(bars, terms, at, min(due, n), entry, quantity, after, stop_loss, take_profit)
+        if not np.isnan(stop_loss) or not np.isnan(take_profit) or can_break:
+            gone, fill, reason = _watch(bars, terms, at, min(due, n), entry, held, after, stop_loss, take_profit)
         if gone == n and due < n:
             gone, fill, reason = due, bars.opened[due] * (1.0 - terms.side * terms.slip), SIGNAL
         if gone == n:
@@ -181,9 +189,11 @@ def fill_orders(  # type: ignore[no-untyped-def]
             cash = after + (held * bars.close[n - 1] - funding)
             count += 1
             break
-        cost = 0.0 if reason == LIQUIDATION else quantity * fill * terms.fee
+        cost = quantity * fill * terms.fee
         funding = held * (bars.funding[gone] - bars.funding[at])
-        cash = 0.0 if reason == LIQUIDATION else after + (held * fill - cost - funding)
+        cash = after + (held * fill - cost - funding)
+        if reason == LIQUIDATION or cash <= 0.0:  # a gap, slippage or fees can take more than there is: all is lost
+            fill, reason, cost, cash = _broke(bars, at, gone, held, after), LIQUIDATION, 0.0, 0.0
         places[count, 0], places[count, 1], places[count, 2] = at, gone, reason
         amounts[count, 0], amounts[count, 1], amounts[count, 2] = entry, fill, quantity
         amounts[count, 3], amounts[count, 4] = paid + cost, funding
