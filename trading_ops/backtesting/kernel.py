@@ -6,92 +6,15 @@ half a second.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
-import pandas as pd
-
-from trading_ops.backtesting.orders import Costs, Execution, InvalidCosts, is_number
-from trading_ops.market.candles import InvalidCandles
-
-HOUR_US = 3_600_000_000
-FUNDING_HOURS = 8
 
 SIGNAL, STOP_LOSS, TAKE_PROFIT, OPEN_AT_END, LIQUIDATION = range(5)
 # what `score` writes for each set
 COLUMNS = 9
 TRADES, WINS, GAINS, LOSSES, HOURS, FINAL, WORST_FALL, MEAN, DEVIATION = range(COLUMNS)
-
-
-class Bars(NamedTuple):
-    """A candle frame as the loops read it; n bars that touch m UTC days."""
-
-    opened: np.ndarray
-    high: np.ndarray
-    low: np.ndarray
-    close: np.ndarray
-    hour: np.ndarray  # of each bar's open, since 1970
-    funding: np.ndarray  # paid by one unit held long since the first bar, at each bar's open
-    day: np.ndarray  # each bar's day, 0 to m - 1
-    day_end: np.ndarray  # each day's last bar
-
-
-class Terms(NamedTuple):
-    """Costs and execution as the loops read them: fractions, not percent; 0 switches lot step and least order off."""
-
-    side: float
-    fee: float
-    slip: float
-    lot_step: float
-    min_notional: float
-    share: float
-    latency: int
-    initial: float
-
-
-def bars_of(candles: pd.DataFrame, costs: Costs) -> Bars:
-    """A sound candle frame as the kernel reads it. Raises InvalidCandles below two bars."""
-    if len(candles) < 2:
-        raise InvalidCandles(
-            f"a backtest needs at least 2 bars, one to decide at and one to fill in; there are {len(candles)}"
-        )
-    opened, high, low, close = (
-        np.ascontiguousarray(candles[name].to_numpy("float64")) for name in ("open", "high", "low", "close")
-    )
-    hour = pd.DatetimeIndex(candles.index).as_unit("us").asi8 // HOUR_US
-    days = hour // 24
-    day_end = np.flatnonzero(np.diff(days, append=days[-1] + 1))
-    day = np.searchsorted(day_end, np.arange(len(hour)))
-    # the times between two bars at which funding was due; where bars are missing, several at once
-    due = np.diff(hour // FUNDING_HOURS, prepend=hour[0] // FUNDING_HOURS)
-    funding = np.cumsum(due * opened) * (costs.funding_pct / 100.0)
-    return Bars(opened, high, low, close, hour, funding, day, day_end)
-
-
-def terms_of(costs: Costs, execution: Execution, initial_usdt: float) -> Terms:
-    """Costs and execution as the kernel reads them. Raises InvalidCosts."""
-    if not is_number(initial_usdt) or initial_usdt <= 0:
-        raise InvalidCosts(f"initial_usdt is {initial_usdt!r}; an amount above 0 would be right")
-    if costs.funding_pct and execution.market == "spot":
-        raise InvalidCosts(
-            f"funding_pct is {costs.funding_pct!r} on market 'spot', which has no funding; 0 would be right"
-        )
-    return Terms(
-        side=1.0 if execution.side == "long" else -1.0,
-        fee=costs.fee_pct / 100.0,
-        slip=costs.slippage_pct / 100.0,
-        lot_step=float(costs.lot_step or 0.0),
-        min_notional=float(costs.min_notional_usdt or 0.0),
-        share=execution.equity_pct / 100.0,
-        latency=int(execution.latency_bars),
-        initial=float(initial_usdt),
-    )
-
-
-def fraction(percent: float | None) -> float:
-    """A stop or target as the kernel reads it: NaN is off."""
-    return np.nan if percent is None else percent / 100.0
 
 
 def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:

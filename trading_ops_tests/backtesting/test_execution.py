@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trading_ops.backtesting.engine import MEASURES, BacktestResult, backtest, score_sets, sweep, trade_signals
+from trading_ops.backtesting.engine import BacktestResult, backtest, sweep, trade_signals
 from trading_ops.backtesting.orders import Costs, Execution, InvalidCosts, InvalidExecution
+from trading_ops.backtesting.scores import MEASURES, score_sets
 from trading_ops.strategies.signals import STRATEGIES, signals
 from trading_ops_tests.backtesting.test_engine import FREE, QUIET, Bar, candles, hour, walk
 
