@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from trading_ops.backtesting.orders import Costs
 from trading_ops.market.candles import InvalidCandles
 
 HOUR_US = 3_600_000_000
