@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import audit, bot, candles
+from trading_ops.cli import alerts, audit, bot, candles
 from trading_ops.cli.doctor import doctor
 from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
 
 app = typer.Typer(
     help="Watch, measure and look after a trading bot.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
