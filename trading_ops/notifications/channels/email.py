@@ -8,6 +8,8 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
@@ -74,7 +76,8 @@ class EmailChannel:
         mail = mail_of(message, alert.dedup_key, self._sender, self._recipients)
         step, sent = "connecting", False
         try:
-            with self._connected(self._host) as server:
+            server = self._connected(self._host)
+            try:
                 if self._security == "starttls":
                     step = "STARTTLS"
                     server.starttls(context=self._trusted or ssl.create_default_context())
@@ -82,14 +85,17 @@ class EmailChannel:
                     step = "login"
                     server.login(self._username, self._password)
                 step, sent = "sending", True
-                refused = server.send_message(
-                    mail, parseaddr(self._sender)[1], [parseaddr(one)[1] for one in self._recipients]
-                )
+                people = [parseaddr(one)[1] for one in self._recipients]
+                refused = server.send_message(mail, parseaddr(self._sender)[1], people)
+                with suppress(smtplib.SMTPException, OSError):  # it is delivered, however the goodbye goes
+                    server.quit()
+            finally:
+                server.close()
         except TimeoutError:
-            raise DeliveryError(
-                f"timeout: {self._host} did not answer within {self._timeout_s:g} s ({step})", in_doubt=sent
-            ) from None
+            raise self._timeout(step, sent) from None
         except smtplib.SMTPException as error:
+            if isinstance(error.__context__, TimeoutError):
+                raise self._timeout(step, sent) from None
             raise self._judged(error, step, sent) from None
         except ssl.SSLError as error:
             why = getattr(error, "verify_message", "") or error.reason or type(error).__name__
@@ -109,6 +115,10 @@ class EmailChannel:
             context = self._trusted or ssl.create_default_context()
             return smtplib.SMTP_SSL(host, self._port, own, timeout=self._timeout_s, context=context)
         return smtplib.SMTP(host, self._port, own, timeout=self._timeout_s)
+
+    def _timeout(self, step: str, sent: bool) -> DeliveryError:
+        told = f"timeout: {self._host} did not answer within {self._timeout_s:g} s ({step})"
+        return DeliveryError(told, in_doubt=sent)
 
     def _judged(self, error: smtplib.SMTPException, step: str, sent: bool) -> DeliveryError:
         """5xx is for good, 4xx may pass; the server's words are shown without secrets."""
@@ -131,8 +141,6 @@ class EmailChannel:
 
 def mail_of(message: Message, dedup_key: str, sender: str, recipients: Sequence[str]) -> EmailMessage:
     """The message in plain text and HTML; its Message-ID depends on the key and the sender's domain alone."""
-    from datetime import UTC, datetime
-
     mail = EmailMessage(policy=policy.SMTP)
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)

@@ -12,7 +12,7 @@ from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.http import TIMEOUT_S, Http, as_json
 from trading_ops.notifications.channels.redaction import host_of
-from trading_ops.notifications.text import fit, message_of, one_line
+from trading_ops.notifications.text import clean, fit, message_of, one_line
 
 STYLES: dict[str, str] = {
     Severity.INFO: "info",
@@ -62,7 +62,7 @@ class WebhookChannel:
 def document_of(alert: Alert, *, possible_duplicate: bool) -> dict[str, Any]:
     """The alert as JSON; numbers that are larger than anybody needs are told as the text other channels show."""
     message = message_of(alert, possible_duplicate=possible_duplicate)
-    numbers: Any = alert.to_document()["numbers"]
+    numbers = _clean(alert.to_document()["numbers"])
     if len(as_json(numbers)) > MOST_NUMBERS:
         numbers = {"shortened": fit(message.figures, MOST_TEXT)}
     return {
@@ -77,6 +77,15 @@ def document_of(alert: Alert, *, possible_duplicate: bool) -> dict[str, Any]:
         "numbers": numbers,
         "possible_duplicate": possible_duplicate,
     }
+
+
+def _clean(value: Any) -> Any:
+    """A JSON value with clean texts: databases refuse the NUL that JSON can hold."""
+    if isinstance(value, dict):
+        return {clean(name): _clean(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return clean(value) if isinstance(value, str) else value
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
