@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import ssl
 import time
@@ -20,6 +21,8 @@ from trading_ops.notifications.channels.redaction import Redaction, host_of
 TIMEOUT_S = 10.0
 MAX_ANSWER = 65_536  # bytes of an answer that are read
 PASSING = (408, 425, 429)  # refusals that are not about the message
+# At DEBUG httpcore logs the headers of an answer, in which a server or a redirect may repeat the address.
+logging.getLogger("httpcore.http11").addFilter(lambda record: "response_headers.complete" not in record.getMessage())
 
 
 class HttpError(DeliveryError):

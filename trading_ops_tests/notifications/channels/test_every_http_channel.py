@@ -184,8 +184,8 @@ def strings(value: Any) -> Iterator[str]:
 
 
 PIECES = st.sampled_from([
-    "<!channel>", "&", "<b>", "</b>", "<", ">", "@everyone", "**", "`", "```", "\\", "\0", "\u202e", "\ud83d", "🚨", "_",
-    "[x](y)", "\n", "\r", "&amp;", "\x1b[0m", "|", "#", "- ", "1. ",
+    "<!channel>", "&", "<b>", "</b>", "<", ">", "@everyone", "**", "`", "```", "\\", "\0", "\u202e", "\ud83d", "🚨",
+    "_", "[x](y)", "\n", "\r", "&amp;", "\x1b[0m", "|", "#", "- ", "1. ",
 ])  # fmt: skip
 TEXTS = st.text() | st.lists(PIECES | st.text(max_size=5)).map("".join) | st.builds(
     lambda text, times: (text * times)[:100_000], st.lists(PIECES, min_size=1).map("".join), st.integers(1, 20_000)
