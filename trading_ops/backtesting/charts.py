@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,7 @@ def _add_trades(figure: Any, backtest: Backtest) -> None:
         prices = np.column_stack((*fills, np.full(len(chosen), np.nan))).ravel()
         line = {"mode": "lines", "line": {"color": colour, "width": 1.6}, "opacity": 0.8, "hoverinfo": "skip"}
         figure.add_scatter(x=times, y=prices, showlegend=False, legendgroup=name, **line, row=3, col=1)
-        reasons = chosen["close_reason"].str.replace("_", " ")
+        reasons = (escape(reason.replace("_", " ")) for reason in chosen["close_reason"])  # plotly draws tags
         said = [f"{percent:+.2f} %, {reason}" for percent, reason in zip(chosen["pnl_pct"], reasons, strict=True)]
         marks = (("entry", "triangle-up" if long else "triangle-down", 9), ("exit", "x", 7))
         for at, price, (where, symbol, size) in zip(ends, fills, marks, strict=True):

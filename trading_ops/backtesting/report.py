@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trading_ops.backtesting.orders import Costs, Execution
     from trading_ops.backtesting.request import BacktestRequest
 
-MOST_TRADES = 2_000  # listed in a document; the figures are of all of them
+MOST_TRADES = 1_000  # listed in a document; the figures are of all of them
 COMPARED = ("total_return_pct", "sharpe_ratio", "max_drawdown_pct")
 SLIPPED = ("signal", "stop_loss")  # the exits that a price slips at; a target is a limit order
 

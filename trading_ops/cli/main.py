@@ -30,7 +30,7 @@ SHOWN = {
     "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
     "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
     "strategy_risk": ["day", "status", "revision", "candles"],
-    "backtests": ["title", "total_return_pct", "sharpe_ratio", "max_drawdown_pct", "total_trades", "revision"],
+    "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
 }
 
 
