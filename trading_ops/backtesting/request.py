@@ -70,7 +70,7 @@ class BacktestRequest(BaseModel):
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:
-        from trading_ops.backtesting.kernel import terms_of
+        from trading_ops.backtesting.orders import terms_of
 
         self.checked_parameters()
         terms_of(self.costs, self.execution, self.initial_usdt)

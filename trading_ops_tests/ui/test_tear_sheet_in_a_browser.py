@@ -32,7 +32,7 @@ def test_a_browser_draws_every_chart_and_asks_for_nothing(chromium: Browser, she
     page.goto(sheet.as_uri())
     expect(page.get_by_role("heading", name="rsi on BTCUSDT")).to_be_visible()
     expect(page.locator("#curves .scatterlayer .trace")).not_to_have_count(0)
-    expect(page.locator("#returns .barlayer .bar").first).to_be_visible()
+    expect(page.locator("#returns .barlayer .point").first).to_be_visible()
     assert page.locator("#curves .subplot").count() == 3
     assert said == []
     assert asked == [sheet.as_uri()]
