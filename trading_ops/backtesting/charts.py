@@ -102,7 +102,7 @@ def returns_figure(backtest: Backtest) -> Any:
         )
         mean = float(closed.mean())
         figure.add_vline(x=mean, line={"color": INK, "dash": "dot", "width": 1.5})
-        figure.add_annotation(x=mean, y=1.06, yref="paper", text=f"mean {mean:+.2f} %", showarrow=False)
+        figure.add_annotation(x=mean, y=1.06, yref="paper", text=f"mean {mean:+.2f} %", showarrow=False, xanchor="left")
     figure.update_layout(**_look(height=260), bargap=0, showlegend=False)
     figure.update_xaxes(gridcolor=GRID, zeroline=True, zerolinecolor=INK)
     figure.update_yaxes(title="trades", gridcolor=GRID)
@@ -113,6 +113,7 @@ def _add_trades(figure: Any, backtest: Backtest) -> None:
     """A line from each entry to its exit, green for a gain and red for a loss, with a mark at both ends."""
     trades, long = backtest.trades, backtest.document["request"]["side"] == "long"
     gained = trades["pnl_usdt"].to_numpy() > 0
+    size = 9 if len(trades) <= 150 else 6  # smaller marks where they would hide the price
     for name, colour, which in (("gain", GOOD, gained), ("loss", BAD, ~gained)):
         chosen = trades[which]
         if chosen.empty:
@@ -126,13 +127,18 @@ def _add_trades(figure: Any, backtest: Backtest) -> None:
         figure.add_scatter(x=times, y=prices, showlegend=False, legendgroup=name, **line, row=3, col=1)
         reasons = (escape(reason.replace("_", " ")) for reason in chosen["close_reason"])  # plotly draws tags
         said = [f"{percent:+.2f} %, {reason}" for percent, reason in zip(chosen["pnl_pct"], reasons, strict=True)]
-        marks = (("entry", "triangle-up" if long else "triangle-down", 9), ("exit", "x", 7))
-        for at, price, (where, symbol, size) in zip(ends, fills, marks, strict=True):
+        marks = (("entry", "triangle-up" if long else "triangle-down"), ("exit", "x"))
+        for at, price, (where, symbol) in zip(ends, fills, marks, strict=True):
             figure.add_scatter(
                 x=at,
                 y=price,
                 mode="markers",
-                marker={"symbol": symbol, "size": size, "color": colour, "line": {"color": "white", "width": 0.8}},
+                marker={
+                    "symbol": symbol,
+                    "size": size - 2 * (where == "exit"),
+                    "color": colour,
+                    "line": {"color": "white", "width": 0.8},
+                },
                 customdata=said,
                 hovertemplate=f"{where} %{{y:,.8~g}} (%{{customdata}})<extra></extra>",
                 name=name,

@@ -150,23 +150,22 @@ def _heat(value: float | None, *, bold: bool = False) -> str:
 
 def _trades(trades: Sequence[Mapping[str, Any]]) -> str:
     rows = trade_rows(trades)
-    return _table(list(rows[0]), [list(row.values()) for row in rows]) if rows else "<p>none</p>"
+    return _table(list(rows[0]), [list(row.values()) for row in rows], toned=True) if rows else "<p>none</p>"
 
 
 def _cut(document: Mapping[str, Any]) -> str:
     return f" (the {document['trades_cut']:,} before them are not listed)" if document["trades_cut"] else ""
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, toned: bool = False) -> str:
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    lines = ("".join(map(_cell, row)) for row in rows)
+    lines = ("".join(_cell(cell, toned=toned) for cell in row) for row in rows)
     return f"<table><tr>{top}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def _cell(text: str) -> str:
-    """A signed number has the colour of its sign."""
-    signed = text[:1] in ("+", "-") and text[1:2].isdigit() and " " not in text
-    return f"<td{TONES[text[0]] if signed else ''}>{escape(text)}</td>"
+def _cell(text: str, *, toned: bool) -> str:
+    """In a toned table a signed number has the colour of its sign."""
+    return f"<td{TONES.get(text[:1], '') if toned else ''}>{escape(text)}</td>"
 
 
 def _chart(figure: Any, name: str, *, buttons: bool = False) -> str:
