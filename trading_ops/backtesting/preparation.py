@@ -29,6 +29,12 @@ class Prepared:
     warm_up: int
     label: str
 
+    @property
+    def missing_bars(self) -> int:
+        """The hours of [start, end) that have no bar."""
+        assert self.request.start and self.request.end, "nothing is left open"
+        return (self.request.end - self.request.start) // HOUR - (len(self.candles) - self.warm_up)
+
 
 def prepare(request: BacktestRequest, source: CandleSource, symbols: Sequence[str]) -> Prepared:
     """Fill in symbol, period and parameters, and fetch the bars.

@@ -10,7 +10,6 @@ import numpy as np
 
 from trading_ops.audit.chain import canonical_json, content_digest
 from trading_ops.backtesting.preparation import Prepared, candles_digest
-from trading_ops.market.candles import check_candles
 from trading_ops.performance.intervals import mean_interval, wilson_interval
 from trading_ops.performance.metrics import max_drawdown, sharpe_ratio, sharpe_standard_error
 
@@ -109,7 +108,7 @@ def _document(prepared: Prepared, net: BacktestResult, gross: BacktestResult, he
         "candles_digest": data,
         "bars": len(candles) - prepared.warm_up,
         "warm_up_bars": prepared.warm_up,
-        "missing_bars": check_candles(candles.iloc[prepared.warm_up :], str(request.symbol)).missing_bars,
+        "missing_bars": prepared.missing_bars,
         "days": len(excess),
         "metrics": ours | _of_trades(net, prepared) | _paid(trades, request.costs, request.side),
         "buy_and_hold": theirs,
@@ -119,10 +118,7 @@ def _document(prepared: Prepared, net: BacktestResult, gross: BacktestResult, he
             "cost_of_trading_pct": gross.total_return_pct - net.total_return_pct,
         },
         "difference": {
-            **{
-                name: _less(ours[name], theirs[name])
-                for name in ("total_return_pct", "sharpe_ratio", "max_drawdown_pct")
-            },
+            **{name: _less(ours[name], theirs[name]) for name in COMPARED},
             "mean_daily_return_pct": 100.0 * float(excess.mean()),
             "mean_daily_return_interval_pct": interval and [100.0 * bound for bound in interval],
         },
