@@ -32,8 +32,9 @@ class Prepared:
     @property
     def missing_bars(self) -> int:
         """The hours of [start, end) that have no bar."""
-        assert self.request.start and self.request.end, "nothing is left open"
-        return (self.request.end - self.request.start) // HOUR - (len(self.candles) - self.warm_up)
+        start, end = self.request.start, self.request.end
+        hours = 0 if start is None or end is None else (end - start) // HOUR
+        return hours - (len(self.candles) - self.warm_up)
 
 
 def prepare(request: BacktestRequest, source: CandleSource, symbols: Sequence[str]) -> Prepared:
