@@ -45,6 +45,7 @@ def test_a_thousand_rsi_sets_trade_and_measure_as_in_vectorbt(year: pd.DataFrame
     assert ours["profit_factor"].isna().any()
 
 
+@pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaPendingDeprecationWarning")  # vectorbt's lists
 def test_our_rsi_signals_are_those_of_vectorbts_own_rsi_once_it_has_forgotten_its_start(year: pd.DataFrame):
     """vectorbt's RSI is no TA-Lib: it averages exponentially from the first change on, where Wilder starts with a mean.
 
