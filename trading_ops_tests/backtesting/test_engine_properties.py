@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trading_ops.backtesting.engine import Costs, backtest, trade_signals
+from trading_ops.backtesting.engine import backtest, trade_signals
+from trading_ops.backtesting.orders import Costs
 from trading_ops.strategies.signals import STRATEGIES
 
 CUTS = 200

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trading_ops.backtesting.engine import Costs, backtest, sweep, trade_signals
+from trading_ops.backtesting.engine import backtest, sweep, trade_signals
+from trading_ops.backtesting.orders import Costs
 
 FEE = Costs(fee_pct=1, slippage_pct=0)
 LIMITS = {"stop_loss_pct": 10.0, "take_profit_pct": 20.0}

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trading_ops.backtesting.engine import BacktestResult, Costs, backtest
+from trading_ops.backtesting.engine import BacktestResult, backtest
+from trading_ops.backtesting.orders import Costs
 
 COSTS = Costs(fee_pct=0.1, slippage_pct=0.05)
 SETTLED = 600  # bars until an exponential average has forgotten how it started: (1 - 2 / 27) ** 600 is below 1e-20

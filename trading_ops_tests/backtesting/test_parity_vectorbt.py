@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trading_ops.backtesting.engine import Costs, sweep
+from trading_ops.backtesting.engine import sweep
+from trading_ops.backtesting.orders import Costs
 from trading_ops.strategies.signals import signals
 from trading_ops_tests.backtesting.vectorbt_sweep import vectorbt_sweep
 

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from trading_ops.backtesting.engine import Costs
+from trading_ops.backtesting.orders import Costs
 
 INITIAL_USDT = 10_000.0
 ORDERS_PER_SET = 1_500  # far above what RSI sets place in a year of hours; vectorbt raises where it is too few
