@@ -37,7 +37,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
 from trading_ops.backtesting.engine import sweep  # noqa: E402
-from trading_ops.backtesting.orders import Costs
+from trading_ops.backtesting.orders import Costs  # noqa: E402
 from trading_ops_tests.backtesting.vectorbt_sweep import MEASURES, vectorbt_sweep  # noqa: E402
 
 MARKET = ROOT.parent / "shared" / "data" / "market"
@@ -66,7 +66,7 @@ COLD = """
 import json, sys
 import pandas as pd
 from trading_ops.backtesting.engine import sweep
-from trading_ops.backtesting.orders import Costs
+from trading_ops.backtesting.orders import Costs  # noqa: E402
 path, bars, grid = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 candles = pd.read_parquet(path).set_index("ts").rename_axis("time")[-bars:]
 table = sweep(candles, "rsi", grid, Costs(fee_pct=0.1, slippage_pct=0.05))
