@@ -7,7 +7,7 @@ warnings.filterwarnings("ignore", message="Parameter `backfill_policy`")
 
 import dagster as dg  # noqa: E402
 
-from trading_ops.defs import audit, costs, guard, health, market, notifications, performance, portfolio  # noqa: E402
+from trading_ops.defs import analysis, audit, costs, guard, health, market, notifications, performance, portfolio  # noqa: E402
 from trading_ops.defs.resources import RESOURCES, SERVICES  # noqa: E402, F401
 
 defs = dg.Definitions.merge(
@@ -19,5 +19,6 @@ defs = dg.Definitions.merge(
     market.defs,
     notifications.defs,
     audit.defs,
+    analysis.defs,
     dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor),
 )

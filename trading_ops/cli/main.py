@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from trading_ops.cli import audit, bot, candles
+from trading_ops.cli.analyze import analyze
 from trading_ops.cli.doctor import doctor
 from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
 
@@ -18,6 +19,7 @@ app = typer.Typer(
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
+app.command()(analyze)
 app.command()(doctor)
 
 # what a person wants to see of a collection at 80 columns
@@ -26,6 +28,7 @@ SHOWN = {
     "performance_metrics": ["day", "outcome", "status", "trigger_ai_analysis", "revision", "candles"],
     "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
     "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
+    "bulk_analyses": ["as_of", "asked", "analysed", "signals", "candles"],
     "strategy_risk": ["day", "status", "revision", "candles"],
 }
 

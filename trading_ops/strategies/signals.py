@@ -1,13 +1,17 @@
 """At which bars does a strategy want to enter, and at which to leave?"""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Signals = tuple[np.ndarray, np.ndarray]
 STOPS = {"stop_loss_pct": (0.01, 99.0), "take_profit_pct": (0.01, 1000.0)}  # optional for every strategy; None is off
