@@ -131,7 +131,7 @@ def broken(**changes: float) -> pd.DataFrame:
 
 def test_what_cannot_be_judged_is_named_with_its_reason_and_the_others_are_judged():
     good = market(count=2)
-    doubled = good["C000USDT"].iloc[[*range(200), 199]]
+    doubled = good["C000USDT"].iloc[[*range(260), 259]]
     frames = good | {
         "NAN": broken(close=np.nan),
         "ENDLESS": broken(high=np.inf),
