@@ -1,13 +1,16 @@
 """`trading-ops analyze` as a real process: tables for people, documents for programs, and a word on what is wrong."""
 
 import json
+import os
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from trading_ops.market.parquet import ParquetCandles, write_candles
-from trading_ops_tests.test_cli import command, new_home
+from trading_ops_tests.test_candles_command import read_all
+from trading_ops_tests.test_cli import BIN, command, new_home
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,17 @@ def test_a_replayed_recording_is_analysed_with_all_the_folder_has(home, market, 
     assert (document["analysed"], document["failed"]) == (4, [])
     assert document["candles"].startswith("replayed +")
     assert len({row["as_of"] for row in document["rows"]}) == 1
+
+
+def test_progress_is_drawn_in_a_terminal_only(home):
+    terminal, stderr = os.openpty()
+    environment = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home), "DAGSTER_HOME": str(home), "TERM": "xterm"}
+    line = [BIN / "trading-ops", "analyze"]
+    with subprocess.Popen(line, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True) as watched:
+        os.close(stderr)
+        drawn = read_all(terminal)
+        assert watched.stdout is not None
+        assert "5 of 5 symbols" in " ".join(watched.stdout.read().split())
+    assert watched.returncode == 0
+    assert "analysing" in drawn
+    assert "5/5" in drawn
