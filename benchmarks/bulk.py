@@ -77,16 +77,17 @@ Told(uvicorn.Config(app, port=0, log_level="error", access_log=False)).run()
 """
 
 
-def best(work: Callable[[], Any], clock: Callable[[], float], repeat: int = 1) -> float:
-    """Seconds of one call, the least of some rounds."""
-    work()
-    found = []
-    for _ in range(ROUNDS):
-        began = clock()
-        for _ in range(repeat):
-            work()
-        found.append((clock() - began) / repeat)
-    return min(found)
+def best(clock: Callable[[], float], repeat: int, *works: Callable[[], Any]) -> list[float]:
+    """Seconds of one call of each, the least of some rounds; in turn, so that a busy moment meets all alike."""
+    found: list[list[float]] = [[] for _ in works]
+    for at in range(ROUNDS + 1):  # the first round warms and is left out
+        for work, times in zip(works, found, strict=True):
+            began = clock()
+            for _ in range(repeat):
+                work()
+            if at:
+                times.append((clock() - began) / repeat)
+    return [min(times) for times in found]
 
 
 def each_with_talib(close: np.ndarray, volume: np.ndarray) -> list[dict[str, np.ndarray]]:
@@ -180,9 +181,13 @@ def panel_figures() -> dict[str, float]:
     close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, (FEW, BARS)), axis=1))
     volume = random.lognormal(2, 0.7, (FEW, BARS))
     out = np.empty((len(INDICATORS), FEW, BARS))
-    ours = best(lambda: panel_indicators(close, volume, out), time.process_time, 10)
-    fresh = best(lambda: panel_indicators(close, volume), time.process_time, 10)
-    theirs = best(lambda: each_with_talib(close, volume), time.process_time, 10)
+    ours, fresh, theirs = best(
+        time.process_time,
+        10,
+        lambda: panel_indicators(close, volume, out),
+        lambda: panel_indicators(close, volume),
+        lambda: each_with_talib(close, volume),
+    )
     return {
         "panel_vs_talib": round(theirs / ours, 2),
         "panel_in_new_memory_vs_talib": round(theirs / fresh, 2),
@@ -194,7 +199,6 @@ def panel_figures() -> dict[str, float]:
 def bulk_figures(folder: Path, few: list[str], many: Path, url: str) -> dict[str, float]:
     clock = time.perf_counter
     resident, session = ParquetCandles(folder, lambda: NOW), requests.Session()
-    request = make_request(few, lookback_bars=LOOKBACK)
 
     def warm() -> dict[str, Any]:
         return analyse(resident, make_request(few, lookback_bars=LOOKBACK))
@@ -202,22 +206,16 @@ def bulk_figures(folder: Path, few: list[str], many: Path, url: str) -> dict[str
     def anew(path: Path) -> dict[str, Any]:
         return analyse(ParquetCandles(path, lambda: NOW), make_request(all_symbols=True, lookback_bars=LOOKBACK))
 
-    assert request.symbols is not None
     assert warm()["analysed"] == len(replaced(session, url, few)) == FEW
     assert warm()["rows"] == anew(folder)["rows"]
-    times: dict[str, list[float]] = {"ours": [], "anew": [], "theirs": []}
-    for _ in range(ROUNDS):  # in turn, so that a busy moment of the machine meets all alike
-        for name, work in (
-            ("ours", warm),
-            ("anew", lambda: anew(folder)),
-            ("theirs", lambda: replaced(session, url, few)),
-        ):
-            began = clock()
-            work()
-            times[name].append(clock() - began)
-    ours, new, theirs = (min(times[name]) for name in ("ours", "anew", "theirs"))
     everything = ParquetCandles(many, lambda: NOW)
-    all_warm = best(lambda: analyse(everything, make_request(all_symbols=True, lookback_bars=LOOKBACK)), clock)
+    ours, new, theirs = best(clock, 1, warm, lambda: anew(folder), lambda: replaced(session, url, few))
+    all_warm, all_new = best(
+        clock,
+        1,
+        lambda: analyse(everything, make_request(all_symbols=True, lookback_bars=LOOKBACK)),
+        lambda: anew(many),
+    )
     head = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]; "
     ours_cold = fresh_process(
         head + "from datetime import datetime, UTC; from pathlib import Path\n"
@@ -235,7 +233,7 @@ def bulk_figures(folder: Path, few: list[str], many: Path, url: str) -> dict[str
         "bulk_50_reading_anew_ms": round(1e3 * new, 2),
         "replaced_50_ms": round(1e3 * theirs, 1),
         "bulk_500_ms": round(1e3 * all_warm, 1),
-        "bulk_500_reading_anew_ms": round(1e3 * best(lambda: anew(many), clock), 1),
+        "bulk_500_reading_anew_ms": round(1e3 * all_new, 1),
         "bulk_50_fresh_process_s": round(ours_cold, 2),
         "replaced_50_fresh_process_s": round(theirs_cold, 2),
     }
