@@ -90,8 +90,9 @@ def place_bars(
     start: int,
     step: int,
     out: np.ndarray,
+    row: int,
 ) -> bool:
-    """Put bars onto the grid start, start + step, ... of `out` (5, bars, all NaN); whether every one of them is sound.
+    """Put bars onto the grid start, start + step, ... of `out` (5, rows, bars), NaN before; whether all are sound.
 
     Sound: on the grid, later than the one before, finite, low <= open and close <= high, low above 0, volume not below.
     """
@@ -99,7 +100,7 @@ def place_bars(
     sound = True
     for i in range(times.size):
         at = (times[i] - start) // step
-        fits = start + at * step == times[i] and before < at < out.shape[1]
+        fits = start + at * step == times[i] and before < at < out.shape[2]
         bottom, top = min(opened[i], close[i]), max(opened[i], close[i])
         # each comparison is false for NaN
         possible = 0.0 < low[i] <= bottom and top <= high[i] < np.inf and 0.0 <= volume[i] < np.inf
@@ -107,7 +108,8 @@ def place_bars(
             sound = False
             break
         before = at
-        out[0, at], out[1, at], out[2, at], out[3, at], out[4, at] = opened[i], high[i], low[i], close[i], volume[i]
+        out[0, row, at], out[1, row, at], out[2, row, at] = opened[i], high[i], low[i]
+        out[3, row, at], out[4, row, at] = close[i], volume[i]
     return sound
 
 

@@ -57,14 +57,14 @@ def read_panel(source: CandleSource, spans: Mapping[str, Span], lookback: int) -
         if not isinstance(columns, Columns):
             failed[symbol] = str(columns)
             continue
-        row = values[:, len(kept)]
-        sound = kernel.place_bars(columns.times, *columns.values, (start - _EPOCH) // _US, HOUR // _US, row)
+        at = len(kept)
+        sound = kernel.place_bars(columns.times, *columns.values, (start - _EPOCH) // _US, HOUR // _US, values, at)
         if not sound:
             failed[symbol] = why_unsound(columns, symbol)
-            row[:] = np.nan
+            values[:, at] = np.nan
         elif len(columns.times) < NEEDED_BARS:
             failed[symbol] = f"{len(columns.times)} bars in the last {lookback} hours; {NEEDED_BARS} are needed"
-            row[:] = np.nan
+            values[:, at] = np.nan
         else:
             kept.append(symbol)
     return Panel(tuple(kept), start, values[:, : len(kept)]), failed

@@ -296,8 +296,9 @@ def frame_of(columns: Columns) -> pd.DataFrame:
 
 
 def columns_of(frame: pd.DataFrame) -> Columns:
-    """The columns of this candle frame."""
-    return Columns(frame.index.as_unit("us").asi8, tuple(frame[field].to_numpy("float64") for field in FIELDS))
+    """The columns of this candle frame, each in memory of its own."""
+    values = tuple(frame[field].to_numpy("float64", copy=True) for field in FIELDS)
+    return Columns(frame.index.as_unit("us").asi8.copy(), values)
 
 
 def require_sound(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
