@@ -25,7 +25,7 @@ def panel_indicators(close: np.ndarray, volume: np.ndarray, out: np.ndarray | No
     it, as the strategies see them. NaN where undefined. Parameters are the strategies' defaults. `out` is filled and
     given back where it is given: memory that is used again costs half of the time.
 
-    rsi: as `strategies.signals.relative_strength`. macd_histogram: MACD less its average, in units of the price.
+    rsi: as `strategies.indicators.relative_strength`. macd_histogram: MACD less its average, in units of the price.
     bollinger_position: (close - mean) / (2 s), so -1 and 1 are the bands; bollinger_deviation: s, in units of the
     price; a flat price (s <= 1e-6 of it) has no position. volume_ratio: volume over the mean of the 20 bars before.
     return_*: close / earlier close - 1, in bars. volatility: sample deviation of the last 168 one-bar returns.
