@@ -1,25 +1,36 @@
 """What would a strategy have earned on these candles, after costs?
 
-Rules: DESIGN.md section 4, "Backtest". `_walk` is the one place where orders fill; it runs compiled by numba.
+Rules: DESIGN.md section 4, "Backtest". The loops are in kernel.py, costs and ways of placing orders in orders.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
-from math import isfinite
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from trading_ops.market.candles import InvalidCandles, require_sound
-from trading_ops.performance.metrics import max_drawdown, profit_factor, sharpe_ratio
-from trading_ops.strategies.signals import STRATEGIES, InvalidParameters, check_parameters, check_stops, signals
+from trading_ops.backtesting.orders import AT_ONCE, DEFAULT_COSTS, Costs, Execution
+from trading_ops.market.candles import require_sound
+from trading_ops.performance.metrics import max_drawdown, profit_factor, sharpe_ratio, sharpe_ratios
+from trading_ops.strategies.indicators import Indicators
+from trading_ops.strategies.signals import (
+    STOPS,
+    STRATEGIES,
+    InvalidParameters,
+    Rule,
+    check_names,
+    check_parameters,
+    check_stops,
+    check_value,
+    out_of_order,
+    signals,
+)
 
 INITIAL_USDT = 10_000.0
-CLOSE_REASONS = ("signal", "stop_loss", "take_profit", "open_at_end")
-SIGNAL, STOP_LOSS, TAKE_PROFIT, OPEN_AT_END = range(4)
 MEASURES = (
     "total_trades",
     "win_rate_pct",
@@ -29,39 +40,8 @@ MEASURES = (
     "profit_factor",
     "avg_duration_hours",
 )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and isfinite(value)
-
-
-class InvalidCosts(ValueError):
-    """Costs or capital that cannot be; the message names field, value and what would be right."""
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What trading costs: fee and slippage in percent of a fill, the exchange's lot step and least order if known."""
-
-    fee_pct: float = 0.1
-    slippage_pct: float = 0.05
-    lot_step: float | None = None
-    min_notional_usdt: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("fee_pct", "slippage_pct"):
-            value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < 100:
-                raise InvalidCosts(f"{name} is {value!r}; a percentage from 0 to below 100 would be right")
-        if self.lot_step is not None and (not _is_number(self.lot_step) or self.lot_step <= 0):
-            raise InvalidCosts(f"lot_step is {self.lot_step!r}; a quantity above 0, or None, would be right")
-        if self.min_notional_usdt is not None and (
-            not _is_number(self.min_notional_usdt) or self.min_notional_usdt < 0
-        ):
-            raise InvalidCosts(f"min_notional_usdt is {self.min_notional_usdt!r}; 0 or more, or None, would be right")
-
-
-DEFAULT_COSTS = Costs()
+SETS_AT_ONCE = 500  # scored by one thread in one go
+CLOSE_REASONS = ("signal", "stop_loss", "take_profit", "open_at_end", "liquidation")  # by the kernel's numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +49,10 @@ class BacktestResult:
     """What came of it. None is undefined: no closed trade, no loss (profit factor), too few days (Sharpe).
 
     `trades`: entry_time and exit_time (open of the bar of the fill, UTC; the last close where open_at_end), entry_price
-    and exit_price (fills), quantity, fee_usdt, pnl_usdt (net), pnl_pct (net, of entry notional), bars, close_reason
-    (CLOSE_REASONS), open_at_end. Open trades count in `equity` and the return only.
-    `equity`, `unrealised` (mark value less entry notional and entry fee): USDT at each bar's close, the index "time".
+    and exit_price (fills), quantity, fee_usdt, funding_usdt, pnl_usdt (net), pnl_pct (net, of entry notional), bars,
+    close_reason (CLOSE_REASONS), open_at_end. Open trades count in `equity` and the return only.
+    `equity`, `unrealised` (mark value less entry notional, entry fee and funding): USDT at each bar's close, the index
+    "time".
     """
 
     total_trades: int
@@ -93,10 +74,11 @@ def backtest(
     parameters: Mapping[str, Any] | None = None,
     costs: Costs = DEFAULT_COSTS,
     *,
+    execution: Execution = AT_ONCE,
     initial_usdt: float = INITIAL_USDT,
     entries_allowed: np.ndarray | None = None,
 ) -> BacktestResult:
-    """Trade one strategy, long only, one position at a time, all of the equity.
+    """Trade one strategy, one position at a time.
 
     `parameters`: the strategy's, and for any of them stop_loss_pct and take_profit_pct (percent of the entry fill).
     `entries_allowed`: a bool a bar; False forbids an entry fill at this bar (a disabled strategy still leaves).
@@ -104,9 +86,9 @@ def backtest(
     """
     checked = check_parameters(strategy, parameters)
     require_sound(candles, "candles")
-    entries, exits = signals(candles, strategy, {name: checked[name] for name in STRATEGIES[strategy].defaults})
-    stops = {name: checked.get(name) for name in ("stop_loss_pct", "take_profit_pct")}
-    return _trade(candles, entries, exits, costs, stops, initial_usdt, entries_allowed)
+    own = {name: checked[name] for name in STRATEGIES[strategy].defaults}
+    entries, exits = signals(candles, strategy, own, side=execution.side)
+    return _trade(candles, entries, exits, costs, checked, execution, initial_usdt, entries_allowed)
 
 
 def trade_signals(
@@ -117,17 +99,39 @@ def trade_signals(
     *,
     stop_loss_pct: float | None = None,
     take_profit_pct: float | None = None,
+    execution: Execution = AT_ONCE,
     initial_usdt: float = INITIAL_USDT,
     entries_allowed: np.ndarray | None = None,
 ) -> BacktestResult:
     """`backtest` with signals of one's own: a bool a bar each, true at the close after which to act."""
     require_sound(candles, "candles")
     stops = check_stops("signals", {"stop_loss_pct": stop_loss_pct, "take_profit_pct": take_profit_pct})
-    return _trade(candles, entries, exits, costs, stops, initial_usdt, entries_allowed)
+    return _trade(candles, entries, exits, costs, stops, execution, initial_usdt, entries_allowed)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What came of N parameter sets, by set and, for sums over any days, by block of days (B blocks).
+
+    `figures`: MEASURES, (N,) each, NaN where undefined. `block_days` (B,): days in each block. (N, B): `block_returns`
+    and `block_squares`, sums of the days' equity returns and of their squares; `block_trades`, trades closed.
+    """
+
+    figures: dict[str, np.ndarray]
+    block_days: np.ndarray
+    block_returns: np.ndarray
+    block_squares: np.ndarray
+    block_trades: np.ndarray
 
 
 def sweep(
-    candles: pd.DataFrame, strategy: str, grid: Mapping[str, Sequence[Any]], costs: Costs = DEFAULT_COSTS
+    candles: pd.DataFrame,
+    strategy: str,
+    grid: Mapping[str, Sequence[Any]],
+    costs: Costs = DEFAULT_COSTS,
+    *,
+    execution: Execution = AT_ONCE,
+    threads: int = 1,
 ) -> pd.DataFrame:
     """One row for each combination of the grid's values: the grid's parameters, then MEASURES (NaN where undefined).
 
@@ -136,15 +140,116 @@ def sweep(
     for name, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
             raise InvalidParameters(f"{strategy}: {name} is {values!r}; a list of values to try would be right")
-    sets = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    for parameters in sets:
-        check_parameters(strategy, parameters)
-    results = (backtest(candles, strategy, parameters, costs) for parameters in sets)
-    rows = [
-        parameters | {measure: getattr(result, measure) for measure in MEASURES}
-        for parameters, result in zip(sets, results, strict=True)
+    kinds = {name: pd.Series(list(values)) for name, values in grid.items()}
+    places = np.indices([len(values) for values in kinds.values()]).reshape(len(kinds), -1)
+    sets = {
+        name: values.take(at).reset_index(drop=True) for (name, values), at in zip(kinds.items(), places, strict=True)
+    }
+    scores = score_sets(candles, strategy, sets, costs, execution=execution, threads=threads)
+    return pd.DataFrame(sets | scores.figures)
+
+
+def score_sets(
+    candles: pd.DataFrame,
+    strategy: str,
+    sets: Mapping[str, Any],
+    costs: Costs = DEFAULT_COSTS,
+    *,
+    execution: Execution = AT_ONCE,
+    day_blocks: np.ndarray | None = None,
+    threads: int = 1,
+) -> Scores:
+    """Trade N parameter sets, as `backtest` would each of them.
+
+    `sets`: columns of equal length, the strategy's parameters and stops (NaN or None: off); others take their default.
+    `day_blocks`: for each UTC day that the candles touch, in order, its block from 0, or -1 to leave the day out.
+    `threads`: how many cores to use. Raises InvalidParameters before anything runs where one set cannot be.
+    """
+    from trading_ops.backtesting import kernel
+
+    require_sound(candles, "candles")
+    columns = _checked_sets(strategy, sets)
+    bars, terms = kernel.bars_of(candles, costs), kernel.terms_of(costs, execution, INITIAL_USDT)
+    blocks = np.full(len(bars.day_end), -1) if day_blocks is None else np.asarray(day_blocks, dtype=np.int64)
+    if blocks.shape != bars.day_end.shape:
+        raise ValueError(
+            f"day_blocks has shape {blocks.shape}; one block for each of the {len(bars.day_end)} days is needed"
+        )
+    count, block_count = len(next(iter(columns.values()))), int(blocks.max(initial=-1)) + 1
+    out = np.empty((count, 9))
+    sums = [np.zeros((count, block_count)) for _ in range(3)]
+    rules, whole = STRATEGIES[strategy].rules(execution.side), STRATEGIES[strategy].integers
+    indicators = Indicators(candles)
+    # neighbours share indicators and signals, in whatever order the sets are given
+    order = np.lexsort([columns[name] for name in reversed(list(columns))])
+
+    def work(at: np.ndarray) -> None:
+        mine = {name: values[at] for name, values in columns.items()}
+        (enter, enter_from, enter_row), (leave, leave_from, leave_row) = (
+            _rows(rule, whole, indicators, mine) for rule in rules
+        )
+        stops = [mine[name] / 100.0 for name in STOPS]
+        part = np.empty((len(at), 9)), *(np.zeros((len(at), block_count)) for _ in sums)
+        kernel.score(bars, terms, enter, leave, enter_from, leave_from, enter_row, leave_row, *stops, blocks, *part)
+        for everything, piece in zip((out, *sums), part, strict=True):
+            everything[at] = piece
+
+    chunks = [order[i : i + SETS_AT_ONCE] for i in range(0, count, SETS_AT_ONCE)]
+    if threads == 1:
+        for chunk in chunks:
+            work(chunk)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, chunks))
+    return Scores(_figures(kernel, out), np.bincount(blocks[blocks >= 0], minlength=block_count), *sums)
+
+
+def _checked_sets(strategy: str, sets: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The full columns of the sets, float64, NaN where a stop is off. Raises InvalidParameters."""
+    rule, columns = check_names(strategy, sets), {}
+    count = len(next(iter(sets.values()))) if sets else 1
+    for name in (*rule.defaults, *STOPS):
+        values = pd.Series(sets[name] if name in sets else [rule.defaults.get(name)] * count)
+        if len(values) != count:
+            raise InvalidParameters(f"{strategy}: {name} has {len(values)} values, the first parameter {count}")
+        codes, unique = pd.factorize(values, use_na_sentinel=name in STOPS)
+        known = np.array([*(check_value(strategy, name, value) for value in unique), np.nan], dtype="float64")
+        columns[name] = known[codes]
+    if rule.ascending:
+        low, high = (columns[name] for name in rule.ascending)
+        for at in np.flatnonzero(low >= high)[:1]:
+            raise out_of_order(rule, {name: values[at] for name, values in columns.items()})
+    return columns
+
+
+def _rows(
+    rule: Rule, whole: frozenset[str], indicators: Indicators, sets: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each different signal of the sets once: the bars where it is true end to end, where each begins, a row a set."""
+    own = np.column_stack([sets[name] for name in rule.parameters])
+    unique, row = np.unique(own, axis=0, return_inverse=True)
+    kinds = [int if name in whole else float for name in rule.parameters]
+    found = [
+        np.flatnonzero(rule.when(indicators, *(kind(v) for kind, v in zip(kinds, values, strict=True))))
+        for values in unique
     ]
-    return pd.DataFrame(rows, columns=[*grid, *MEASURES]).astype(dict.fromkeys(MEASURES[1:], "float64"))
+    return np.concatenate(found), np.cumsum([0, *map(len, found)]), row.reshape(-1)
+
+
+def _figures(kernel: Any, out: np.ndarray) -> dict[str, np.ndarray]:
+    """MEASURES of each set from what the kernel wrote of it; the same formulas as `_trade`'s."""
+    trades, wins, gains, losses, hours, final, worst, mean, deviation = out.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = (
+            trades.astype("int64"),
+            100.0 * wins / trades,
+            100.0 * (final / INITIAL_USDT - 1.0),
+            sharpe_ratios(mean, deviation),
+            100.0 * worst,
+            np.where(losses > 0, gains / losses, np.nan),
+            hours / trades,
+        )
+    return dict(zip(MEASURES, values, strict=True))
 
 
 def _trade(
@@ -152,36 +257,37 @@ def _trade(
     entries: np.ndarray,
     exits: np.ndarray,
     costs: Costs,
-    stops: Mapping[str, float | None],
+    stops: Mapping[str, Any],
+    execution: Execution,
     initial_usdt: float,
     entries_allowed: np.ndarray | None,
 ) -> BacktestResult:
-    bars = len(candles)
-    if bars < 2:
-        raise InvalidCandles(f"a backtest needs at least 2 bars, one to decide at and one to fill in; there are {bars}")
-    if not _is_number(initial_usdt) or initial_usdt <= 0:
-        raise InvalidCosts(f"initial_usdt is {initial_usdt!r}; an amount above 0 would be right")
-    allowed = np.ones(bars, dtype=bool) if entries_allowed is None else entries_allowed
+    from trading_ops.backtesting import kernel
+
+    count = len(candles)
+    allowed = np.ones(count, dtype=bool) if entries_allowed is None else entries_allowed
+    bars, terms = kernel.bars_of(candles, costs), kernel.terms_of(costs, execution, initial_usdt)
     named = {"entries": entries, "exits": exits, "entries_allowed": allowed}
-    flags = [_flags(name, given, bars) for name, given in named.items()]
-    prices = [np.ascontiguousarray(candles[field].to_numpy("float64")) for field in ("open", "high", "low", "close")]
-    wanted = stops.get("stop_loss_pct"), stops.get("take_profit_pct"), costs.lot_step, costs.min_notional_usdt
-    limits = [np.nan if value is None else float(value) for value in wanted]
-    equity, unrealised, places, amounts, rejected = _compiled()(
-        *prices, *flags, costs.fee_pct / 100.0, costs.slippage_pct / 100.0, *limits, float(initial_usdt)
+    enter, leave, may = (_flags(name, given, count) for name, given in named.items())
+    limits = [kernel.fraction(stops.get(name)) for name in ("stop_loss_pct", "take_profit_pct")]
+    places, amounts = np.empty((count, 3), np.int64), np.empty((count, 5))
+    done, rejected, _ = kernel.fill_orders(
+        bars, terms, np.flatnonzero(enter), np.flatnonzero(leave), may, *limits, places, amounts
     )
+    ends, equity, unrealised = np.empty(len(bars.day_end)), np.empty(count), np.empty(count)
+    kernel.mark(bars, terms, done, places, amounts, ends, equity, unrealised)
     opens = pd.DatetimeIndex(candles.index, name="time").as_unit("us")
     closes = opens + pd.Timedelta(hours=1)
-    trades = _trades(places, amounts, opens, closes)
+    trades = _trades(places[:done], amounts[:done], terms.side, opens, closes)
     closed = trades[~trades["open_at_end"].to_numpy()]
     held = (closed["exit_time"] - closed["entry_time"]).dt.total_seconds() / 3600.0
-    drawdown = max_drawdown(np.concatenate(([initial_usdt], equity)))
+    points = np.concatenate(([initial_usdt], ends))
     return BacktestResult(
         total_trades=len(closed),
         win_rate_pct=100.0 * float((closed["pnl_usdt"] > 0).mean()) if len(closed) else None,
         total_return_pct=100.0 * float(equity[-1] / initial_usdt - 1.0),
-        sharpe_ratio=sharpe_ratio(_daily_returns(opens, equity, initial_usdt)),
-        max_drawdown_pct=100.0 * (drawdown or 0.0),
+        sharpe_ratio=sharpe_ratio(day_returns(points)),
+        max_drawdown_pct=100.0 * (max_drawdown(np.concatenate(([initial_usdt], equity))) or 0.0),
         profit_factor=profit_factor(closed),
         avg_duration_hours=float(held.mean()) if len(closed) else None,
         rejected_orders=int(rejected),
@@ -191,18 +297,22 @@ def _trade(
     )
 
 
-def _daily_returns(opens: pd.DatetimeIndex, equity: np.ndarray, initial_usdt: float) -> np.ndarray:
-    """E_d / E_(d-1) - 1 with E_d the last equity of UTC day d; the bar closing at 24:00 belongs to the day it ends."""
-    days = opens.asi8 // (24 * 3_600_000_000)
-    points = np.concatenate(([initial_usdt], equity[np.flatnonzero(np.diff(days, append=days[-1] + 1))]))
-    return points[1:] / points[:-1] - 1.0
+def day_returns(points: np.ndarray) -> np.ndarray:
+    """E_d / E_(d-1) - 1 of the start capital and the last equity of each UTC day; 0 once all is lost.
+
+    The bar that closes at 24:00 belongs to the day it ends.
+    """
+    before = points[:-1]
+    return np.divide(points[1:], before, out=np.ones(len(before)), where=before > 0) - 1.0
 
 
-def _trades(places: np.ndarray, amounts: np.ndarray, opens: pd.DatetimeIndex, closes: pd.DatetimeIndex) -> pd.DataFrame:
+def _trades(
+    places: np.ndarray, amounts: np.ndarray, side: float, opens: pd.DatetimeIndex, closes: pd.DatetimeIndex
+) -> pd.DataFrame:
     entry_bar, exit_bar, reason = places.T
-    entry_price, exit_price, quantity, fee = amounts.T
-    pnl = quantity * (exit_price - entry_price) - fee
-    still_open = reason == OPEN_AT_END
+    entry_price, exit_price, quantity, fee, funding = amounts.T
+    pnl = side * quantity * (exit_price - entry_price) - fee - funding
+    still_open = reason == CLOSE_REASONS.index("open_at_end")
     return pd.DataFrame(
         {
             "entry_time": opens[entry_bar],
@@ -211,6 +321,7 @@ def _trades(places: np.ndarray, amounts: np.ndarray, opens: pd.DatetimeIndex, cl
             "exit_price": exit_price,
             "quantity": quantity,
             "fee_usdt": fee,
+            "funding_usdt": funding,
             "pnl_usdt": pnl,
             "pnl_pct": 100.0 * pnl / (quantity * entry_price),
             "bars": exit_bar - entry_bar,
@@ -218,82 +329,6 @@ def _trades(places: np.ndarray, amounts: np.ndarray, opens: pd.DatetimeIndex, cl
             "open_at_end": still_open,
         }
     )
-
-
-def _walk(
-    opened: np.ndarray,
-    high: np.ndarray,
-    low: np.ndarray,
-    close: np.ndarray,
-    entries: np.ndarray,
-    exits: np.ndarray,
-    allowed: np.ndarray,
-    fee: float,
-    slip: float,
-    stop_pct: float,
-    target_pct: float,
-    lot_step: float,
-    min_notional: float,
-    cash: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-    """Bar by bar: the order of the close before fills at the open, then stop and target, then the mark at the close.
-
-    fee and slip are fractions; NaN switches a stop, target, lot step or least order off. Returns equity and unrealised
-    (n,), trades as (entry bar, exit bar, reason) and (entry fill, exit fill, quantity, fees), and the rejected orders.
-    """
-    bars = len(opened)
-    equity, unrealised = np.empty(bars), np.zeros(bars)
-    places, amounts = np.empty((bars, 3), np.int64), np.empty((bars, 4))
-    count, rejected = 0, 0
-    quantity, entry, paid, since = 0.0, 0.0, 0.0, 0
-    for i in range(bars):
-        fill, reason = 0.0, SIGNAL
-        if quantity > 0.0:
-            if exits[i - 1]:
-                fill = opened[i] * (1.0 - slip)
-        elif i > 0 and entries[i - 1] and allowed[i]:
-            entry = opened[i] * (1.0 + slip)
-            bought = cash / (entry * (1.0 + fee))
-            if lot_step > 0.0:
-                bought = np.floor(bought / lot_step + 1e-9) * lot_step
-            if bought <= 0.0 or bought * entry < min_notional:
-                rejected += 1
-            else:
-                quantity, paid, since = bought, bought * entry * fee, i
-                cash -= quantity * entry + paid
-        if quantity > 0.0 and fill == 0.0:
-            stop, target = entry * (1.0 - stop_pct / 100.0), entry * (1.0 + target_pct / 100.0)
-            # What the open decides comes first; within the bar the order is unknown, so the worse is taken.
-            gapped_up = i > since and opened[i] >= target
-            if low[i] <= stop and not gapped_up:
-                fill, reason = min(opened[i], stop) * (1.0 - slip), STOP_LOSS
-            elif gapped_up or high[i] >= target:
-                fill, reason = target, TAKE_PROFIT
-        if fill > 0.0:
-            cost = quantity * fill * fee
-            cash += quantity * fill - cost
-            places[count] = since, i, reason
-            amounts[count] = entry, fill, quantity, paid + cost
-            count += 1
-            quantity = 0.0
-        equity[i] = cash + quantity * close[i]
-        if quantity > 0.0:
-            unrealised[i] = quantity * (close[i] - entry) - paid
-    if quantity > 0.0:
-        places[count] = since, bars - 1, OPEN_AT_END
-        amounts[count] = entry, close[bars - 1], quantity, paid
-        count += 1
-    return equity, unrealised, places[:count].copy(), amounts[:count].copy(), rejected
-
-
-@cache
-def _compiled() -> Callable[..., Any]:
-    import numba  # here, since it takes half a second and not every importer trades
-
-    try:
-        return numba.njit(cache=True)(_walk)
-    except RuntimeError:  # no folder to write the cache to, as in a read-only container
-        return numba.njit(_walk)
 
 
 def _flags(name: str, given: np.ndarray, bars: int) -> np.ndarray:

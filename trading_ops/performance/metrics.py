@@ -39,6 +39,17 @@ def sharpe_ratio(daily_returns: Any) -> float | None:
     return None if per_day is None else float(per_day * np.sqrt(DAYS_PER_YEAR))
 
 
+def sharpe_ratios(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """`sharpe_ratio` of many series at once, from each one's mean and deviation (ddof=1); NaN where undefined.
+
+    >>> sharpe_ratios(np.array([0.01, 0.01]), np.array([0.02, 0.0])).round(6)
+    array([9.552487,      nan])
+    """
+    defined = deviation >= UNDEFINED_DEVIATION
+    per_day = np.divide(mean, deviation, out=np.full(np.shape(mean), np.nan), where=defined)
+    return per_day * np.sqrt(DAYS_PER_YEAR)
+
+
 def sharpe_standard_error(daily_returns: Any) -> float | None:
     """Standard error of the annualised Sharpe ratio, with skewness g3 and raw kurtosis g4 of the returns.
 
