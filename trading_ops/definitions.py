@@ -7,7 +7,17 @@ warnings.filterwarnings("ignore", message="Parameter `backfill_policy`")
 
 import dagster as dg  # noqa: E402
 
-from trading_ops.defs import audit, costs, guard, health, market, notifications, performance, portfolio  # noqa: E402
+from trading_ops.defs import (  # noqa: E402
+    audit,
+    costs,
+    guard,
+    health,
+    market,
+    notifications,
+    optimization,
+    performance,
+    portfolio,
+)
 from trading_ops.defs.resources import RESOURCES, SERVICES  # noqa: E402, F401
 
 defs = dg.Definitions.merge(
@@ -17,6 +27,7 @@ defs = dg.Definitions.merge(
     guard.defs,
     health.defs,
     market.defs,
+    optimization.defs,
     notifications.defs,
     audit.defs,
     dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor),

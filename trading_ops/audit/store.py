@@ -23,6 +23,7 @@ COLLECTIONS = (
     "bot_usage",
     "equity_snapshots",
     "equity_flows",
+    "optimizations",
 )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from trading_ops.cli import audit, bot, candles
 from trading_ops.cli.doctor import doctor
+from trading_ops.cli.optimize import optimize
 from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
 app.command()(doctor)
+app.command()(optimize)
 
 # what a person wants to see of a collection at 80 columns
 SHOWN = {
@@ -27,6 +29,7 @@ SHOWN = {
     "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
     "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
     "strategy_risk": ["day", "status", "revision", "candles"],
+    "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],
 }
 
 

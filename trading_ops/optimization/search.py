@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from trading_ops.optimization.chunks import ChunkFolder
 
 GRID, TPE = "grid", "tpe"
-GRID_CHUNK, TPE_CHUNK = 2_000, 100
-MOST_TPE_CHUNKS = 100  # a larger search has larger chunks, so that the estimator's time does not grow with it
+FEWEST_GRID_CHUNKS, GRID_CHUNK = 20, (50, 5_000)  # a chunk is what a kill loses, and a step of the progress
+TPE_CHUNK, MOST_TPE_CHUNKS = 100, 100  # a larger search has larger chunks: the estimator's time does not grow with it
 
 Score = Callable[[Mapping[str, np.ndarray]], Moments]
 
@@ -67,7 +67,7 @@ def search(
     method = method_for(space, sets)
     total = min(sets, space.size)
     grid = space.grid() if method == GRID else None
-    size = GRID_CHUNK if grid is not None else max(TPE_CHUNK, -(-total // MOST_TPE_CHUNKS))
+    size = _chunk_size(method, total)
     parts: list[Moments] = []
     places = np.empty((0, len(space.shape)), dtype=np.int64)
     scores = np.empty(0)
@@ -92,3 +92,9 @@ def search(
         best = float(np.nanmax(scores)) if np.isfinite(scores).any() else None
         told(Progress(len(places), total, best, known))
     return Found(method, places, join(parts), resumed)
+
+
+def _chunk_size(method: str, total: int) -> int:
+    if method == GRID:
+        return min(max(-(-total // FEWEST_GRID_CHUNKS), GRID_CHUNK[0]), GRID_CHUNK[1])
+    return max(TPE_CHUNK, -(-total // MOST_TPE_CHUNKS))

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from trading_ops.strategies.signals import STOPS, STRATEGIES, InvalidParameters, check_parameters, check_stops
+from trading_ops.strategies.signals import STOPS, STRATEGIES, InvalidParameters, check_names, check_value
 
 MOST_VALUES = 1_000  # of one parameter
 RANGE = ("low", "high", "step")
+OFF = "off"
 
 # Each strategy's own space: what its author and its users vary it by, 49 to 180 sets, so that a default search is a
 # grid; whoever wants more names more values.
@@ -129,12 +130,8 @@ def build_space(strategy: str, given: Mapping[str, Any] | None = None) -> Space:
     stop_loss_pct and take_profit_pct are off where not given; None, or "off", among their values is off too.
     Raises InvalidParameters naming strategy, parameter and value.
     """
-    check_parameters(strategy)
-    rule, wanted = STRATEGIES[strategy], dict(given or {})
-    for name in wanted:
-        if name not in rule.defaults and name not in STOPS:
-            known = ", ".join([*rule.defaults, *STOPS])
-            raise InvalidParameters(f"{strategy}: parameter {name!r} is unknown; there are {known}")
+    wanted = dict(given or {})
+    rule = check_names(strategy, wanted)
     chosen = {name: wanted.get(name, DEFAULT_SPACES[strategy][name]) for name in rule.defaults}
     chosen |= {name: wanted[name] for name in STOPS if name in wanted}
     space = Space(strategy, {name: _values(strategy, name, value) for name, value in chosen.items()})
@@ -166,15 +163,9 @@ def _values(strategy: str, name: str, given: Any) -> tuple[float, ...]:
 
 def _checked(strategy: str, name: str, value: Any) -> float | None:
     """The value within its bounds, None for a stop that is off."""
-    if name in STOPS:
-        off = value is None or (isinstance(value, str) and value.lower() == "off")
-        return None if off else check_stops(strategy, {name: value})[name]
-    (low, high), whole = STRATEGIES[strategy].bounds[name], name in STRATEGIES[strategy].integers
-    number = isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
-    if not number or not low <= value <= high or (whole and value != int(value)):
-        kind = "whole numbers" if whole else "numbers"
-        raise InvalidParameters(f"{strategy}: {name} has {value!r}; {kind} from {low:g} to {high:g} would be right")
-    return float(value)
+    if name in STOPS and (value is None or (isinstance(value, str) and value.lower() == OFF)):
+        return None
+    return float(check_value(strategy, name, value))
 
 
 def _range(where: str, given: Mapping[str, Any]) -> list[float]:
