@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # what has no bearing on which sets are tried or what becomes of them, or is told by candles, days and space instead
-_NO_PART = {"threads", "first_day", "last_day", "space", "symbol"}
+NO_PART = {"threads", "first_day", "last_day", "space", "symbol"}
 _RULES = ("backtesting", "strategies", "optimization/moments.py", "optimization/proposals.py", "optimization/search.py",
           "optimization/space.py", "optimization/walk_forward.py")  # fmt: skip
 _LIBRARIES = ("numpy", "numba", "optuna", "TA-Lib")
@@ -37,7 +37,7 @@ def search_digest(request: OptimizationRequest, symbol: str, split: Split, candl
         for name, values in request.search_space.values.items()
     }
     made_of = [
-        {name: value for name, value in request.model_dump().items() if name not in _NO_PART},
+        {name: value for name, value in request.model_dump().items() if name not in NO_PART},
         symbol,
         space,
         [split.search_days.tolist(), split.day_blocks.tolist(), split.final.days.tolist()],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trading_ops.optimization.figures import Traded, hold, return_figures, shape_of, trade_set
-from trading_ops.optimization.identity import candles_digest
+from trading_ops.optimization.identity import NO_PART, candles_digest
 from trading_ops.optimization.overfitting import deflated_sharpe, expected_best_sharpe, probability_of_overfitting
 from trading_ops.optimization.periods import Period, Split, bar_days
 from trading_ops.optimization.request import OptimizationRequest
@@ -50,7 +50,7 @@ def report(
     judged = split.out_of_sample.days
     winner = int(ranking[0]) if len(ranking) else None
     document = {
-        "request": request.model_dump(exclude={"threads", "symbol"}),
+        "request": request.model_dump(exclude=NO_PART),
         "space": {
             name: [None if isnan(v) else v for v in values] for name, values in request.search_space.values.items()
         },

@@ -80,6 +80,10 @@ class OptimizationRequest(BaseModel):
                 f"train_blocks and folds are {self.splitting.blocks} together; an even number up to {MOST_BLOCKS} would"
                 " be right, since the blocks are also compared half against half"
             )
+        if self.funding_pct and self.market == "spot":
+            raise ValueError(
+                f"funding_pct is {self.funding_pct:g} on market 'spot', which has no funding; 0 would be right"
+            )
         if self.first_day and self.last_day and self.first_day > self.last_day:
             raise ValueError(f"first_day {self.first_day} is after last_day {self.last_day}")
         return self

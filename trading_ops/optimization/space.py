@@ -138,7 +138,7 @@ def build_space(strategy: str, given: Mapping[str, Any] | None = None) -> Space:
     if not space.size:
         low, high = space.ascending or ("", "")
         raise InvalidParameters(
-            f"{strategy}: no {low} of {_few(space.values[low])} is below a {high} of {_few(space.values[high])};"
+            f"{strategy}: no {low} ({_few(space.values[low])}) is below any {high} ({_few(space.values[high])});"
             f" {low} must be below {high}"
         )
     return space

@@ -10,7 +10,7 @@ def findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What came of it on the folds and in the final period, beside holding the coin, a row each."""
     final, folds = document["final"], document["periods"]["folds"]
     rows = (
-        ("walk-forward", folds[0]["first"], document["walk_forward"]),
+        ("selection", folds[0]["first"], document["walk_forward"]),
         ("holding", folds[0]["first"], document["buy_and_hold"]),
         ("winner", final["first"], final["winner"]),
         ("holding", final["first"], final["buy_and_hold"]),
