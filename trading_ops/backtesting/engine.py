@@ -1,46 +1,25 @@
 """What would a strategy have earned on these candles, after costs?
 
-Rules: DESIGN.md section 4, "Backtest". The loops are in kernel.py, costs and ways of placing orders in orders.py.
+Rules: DESIGN.md section 4, "Backtest". The loops are in kernel.py, costs and ways of placing orders in orders.py, many
+parameter sets at once in scores.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from trading_ops.backtesting.orders import AT_ONCE, DEFAULT_COSTS, Costs, Execution
+from trading_ops.backtesting.bars import bars_of
+from trading_ops.backtesting.orders import AT_ONCE, DEFAULT_COSTS, INITIAL_USDT, Costs, Execution, fraction, terms_of
+from trading_ops.backtesting.scores import score_sets
 from trading_ops.market.candles import require_sound
-from trading_ops.performance.metrics import max_drawdown, profit_factor, sharpe_ratio, sharpe_ratios
-from trading_ops.strategies.indicators import Indicators
-from trading_ops.strategies.signals import (
-    STOPS,
-    STRATEGIES,
-    InvalidParameters,
-    Rule,
-    check_names,
-    check_parameters,
-    check_stops,
-    check_value,
-    out_of_order,
-    signals,
-)
+from trading_ops.performance.metrics import max_drawdown, profit_factor, sharpe_ratio
+from trading_ops.strategies.signals import STRATEGIES, InvalidParameters, check_parameters, check_stops, signals
 
-INITIAL_USDT = 10_000.0
-MEASURES = (
-    "total_trades",
-    "win_rate_pct",
-    "total_return_pct",
-    "sharpe_ratio",
-    "max_drawdown_pct",
-    "profit_factor",
-    "avg_duration_hours",
-)
-SETS_AT_ONCE = 500  # scored by one thread in one go
 CLOSE_REASONS = ("signal", "stop_loss", "take_profit", "open_at_end", "liquidation")  # by the kernel's numbers
 
 
@@ -109,21 +88,6 @@ def trade_signals(
     return _trade(candles, entries, exits, costs, stops, execution, initial_usdt, entries_allowed)
 
 
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """What came of N parameter sets, by set and, for sums over any days, by block of days (B blocks).
-
-    `figures`: MEASURES, (N,) each, NaN where undefined. `block_days` (B,): days in each block. (N, B): `block_returns`
-    and `block_squares`, sums of the days' equity returns and of their squares; `block_trades`, trades closed.
-    """
-
-    figures: dict[str, np.ndarray]
-    block_days: np.ndarray
-    block_returns: np.ndarray
-    block_squares: np.ndarray
-    block_trades: np.ndarray
-
-
 def sweep(
     candles: pd.DataFrame,
     strategy: str,
@@ -149,109 +113,6 @@ def sweep(
     return pd.DataFrame(sets | scores.figures)
 
 
-def score_sets(
-    candles: pd.DataFrame,
-    strategy: str,
-    sets: Mapping[str, Any],
-    costs: Costs = DEFAULT_COSTS,
-    *,
-    execution: Execution = AT_ONCE,
-    day_blocks: np.ndarray | None = None,
-    threads: int = 1,
-) -> Scores:
-    """Trade N parameter sets, as `backtest` would each of them.
-
-    `sets`: columns of equal length, the strategy's parameters and stops (NaN or None: off); others take their default.
-    `day_blocks`: for each UTC day that the candles touch, in order, its block from 0, or -1 to leave the day out.
-    `threads`: how many cores to use. Raises InvalidParameters before anything runs where one set cannot be.
-    """
-    from trading_ops.backtesting import kernel
-
-    require_sound(candles, "candles")
-    columns = _checked_sets(strategy, sets)
-    bars, terms = kernel.bars_of(candles, costs), kernel.terms_of(costs, execution, INITIAL_USDT)
-    blocks = np.full(len(bars.day_end), -1) if day_blocks is None else np.asarray(day_blocks, dtype=np.int64)
-    if blocks.shape != bars.day_end.shape:
-        raise ValueError(
-            f"day_blocks has shape {blocks.shape}; one block for each of the {len(bars.day_end)} days is needed"
-        )
-    count, block_count = len(next(iter(columns.values()))), int(blocks.max(initial=-1)) + 1
-    out = np.empty((count, 9))
-    sums = [np.zeros((count, block_count)) for _ in range(3)]
-    rules, whole = STRATEGIES[strategy].rules(execution.side), STRATEGIES[strategy].integers
-    indicators = Indicators(candles)
-    # neighbours share indicators and signals, in whatever order the sets are given
-    order = np.lexsort([columns[name] for name in reversed(list(columns))])
-
-    def work(at: np.ndarray) -> None:
-        mine = {name: values[at] for name, values in columns.items()}
-        (enter, enter_from, enter_row), (leave, leave_from, leave_row) = (
-            _rows(rule, whole, indicators, mine) for rule in rules
-        )
-        stops = [mine[name] / 100.0 for name in STOPS]
-        part = np.empty((len(at), 9)), *(np.zeros((len(at), block_count)) for _ in sums)
-        kernel.score(bars, terms, enter, leave, enter_from, leave_from, enter_row, leave_row, *stops, blocks, *part)
-        for everything, piece in zip((out, *sums), part, strict=True):
-            everything[at] = piece
-
-    chunks = [order[i : i + SETS_AT_ONCE] for i in range(0, count, SETS_AT_ONCE)]
-    if threads == 1:
-        for chunk in chunks:
-            work(chunk)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, chunks))
-    return Scores(_figures(kernel, out), np.bincount(blocks[blocks >= 0], minlength=block_count), *sums)
-
-
-def _checked_sets(strategy: str, sets: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The full columns of the sets, float64, NaN where a stop is off. Raises InvalidParameters."""
-    rule, columns = check_names(strategy, sets), {}
-    count = len(next(iter(sets.values()))) if sets else 1
-    for name in (*rule.defaults, *STOPS):
-        values = pd.Series(sets[name] if name in sets else [rule.defaults.get(name)] * count)
-        if len(values) != count:
-            raise InvalidParameters(f"{strategy}: {name} has {len(values)} values, the first parameter {count}")
-        codes, unique = pd.factorize(values, use_na_sentinel=name in STOPS)
-        known = np.array([*(check_value(strategy, name, value) for value in unique), np.nan], dtype="float64")
-        columns[name] = known[codes]
-    if rule.ascending:
-        low, high = (columns[name] for name in rule.ascending)
-        for at in np.flatnonzero(low >= high)[:1]:
-            raise out_of_order(rule, {name: values[at] for name, values in columns.items()})
-    return columns
-
-
-def _rows(
-    rule: Rule, whole: frozenset[str], indicators: Indicators, sets: Mapping[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each different signal of the sets once: the bars where it is true end to end, where each begins, a row a set."""
-    own = np.column_stack([sets[name] for name in rule.parameters])
-    unique, row = np.unique(own, axis=0, return_inverse=True)
-    kinds = [int if name in whole else float for name in rule.parameters]
-    found = [
-        np.flatnonzero(rule.when(indicators, *(kind(v) for kind, v in zip(kinds, values, strict=True))))
-        for values in unique
-    ]
-    return np.concatenate(found), np.cumsum([0, *map(len, found)]), row.reshape(-1)
-
-
-def _figures(kernel: Any, out: np.ndarray) -> dict[str, np.ndarray]:
-    """MEASURES of each set from what the kernel wrote of it; the same formulas as `_trade`'s."""
-    trades, wins, gains, losses, hours, final, worst, mean, deviation = out.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = (
-            trades.astype("int64"),
-            100.0 * wins / trades,
-            100.0 * (final / INITIAL_USDT - 1.0),
-            sharpe_ratios(mean, deviation),
-            100.0 * worst,
-            np.where(losses > 0, gains / losses, np.nan),
-            hours / trades,
-        )
-    return dict(zip(MEASURES, values, strict=True))
-
-
 def _trade(
     candles: pd.DataFrame,
     entries: np.ndarray,
@@ -266,10 +127,10 @@ def _trade(
 
     count = len(candles)
     allowed = np.ones(count, dtype=bool) if entries_allowed is None else entries_allowed
-    bars, terms = kernel.bars_of(candles, costs), kernel.terms_of(costs, execution, initial_usdt)
+    bars, terms = bars_of(candles, costs), terms_of(costs, execution, initial_usdt)
     named = {"entries": entries, "exits": exits, "entries_allowed": allowed}
     enter, leave, may = (_flags(name, given, count) for name, given in named.items())
-    limits = [kernel.fraction(stops.get(name)) for name in ("stop_loss_pct", "take_profit_pct")]
+    limits = [fraction(stops.get(name)) for name in ("stop_loss_pct", "take_profit_pct")]
     places, amounts = np.empty((count, 3), np.int64), np.empty((count, 5))
     done, rejected, _ = kernel.fill_orders(
         bars, terms, np.flatnonzero(enter), np.flatnonzero(leave), may, *limits, places, amounts

@@ -6,91 +6,15 @@ half a second.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
-import pandas as pd
-
-from trading_ops.backtesting.orders import Costs, Execution, InvalidCosts, is_number
-from trading_ops.market.candles import InvalidCandles
-
-HOUR_US = 3_600_000_000
-FUNDING_HOURS = 8
 
 SIGNAL, STOP_LOSS, TAKE_PROFIT, OPEN_AT_END, LIQUIDATION = range(5)
 # what `score` writes for each set
-TRADES, WINS, GAINS, LOSSES, HOURS, FINAL, WORST_FALL, MEAN, DEVIATION = range(9)
-
-
-class Bars(NamedTuple):
-    """A candle frame as the loops read it; n bars that touch m UTC days."""
-
-    opened: np.ndarray
-    high: np.ndarray
-    low: np.ndarray
-    close: np.ndarray
-    hour: np.ndarray  # of each bar's open, since 1970
-    funding: np.ndarray  # paid by one unit held long since the first bar, at each bar's open
-    day: np.ndarray  # each bar's day, 0 to m - 1
-    day_end: np.ndarray  # each day's last bar
-
-
-class Terms(NamedTuple):
-    """Costs and execution as the loops read them: fractions, not percent; 0 switches lot step and least order off."""
-
-    side: float
-    fee: float
-    slip: float
-    lot_step: float
-    min_notional: float
-    share: float
-    latency: int
-    initial: float
-
-
-def bars_of(candles: pd.DataFrame, costs: Costs) -> Bars:
-    """A sound candle frame as the kernel reads it. Raises InvalidCandles below two bars."""
-    if len(candles) < 2:
-        raise InvalidCandles(
-            f"a backtest needs at least 2 bars, one to decide at and one to fill in; there are {len(candles)}"
-        )
-    opened, high, low, close = (
-        np.ascontiguousarray(candles[name].to_numpy("float64")) for name in ("open", "high", "low", "close")
-    )
-    hour = pd.DatetimeIndex(candles.index).as_unit("us").asi8 // HOUR_US
-    days = hour // 24
-    day_end = np.flatnonzero(np.diff(days, append=days[-1] + 1))
-    day = np.searchsorted(day_end, np.arange(len(hour)))
-    # the times between two bars at which funding was due; where bars are missing, several at once
-    due = np.diff(hour // FUNDING_HOURS, prepend=hour[0] // FUNDING_HOURS)
-    funding = np.cumsum(due * opened) * (costs.funding_pct / 100.0)
-    return Bars(opened, high, low, close, hour, funding, day, day_end)
-
-
-def terms_of(costs: Costs, execution: Execution, initial_usdt: float) -> Terms:
-    """Costs and execution as the kernel reads them. Raises InvalidCosts."""
-    if not is_number(initial_usdt) or initial_usdt <= 0:
-        raise InvalidCosts(f"initial_usdt is {initial_usdt!r}; an amount above 0 would be right")
-    if costs.funding_pct and execution.market == "spot":
-        raise InvalidCosts(
-            f"funding_pct is {costs.funding_pct!r} on market 'spot', which has no funding; 0 would be right"
-        )
-    return Terms(
-        side=1.0 if execution.side == "long" else -1.0,
-        fee=costs.fee_pct / 100.0,
-        slip=costs.slippage_pct / 100.0,
-        lot_step=float(costs.lot_step or 0.0),
-        min_notional=float(costs.min_notional_usdt or 0.0),
-        share=execution.equity_pct / 100.0,
-        latency=int(execution.latency_bars),
-        initial=float(initial_usdt),
-    )
-
-
-def fraction(percent: float | None) -> float:
-    """A stop or target as the kernel reads it: NaN is off."""
-    return np.nan if percent is None else percent / 100.0
+COLUMNS = 9
+TRADES, WINS, GAINS, LOSSES, HOURS, FINAL, WORST_FALL, MEAN, DEVIATION = range(COLUMNS)
 
 
 def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,8 +26,14 @@ def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
+def _broke(bars, at, i, held, after):  # type: ignore[no-untyped-def]
+    """The price at bar i's open at which a position entered at bar `at` has lost the whole account."""
+    return bars.funding[i] - bars.funding[at] - after / held
+
+
+@_compiled
 def _watch(  # type: ignore[no-untyped-def]
-    bars, terms, at, until, entry, quantity, after, stop_loss, take_profit
+    bars, terms, at, until, entry, held, after, stop_loss, take_profit
 ):
     """The first bar of [at, until) that takes a position out, the fill and the reason; the last bar + 1 if none does.
 
@@ -115,13 +45,14 @@ def _watch(  # type: ignore[no-untyped-def]
     for i in range(at, until):
         opened = bars.opened[i]
         worst, best = (bars.low[i], bars.high[i]) if side > 0.0 else (bars.high[i], bars.low[i])
-        broke = np.inf
-        if side < 0.0:  # the price at which a short has lost the whole account, funding included
-            broke = after / quantity + (bars.funding[i] - bars.funding[at])
+        broke = _broke(bars, at, i, held, after)
         gapped = i > at and side * (opened - target) >= 0.0
-        if side * (worst - stop) <= 0.0 and not gapped and not (side < 0.0 and broke < max(stop, opened)):
-            return i, (min(opened, stop) if side > 0.0 else max(opened, stop)) * (1.0 - side * terms.slip), STOP_LOSS
-        if side < 0.0 and worst >= broke and not gapped:
+        lost = side * (worst - broke) <= 0.0 and not gapped
+        if side * (worst - stop) <= 0.0 and not gapped:
+            first = min(opened, stop) if side > 0.0 else max(opened, stop)
+            if not lost or side * (first - broke) >= 0.0:
+                return i, first * (1.0 - side * terms.slip), STOP_LOSS
+        if lost:
             return i, broke, LIQUIDATION
         if gapped or side * (best - target) >= 0.0:
             return i, target, TAKE_PROFIT
@@ -143,6 +74,7 @@ def fill_orders(  # type: ignore[no-untyped-def]
     n = len(bars.opened)
     cash, count, rejected = terms.initial, 0, 0
     enter, leave = 0, 0
+    can_break = terms.side < 0.0 or bars.funding[n - 1] != 0.0  # or a position's loss is bounded by what it cost
     ready = 0  # the first close at which the next entry may be decided
     while True:
         while enter < len(enter_at) and enter_at[enter] < ready:
@@ -168,8 +100,8 @@ def fill_orders(  # type: ignore[no-untyped-def]
             leave += 1
         due = leave_at[leave] + 1 + terms.latency if leave < len(leave_at) else n
         gone, fill, reason = n, 0.0, OPEN_AT_END
-        if not np.isnan(stop_loss) or not np.isnan(take_profit) or terms.side < 0.0:
-            gone, fill, reason = _watch(bars, terms, at, min(due, n), entry, quantity, after, stop_loss, take_profit)
+        if not np.isnan(stop_loss) or not np.isnan(take_profit) or can_break:
+            gone, fill, reason = _watch(bars, terms, at, min(due, n), entry, held, after, stop_loss, take_profit)
         if gone == n and due < n:
             gone, fill, reason = due, bars.opened[due] * (1.0 - terms.side * terms.slip), SIGNAL
         if gone == n:
@@ -180,9 +112,11 @@ def fill_orders(  # type: ignore[no-untyped-def]
             cash = after + (held * bars.close[n - 1] - funding)
             count += 1
             break
-        cost = 0.0 if reason == LIQUIDATION else quantity * fill * terms.fee
+        cost = quantity * fill * terms.fee
         funding = held * (bars.funding[gone] - bars.funding[at])
-        cash = 0.0 if reason == LIQUIDATION else after + (held * fill - cost - funding)
+        cash = after + (held * fill - cost - funding)
+        if reason == LIQUIDATION or cash <= 0.0:  # a gap, slippage or fees can take more than there is: all is lost
+            fill, reason, cost, cash = _broke(bars, at, gone, held, after), LIQUIDATION, 0.0, 0.0
         places[count, 0], places[count, 1], places[count, 2] = at, gone, reason
         amounts[count, 0], amounts[count, 1], amounts[count, 2] = entry, fill, quantity
         amounts[count, 3], amounts[count, 4] = paid + cost, funding
@@ -250,10 +184,10 @@ def mark(bars, terms, count, places, amounts, ends, equity, unrealised):  # type
 
 @_compiled
 def score(  # type: ignore[no-untyped-def]
-    bars, terms, enter_rows, leave_rows, enter_from, leave_from, enter_row, leave_row,
+    bars, terms, enter_rows, enter_from, enter_row, leave_rows, leave_from, leave_row,
     stop_loss, take_profit, day_block, out, returns, squares, trades,
 ):  # fmt: skip
-    """Trade every set and write its row: `out` (N, 9), and by block of days (N, B) returns, squares and trades.
+    """Trade every set and write its row: `out` (N, COLUMNS), and by block of days (N, B) returns, squares and trades.
 
     Set s enters at `enter_rows[enter_from[r] : enter_from[r + 1]]` with r = enter_row[s], and leaves alike.
     `day_block`: each day's block, -1 for none.

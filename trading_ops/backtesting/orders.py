@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from trading_ops.strategies.signals import Side
 
 Market = Literal["spot", "futures"]
 MAX_LATENCY_BARS = 168
+INITIAL_USDT = 10_000.0
 
 
 def is_number(value: Any) -> bool:
@@ -82,3 +83,41 @@ class Execution:
 
 DEFAULT_COSTS = Costs()
 AT_ONCE = Execution()
+
+
+class Terms(NamedTuple):
+    """Costs and execution as the loops read them: fractions, not percent; 0 switches lot step and least order off."""
+
+    side: float
+    fee: float
+    slip: float
+    lot_step: float
+    min_notional: float
+    share: float
+    latency: int
+    initial: float
+
+
+def terms_of(costs: Costs, execution: Execution, initial_usdt: float) -> Terms:
+    """Costs and execution as the kernel reads them. Raises InvalidCosts."""
+    if not is_number(initial_usdt) or initial_usdt <= 0:
+        raise InvalidCosts(f"initial_usdt is {initial_usdt!r}; an amount above 0 would be right")
+    if costs.funding_pct and execution.market == "spot":
+        raise InvalidCosts(
+            f"funding_pct is {costs.funding_pct!r} on market 'spot', which has no funding; 0 would be right"
+        )
+    return Terms(
+        side=1.0 if execution.side == "long" else -1.0,
+        fee=costs.fee_pct / 100.0,
+        slip=costs.slippage_pct / 100.0,
+        lot_step=float(costs.lot_step or 0.0),
+        min_notional=float(costs.min_notional_usdt or 0.0),
+        share=execution.equity_pct / 100.0,
+        latency=int(execution.latency_bars),
+        initial=float(initial_usdt),
+    )
+
+
+def fraction(percent: float | None) -> float:
+    """A stop or target as the kernel reads it: NaN is off."""
+    return np.nan if percent is None else percent / 100.0

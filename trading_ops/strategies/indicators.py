@@ -1,6 +1,7 @@
 """What do the indicators say at each bar, known at its close and from no later bar?"""
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ class Indicators:
         self.opened, self.close, self.volume = values["open"], values["close"], values["volume"]
         self.scaled = scaled(self.close)
         self._known: dict[tuple[Any, ...], Any] = {}
+        self._lock = Lock()
 
     def rsi(self, period: int) -> np.ndarray:
         """`relative_strength` of the closes."""
@@ -74,11 +76,15 @@ class Indicators:
         return traded & (self.volume > multiplier * mean)
 
     def _once(self, key: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
-        if key not in self._known:
-            if len(self._known) >= REMEMBERED:
-                self._known.pop(next(iter(self._known)), None)
-            self._known[key] = compute()
-        return self._known[key]
+        """What was computed for the key; threads share it."""
+        found = self._known.get(key)
+        if found is None:
+            found = compute()
+            with self._lock:
+                if len(self._known) >= REMEMBERED:
+                    del self._known[next(iter(self._known))]
+                self._known[key] = found
+        return found
 
 
 def relative_strength(close: np.ndarray, period: int) -> np.ndarray:

@@ -6,14 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trading_ops.backtesting.engine import (
-    MEASURES,
-    BacktestResult,
-    backtest,
-    sweep,
-    trade_signals,
-)
+from trading_ops.backtesting.engine import BacktestResult, backtest, sweep, trade_signals
 from trading_ops.backtesting.orders import Costs, InvalidCosts
+from trading_ops.backtesting.scores import MEASURES
 from trading_ops.market.candles import InvalidCandles
 from trading_ops.strategies.signals import InvalidParameters, signals
 
