@@ -29,6 +29,7 @@ def new_home(folder: Path) -> Path:
     for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     (folder / "trading_ops").symlink_to(ROOT / "trading_ops")  # dg looks for the package in the project
+    (folder / "examples").symlink_to(ROOT / "examples")
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -44,10 +45,10 @@ def search_parameters(
         )
     except (CandleError, TooFewDays) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    document, picture = found.document, found.heat_map()
+    document = found.document
     for sentence in document["verdict"] or ["Nothing speaks against the winner."]:
         context.log.info(sentence)
-    context.add_output_metadata(_metadata(document) | ({"heat map": _embedded(picture)} if picture else {}))
+    context.add_output_metadata(_metadata(document) | ({"heat map": _embedded(found.picture)} if found.picture else {}))
 
 
 def _telling(say: Callable[[str], None]) -> Callable[["Progress"], None]:
@@ -82,8 +83,8 @@ def _metadata(document: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
     }
 
 
-def _embedded(picture: bytes) -> dg.MetadataValue:
-    return dg.MetadataValue.md(f"![heat map](data:image/png;base64,{base64.b64encode(picture).decode()})")
+def _embedded(picture: Path) -> dg.MetadataValue:
+    return dg.MetadataValue.md(f"![heat map](data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()})")
 
 
 @dg.job(tags={MAX_RUNTIME: "14400"})

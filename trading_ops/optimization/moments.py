@@ -9,7 +9,7 @@ import numpy as np
 
 from trading_ops.performance.metrics import DAYS_PER_YEAR
 
-_ROUNDING = 1e-13  # of the sum of squares: a variance below this is what rounding left of none
+ROUNDING = 1e-13  # of the sum of squares: a variance below this is what rounding left of none
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ def sharpe_per_day(days: np.ndarray | float, returns: np.ndarray, squares: np.nd
         mean = returns / days
         left = squares - returns * mean
         sharpe = mean / np.sqrt(left / (np.asarray(days) - 1))
-        return np.where((left > _ROUNDING * squares) & (np.asarray(days) >= 2), sharpe, np.nan)
+        return np.where((left > ROUNDING * squares) & (np.asarray(days) >= 2), sharpe, np.nan)
 
 
 def sharpe_over(moments: Moments, blocks: slice | Sequence[int]) -> np.ndarray:

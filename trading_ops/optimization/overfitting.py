@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from math import e, sqrt
@@ -10,11 +9,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from trading_ops.optimization.moments import Moments, sharpe_per_day
+from trading_ops.optimization.moments import ROUNDING, Moments
 from trading_ops.performance.metrics import DAYS_PER_YEAR
 
 EULER_MASCHERONI = 0.5772156649015329
-BATCH_CELLS = 400_000  # sets times splits held at once: some tens of megabytes, however many sets there are
 _NORMAL = NormalDist()
 
 
@@ -87,45 +85,30 @@ def probability_of_overfitting(moments: Moments, min_trades: int = 1) -> Overfit
         raise ValueError(f"there are {moments.blocks} blocks; an even number would be right, to be split in halves")
     if len(moments) < 2:
         return None
-    ranks, chosen, judged = [], [], []
-    for halves in _halves(moments.blocks, max(1, BATCH_CELLS // len(moments))):
-        sides = [_sharpe_in(moments, side, min_trades) for side in (halves, ~halves)]
-        for (sharpe, eligible), (other, _) in (sides, sides[::-1]):
-            inside = np.where(eligible & ~np.isnan(sharpe), sharpe, -np.inf)
-            best = inside.argmax(axis=0)
-            columns = np.arange(len(best))
-            possible = np.isfinite(inside[best, columns])
-            outside = np.nan_to_num(other, nan=0.0)
-            its = outside[best, columns]
-            below, equal = (outside < its).sum(axis=0), (outside == its).sum(axis=0) - 1
-            ranks.append(((below + equal / 2 + 1) / (len(moments) + 1))[possible])
-            chosen.append(inside[best, columns][possible])
-            judged.append(its[possible])
-    rank, best_inside, outside = (np.concatenate(parts) for parts in (ranks, chosen, judged))
+    from trading_ops.optimization.halves import judge_halves
+
+    halves = _halves(moments.blocks)
+    out = np.empty((2 * len(halves), 3))
+    sums = (moments.days, moments.returns, moments.squares, moments.trades)
+    judge_halves(
+        *(np.ascontiguousarray(array, dtype=float) for array in sums), halves, float(min_trades), ROUNDING, out
+    )
+    rank, inside, outside = out[~np.isnan(out[:, 0])].T
     if not len(rank):
         return None
     year = sqrt(DAYS_PER_YEAR)
     return Overfitting(
         probability=float(np.mean(rank <= 0.5)),
         probability_of_loss=float(np.mean(outside < 0)),
-        best_in_sample_sharpe=float(best_inside.mean() * year),
+        best_in_sample_sharpe=float(inside.mean() * year),
         its_out_of_sample_sharpe=float(outside.mean() * year),
         splits=len(rank),
     )
 
 
-def _halves(blocks: int, batch: int) -> Iterator[np.ndarray]:
-    """Batches of halves as columns of booleans, (blocks, <= batch): each split once, named by the half with block 0."""
+def _halves(blocks: int) -> np.ndarray:
+    """Every split in halves once, as a row of booleans: the half with block 0."""
     members = np.array([(0, *rest) for rest in combinations(range(1, blocks), blocks // 2 - 1)])
-    for start in range(0, len(members), batch):
-        part = members[start : start + batch]
-        halves = np.zeros((blocks, len(part)), dtype=bool)
-        halves[part.T, np.arange(len(part))] = True
-        yield halves
-
-
-def _sharpe_in(moments: Moments, halves: np.ndarray, min_trades: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sharpe ratio a day of each set in each half, (N, halves), and whether it traded enough there to be chosen."""
-    weights = halves.astype(float)
-    sharpe = sharpe_per_day(moments.days @ weights, moments.returns @ weights, moments.squares @ weights)
-    return sharpe, moments.trades @ weights >= min_trades
+    halves = np.zeros((len(members), blocks), dtype=bool)
+    np.put_along_axis(halves, members, values=True, axis=1)
+    return halves

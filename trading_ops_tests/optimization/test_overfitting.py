@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from trading_ops.optimization import overfitting
 from trading_ops.optimization.moments import Moments
 from trading_ops.optimization.overfitting import (
     deflated_sharpe,
@@ -111,9 +110,7 @@ def plain_pbo(days: np.ndarray, blocks: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("cells", [1, 70, 400_000])
-def test_block_moments_give_what_the_papers_steps_give_on_daily_returns(seed, cells, monkeypatch):
-    monkeypatch.setattr(overfitting, "BATCH_CELLS", cells)
+def test_block_moments_give_what_the_papers_steps_give_on_daily_returns(seed):
     days = np.random.default_rng(seed).normal(0.0002, 0.01, (15, 163))
     assert probability_of_overfitting(of_days(days, 8)).probability == plain_pbo(days, 8)
 
