@@ -67,6 +67,11 @@ class OptimizationRequest(BaseModel):
             raise ValueError(f"sets is {value}; {FEWEST_SETS}-{MOST_SETS} would be right")
         return value
 
+    @field_validator("symbol")
+    @classmethod
+    def _as_listed(cls, value: str | None) -> str | None:
+        return None if value is None else value.strip().upper()
+
     @field_validator("first_day", "last_day")
     @classmethod
     def _is_a_day(cls, value: str | None) -> str | None:

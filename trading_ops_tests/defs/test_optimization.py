@@ -9,6 +9,7 @@ import yaml
 
 from trading_ops.definitions import defs
 from trading_ops.defs.optimization import OptimizeStrategyConfig, optimize_strategy
+from trading_ops.optimization.optimise import run_optimization
 from trading_ops.optimization.request import OptimizationRequest
 from trading_ops.services import Services
 from trading_ops_tests.conftest import ROOT
@@ -75,6 +76,25 @@ def test_what_cannot_be_searched_fails_the_run_with_the_reason_B147(services, co
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert said in str(failure.step_failure_data)
     assert services.store.read("optimizations") == []
+
+
+def test_while_the_audit_store_is_down_nothing_is_counted_and_the_search_is_kept_for_when_it_is_back(make_services):
+    away = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
+    result = run(away, {"last_day": "2025-03-09"}, raise_on_error=False)
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "StoreUnavailable" in str(failure.step_failure_data)
+    back, told = make_services(), []
+    found = run_optimization(
+        OptimizationRequest(last_day="2025-03-09"),
+        back.candles,
+        back.store,
+        back.settings.data_dir,
+        default_symbol="BTCUSDT",
+        told=told.append,
+    )
+    assert found.resumed_sets == 150
+    assert all(progress.resumed for progress in told)
+    assert found.document["trials"]["total"] == 150
 
 
 def test_the_launchpad_shows_every_field_with_a_description_and_a_default():

@@ -1,7 +1,6 @@
 """Does a whole search prove what it says, with nothing to find, with something planted, and with days forged?"""
 
 import json
-from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import pandas as pd
 import pytest
 
 from trading_ops.audit.store import AuditStore, open_store
-from trading_ops.backtesting.engine import score_sets
-from trading_ops.backtesting.orders import AT_ONCE, Costs
+from trading_ops.backtesting.engine import backtest, score_sets
+from trading_ops.backtesting.orders import AT_ONCE, Costs, Execution
 from trading_ops.optimization.figures import hold, trade_set
 from trading_ops.optimization.moments import Moments, sharpe_over, sharpe_per_day
 from trading_ops.optimization.optimise import COLLECTION, Optimization, optimise, record
@@ -138,11 +137,24 @@ def test_buy_and_hold_pays_the_same_costs_over_the_same_days():
     candles = random_walk(7, days=120)
     split = split_days(candles)
     first = int(split.final.days[0])
-    held = hold(candles, Costs(1.0, 0.0), replace(AT_ONCE, latency_bars=3), first).figures(split.final.days)
+    shorting = Execution("short", "futures", latency_bars=3, equity_pct=50.0)
+    held = hold(candles, Costs(1.0, 0.0), shorting, first).figures(split.final.days)
     bars = candles[bar_days(candles) >= first]
     growth = bars["close"].iloc[-1] / bars["open"].iloc[0] / 1.01
     assert held["total_return_pct"] == pytest.approx(100.0 * (growth - 1.0))
     assert held["total_trades"] == 0
+
+
+def test_the_final_period_is_entered_from_its_first_day_on_with_warm_indicators():
+    candles = random_walk(21)
+    split, parameters = split_days(candles), {"period": 14, "oversold": 45.0, "overbought": 55.0}
+    first = int(split.final.days[0])
+    traded = trade_set(candles, "rsi", parameters, Costs(), AT_ONCE, first_day=first)
+    days = bar_days(candles)
+    assert not traded.returns(split.search_days).any()
+    expected = backtest(candles, "rsi", parameters, Costs(), entries_allowed=days >= first)
+    assert traded.figures(split.final.days)["total_return_pct"] == pytest.approx(expected.total_return_pct)
+    assert expected.trades["entry_time"].iloc[0] < pd.Timestamp(split.final.first, tz="UTC") + pd.Timedelta(hours=14)
 
 
 def test_what_is_left_out_at_a_blocks_start_is_in_no_figure(store, tmp_path):
