@@ -9,6 +9,7 @@ import dagster as dg  # noqa: E402
 
 from trading_ops.defs import (  # noqa: E402
     audit,
+    backtesting,
     costs,
     guard,
     health,
@@ -29,6 +30,7 @@ defs = dg.Definitions.merge(
     market.defs,
     optimization.defs,
     notifications.defs,
+    backtesting.defs,
     audit.defs,
     dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor),
 )

@@ -9,7 +9,7 @@ import pytest
 from trading_ops_tests.conftest import ROOT
 from trading_ops_tests.test_cli import command, new_home
 
-FEW = ["--last", "2025-03-09", "--try", "period=7,14", "--try", "oversold=25:35:5", "--try", "overbought=60,70"]
+FEW = ["--end", "2025-03-10", "--try", "period=7,14", "--try", "oversold=25:35:5", "--try", "overbought=60,70"]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_the_command_and_the_job_give_the_same_document(home, tmp_path):
             config:
               sets: 50
               min_trades: 2
-              last_day: "2025-03-09"
+              end: "2025-03-10"
               space: {period: [7, 14], oversold: {low: 25, high: 35, step: 5}, overbought: [60, 70]}
         """
     )
@@ -73,12 +73,12 @@ def test_the_examples_job_runs(home):
     ("line", "said"),
     [
         (["--sets", "0"], "sets is 0; 10-100000 would be right"),
-        (["--strategy", "scalper"], "strategy 'scalper' is unknown; there are bollinger"),
+        (["scalper"], "strategy 'scalper' is unknown; there are bollinger"),
         (["--try", "period"], "--try is 'period'; name=value,value or name=low:high:step would be right"),
         (["--try", "period=5:10"], "--try is 'period=5:10'; name=value,value"),
         (["--try", "period=5", "--try", "period=6"], "--try is 'period=6'"),
         (["--try", "period=5.5"], "period is 5.5; a whole number from 2 to 1000"),
-        (["--first", "2025-03-01", "--last", "2025-03-31"], "have 31 whole days, and 90 are needed"),
+        (["--start", "2025-03-01", "--end", "2025-04-01"], "have 31 whole days, and 90 are needed"),
         (["--folds", "4"], "train_blocks and folds are 11 together"),
     ],
 )
@@ -90,7 +90,7 @@ def test_bad_input_exits_2_and_says_what_would_be_right_B147(home, line, said):
 
 
 def test_candles_that_are_not_there_exit_1(home):
-    code, _, wrong = optimize(home, "--symbol", "NOPEUSDT")
+    code, _, wrong = optimize(home, "rsi", "NOPEUSDT")
     assert code == 1
     assert wrong.startswith("NOPEUSDT: no simulated candles; there are BNBUSDT, BTCUSDT")
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import audit, bot, candles
+from trading_ops.cli import audit, bot, candles, strategies
+from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
 from trading_ops.cli.optimize import optimize
 from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
@@ -19,6 +20,8 @@ app = typer.Typer(
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
+app.add_typer(strategies.app, name="strategies")
+app.command()(backtest)
 app.command()(doctor)
 app.command()(optimize)
 
@@ -29,6 +32,7 @@ SHOWN = {
     "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
     "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
     "strategy_risk": ["day", "status", "revision", "candles"],
+    "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
     "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],
 }
 

@@ -8,45 +8,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_ops.cli.terminal import Day, Json, open_services, reported, show, show_json, show_table
+from trading_ops.cli.terminal import Json, open_services, reported, show, show_json, show_table
 
 if TYPE_CHECKING:
     from trading_ops.optimization.optimise import Optimization
     from trading_ops.optimization.search import Progress
 
+DAYS, ORDERS = "Days", "Costs and orders"
 INTERRUPTED = "interrupted; every chunk scored so far is kept, run the same again to go on"
 
 
 def optimize(
-    strategy: Annotated[str | None, typer.Option(help="rsi (default), macd, bollinger or volume.")] = None,
-    symbol: Annotated[str | None, typer.Option(help="Default: the first of TRADING_OPS_SYMBOLS.")] = None,
-    sets: Annotated[int | None, typer.Option(help="Sets to try at most, 10-100000 (200).")] = None,
+    strategy: Annotated[str, typer.Argument(help="rsi, macd, bollinger or volume.")] = "rsi",
+    symbol: Annotated[str | None, typer.Argument(help="Default: the first of TRADING_OPS_SYMBOLS.")] = None,
+    start: Annotated[str | None, typer.Option(help="First UTC day. Default: all there is.")] = None,
+    end: Annotated[str | None, typer.Option(help="UTC day, left out itself. Default: all there is.")] = None,
+    sets: Annotated[int, typer.Option(help="Parameter sets to try at most, 10-100000.")] = 200,
     tried: Annotated[
         list[str] | None,
         typer.Option(
             "--try",
+            metavar="NAME=VALUES",
             help="A parameter's values, once a parameter: period=7,14,21 or oversold=20:40:5 (low:high:step) or"
             " stop_loss_pct=off,2,5. Others are tried over their default values.",
         ),
     ] = None,
-    first: Day = None,
-    last: Day = None,
-    train_blocks: Annotated[int | None, typer.Option(help="Blocks of days that guide the search (7).")] = None,
-    folds: Annotated[int | None, typer.Option(help="Blocks of days that judge it (5).")] = None,
-    purge_days: Annotated[int | None, typer.Option(help="Days left out at each block's start (1).")] = None,
-    final_pct: Annotated[float | None, typer.Option(help="Share of the days kept back for the end (20).")] = None,
-    min_trades: Annotated[int | None, typer.Option(help="Trades a set needs to be chosen, and a fold (5).")] = None,
-    side: Annotated[str | None, typer.Option(help="long (default) or short.")] = None,
-    market: Annotated[str | None, typer.Option(help="spot (default) or futures.")] = None,
-    fee_pct: Annotated[float | None, typer.Option(help="Fee in percent of a fill (0.1).")] = None,
-    slippage_pct: Annotated[float | None, typer.Option(help="Slippage in percent of a fill (0.05).")] = None,
-    funding_pct: Annotated[
-        float | None, typer.Option(help="Funding of a future every 8 hours, in percent (0).")
-    ] = None,
-    latency_bars: Annotated[int | None, typer.Option(help="Bars that a fill comes late (0).")] = None,
-    equity_pct: Annotated[float | None, typer.Option(help="Share of the equity an order takes (100).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the proposals (1).")] = None,
-    threads: Annotated[int | None, typer.Option(help="Cores to use; default all.")] = None,
+    min_trades: Annotated[int, typer.Option(help="Trades a set needs to be chosen, and a fold.")] = 5,
+    train_blocks: Annotated[int, typer.Option(help="Blocks that guide the search, 2-14.", rich_help_panel=DAYS)] = 7,
+    folds: Annotated[int, typer.Option(help="Blocks that judge it, 2-10.", rich_help_panel=DAYS)] = 5,
+    purge_days: Annotated[int, typer.Option(help="Left out at a block's start, 0-30.", rich_help_panel=DAYS)] = 1,
+    final_pct: Annotated[float, typer.Option(help="Kept back for the end, 5-50 %.", rich_help_panel=DAYS)] = 20.0,
+    fee: Annotated[float, typer.Option(help="Percent of a fill.", rich_help_panel=ORDERS)] = 0.1,
+    slippage: Annotated[float, typer.Option(help="Percent of a fill.", rich_help_panel=ORDERS)] = 0.05,
+    lot_step: Annotated[float | None, typer.Option(help="Step of quantities.", rich_help_panel=ORDERS)] = None,
+    min_notional: Annotated[float | None, typer.Option(help="Least order, USDT.", rich_help_panel=ORDERS)] = None,
+    funding: Annotated[
+        float, typer.Option(help="Of a future, percent of notional every 8 h.", rich_help_panel=ORDERS)
+    ] = 0.0,
+    side: Annotated[str, typer.Option(help="long, or short on futures.", rich_help_panel=ORDERS)] = "long",
+    market: Annotated[str, typer.Option(help="spot or futures.", rich_help_panel=ORDERS)] = "spot",
+    latency: Annotated[int, typer.Option(help="Bars that an order comes late, 0-168.", rich_help_panel=ORDERS)] = 0,
+    equity: Annotated[
+        float, typer.Option(help="Percent of the equity an order takes.", rich_help_panel=ORDERS)
+    ] = 100.0,
+    seed: Annotated[int, typer.Option(help="Of the proposals: the same seed, the same search.")] = 1,
+    threads: Annotated[int | None, typer.Option(help="Cores to use. Default: all.")] = None,
     as_json: Json = False,
 ) -> None:
     """Search a strategy's parameters, judge them on later days, and look at the last days once.
@@ -58,11 +64,18 @@ def optimize(
     from trading_ops.optimization.periods import TooFewDays
     from trading_ops.optimization.request import InvalidRequest, parse_request
 
-    given = {name: value for name, value in locals().items() if name in _FIELDS and value is not None}
     services = open_services()
     with reported(InvalidRequest, code=2):
-        days = {"first_day": first and str(first.date()), "last_day": last and str(last.date())}
-        request = parse_request({**given, **days, "space": _space(tried or ())})
+        request = parse_request(
+            {
+                "strategy": strategy, "symbol": symbol, "start": start, "end": end, "sets": sets,
+                "space": read_space(tried or ()), "min_trades": min_trades, "train_blocks": train_blocks,
+                "folds": folds, "purge_days": purge_days, "final_pct": final_pct, "fee_pct": fee,
+                "slippage_pct": slippage, "lot_step": lot_step, "min_notional_usdt": min_notional,
+                "funding_pct": funding, "side": side, "market": market, "latency_bars": latency,
+                "equity_pct": equity, "seed": seed, "threads": threads,
+            }
+        )  # fmt: skip
     try:
         with reported(TooFewDays, code=2), reported(ChunkError), _progress(hidden=as_json) as told:
             found = run_optimization(
@@ -82,13 +95,7 @@ def optimize(
         _show(found)
 
 
-_FIELDS = frozenset(
-    {"strategy", "symbol", "sets", "train_blocks", "folds", "purge_days", "final_pct", "min_trades", "side", "market",
-     "fee_pct", "slippage_pct", "funding_pct", "latency_bars", "equity_pct", "seed", "threads"}
-)  # fmt: skip
-
-
-def _space(tried: Sequence[str]) -> dict[str, Any]:
+def read_space(tried: Sequence[str]) -> dict[str, Any]:
     """The search space of `--try` options; raises InvalidRequest."""
     from trading_ops.optimization.request import InvalidRequest
 

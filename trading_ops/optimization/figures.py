@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trading_ops.backtesting.engine import INITIAL_USDT, BacktestResult, backtest, day_returns, trade_signals
+from trading_ops.backtesting.engine import BacktestResult, backtest, day_returns, trade_signals
+from trading_ops.backtesting.orders import INITIAL_USDT
 from trading_ops.optimization.overfitting import probabilistic_sharpe
 from trading_ops.optimization.periods import bar_days
 from trading_ops.performance.metrics import (

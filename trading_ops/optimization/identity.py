@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # what has no bearing on which sets are tried or what becomes of them, or is told by candles, days and space instead
-NO_PART = {"threads", "first_day", "last_day", "space", "symbol"}
+NO_PART = {"threads", "start", "end", "space", "symbol"}
 _RULES = ("backtesting", "strategies", "optimization/moments.py", "optimization/proposals.py", "optimization/search.py",
           "optimization/space.py", "optimization/walk_forward.py")  # fmt: skip
 _LIBRARIES = ("numpy", "numba", "optuna", "TA-Lib")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +74,9 @@ def run_optimization(
 
 def read_candles(source: CandleSource, request: OptimizationRequest, symbol: str) -> pd.DataFrame:
     """The whole days of the symbol that the request asks for. Raises CandleError."""
-    start = None if request.first_day is None else _midnight(date.fromisoformat(request.first_day))
-    end = None if request.last_day is None else _midnight(date.fromisoformat(request.last_day) + timedelta(days=1))
+    start, end = (
+        None if day is None else datetime.fromisoformat(f"{day}T00:00Z") for day in (request.start, request.end)
+    )
     return whole_days(require_sound(source.candles(symbol, start, end), symbol))
 
 
@@ -142,7 +143,7 @@ def _search(
 
 
 def _scoring(request: OptimizationRequest, split: Split, seen: pd.DataFrame) -> Score:
-    from trading_ops.backtesting.engine import score_sets
+    from trading_ops.backtesting.scores import score_sets
 
     costs, execution, threads = request.costs, request.execution, request.threads or os.cpu_count() or 1
 
@@ -153,7 +154,3 @@ def _scoring(request: OptimizationRequest, split: Split, seen: pd.DataFrame) -> 
         return Moments(scores.block_days, scores.block_returns, scores.block_squares, scores.block_trades)
 
     return score
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from trading_ops.optimization.periods import Splitting
 
@@ -25,7 +25,7 @@ class InvalidRequest(ValueError):
 class OptimizationRequest(BaseModel):
     """A parameter search; every field has a default, so that a search without any setting is one too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     strategy: str = Field("rsi", description="rsi, macd, bollinger or volume")
     symbol: str | None = Field(None, description="Such as BTCUSDT; default the first of TRADING_OPS_SYMBOLS")
@@ -39,8 +39,10 @@ class OptimizationRequest(BaseModel):
         description="Values to try of each parameter: a list, {low, high, step}, or one value. A parameter left out is"
         " tried over the strategy's default values; stop_loss_pct and take_profit_pct are off where left out",
     )
-    first_day: str | None = Field(None, description="First UTC day of the candles, such as 2025-03-01; default all")
-    last_day: str | None = Field(None, description="Last UTC day of the candles; default all")
+    start: str | None = Field(None, description="First UTC day, such as 2025-01-01; default the first day covered")
+    end: str | None = Field(
+        None, description="UTC day at whose 00:00 it ends, itself left out; default after the last complete day covered"
+    )
     train_blocks: int = Field(7, ge=2, le=14, description="Equal blocks of days that guide the search, 2-14")
     folds: int = Field(5, ge=2, le=10, description="Blocks of days after them that judge it, one after another, 2-10")
     purge_days: int = Field(1, ge=0, le=30, description="Days left out at each block's start, 0-30")
@@ -51,13 +53,15 @@ class OptimizationRequest(BaseModel):
     seed: int = Field(1, ge=0, le=2**31 - 1, description="Seed of the proposals: the same seed, the same search")
     side: str = Field("long", description="long, or short (on futures)")
     market: str = Field("spot", description="spot or futures")
-    fee_pct: float = Field(0.1, description="Fee in percent of a fill")
-    slippage_pct: float = Field(0.05, description="Slippage in percent of a fill")
-    funding_pct: float = Field(0.0, description="Funding of a future every 8 hours, in percent of its notional")
-    lot_step: float | None = Field(None, description="The exchange's lot step, where it matters")
-    min_notional_usdt: float | None = Field(None, description="The exchange's least order, where it matters")
-    latency_bars: int = Field(0, description="Bars between a signal's next open and the fill, 0-168")
-    equity_pct: float = Field(100.0, description="Share of the equity that an order takes, in percent")
+    fee_pct: float = Field(0.1, description="Fee in percent of a fill, 0 to below 100")
+    slippage_pct: float = Field(0.05, description="Slippage in percent of a fill, 0 to below 100")
+    funding_pct: float = Field(
+        0.0, description="Funding of a future in percent of its notional, every 8 hours, -5 to 5; 0 on spot"
+    )
+    lot_step: float | None = Field(None, description="The exchange's step of quantities, above 0; default none")
+    min_notional_usdt: float | None = Field(None, description="The exchange's least order in USDT; default none")
+    latency_bars: int = Field(0, description="Bars that an order comes late, 0-168")
+    equity_pct: float = Field(100.0, description="Share of the equity that an order takes in percent, above 0 to 100")
     threads: int | None = Field(None, ge=1, le=256, description="Cores to use; default all")
 
     @field_validator("sets")
@@ -70,27 +74,31 @@ class OptimizationRequest(BaseModel):
     @field_validator("symbol")
     @classmethod
     def _as_listed(cls, value: str | None) -> str | None:
-        return None if value is None else value.strip().upper()
+        return None if value is None else value.strip().upper() or None
 
-    @field_validator("first_day", "last_day")
+    @field_validator("start", "end")
     @classmethod
-    def _is_a_day(cls, value: str | None) -> str | None:
-        return None if value is None else date.fromisoformat(value).isoformat()
+    def _is_a_day(cls, value: str | None, info: ValidationInfo) -> str | None:
+        try:
+            return None if value is None else date.fromisoformat(value).isoformat()
+        except ValueError:
+            raise ValueError(f"{info.field_name} is {value!r}; a UTC day such as 2025-03-01 would be right") from None
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:
-        self.costs, self.execution, self.search_space  # noqa: B018  # each raises what is wrong with it
+        from trading_ops.backtesting.orders import terms_of
+
+        terms_of(self.costs, self.execution, 1.0)
+        self.search_space  # noqa: B018  # raises what is wrong with it
         if self.splitting.blocks % 2 or self.splitting.blocks > MOST_BLOCKS:
             raise ValueError(
                 f"train_blocks and folds are {self.splitting.blocks} together; an even number up to {MOST_BLOCKS} would"
                 " be right, since the blocks are also compared half against half"
             )
-        if self.funding_pct and self.market == "spot":
+        if self.start and self.end and self.start >= self.end:
             raise ValueError(
-                f"funding_pct is {self.funding_pct:g} on market 'spot', which has no funding; 0 would be right"
+                f"start {self.start} is not before end {self.end}, which is left out itself; a later end would be right"
             )
-        if self.first_day and self.last_day and self.first_day > self.last_day:
-            raise ValueError(f"first_day {self.first_day} is after last_day {self.last_day}")
         return self
 
     @property
@@ -124,6 +132,8 @@ def parse_request(values: Mapping[str, Any]) -> OptimizationRequest:
         problems = []
         for problem in error.errors(include_url=False):
             field, said = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                said = f"{field} is unknown; there are {', '.join(OptimizationRequest.model_fields)}"
             ours = not field or said.startswith(f"{field} ")
             problems.append(said if ours else f"{field} is {problem['input']!r}: {said}")
         raise InvalidRequest("; ".join(problems)) from None

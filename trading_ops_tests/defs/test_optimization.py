@@ -67,7 +67,7 @@ def test_progress_is_logged_with_the_best_so_far(services, capfd):
         ({"sets": 0}, "sets is 0; 10-100000 would be right"),
         ({"space": {"period": [0]}}, "period is 0; a whole number from 2 to 1000 would be right"),
         ({"symbol": "NOPEUSDT"}, "NOPEUSDT: no simulated candles; there are BNBUSDT"),
-        ({"first_day": "2025-02-01"}, "the candles have 37 whole days, and 90 are needed"),
+        ({"start": "2025-02-01"}, "the candles have 37 whole days, and 90 are needed"),
     ],
 )
 def test_what_cannot_be_searched_fails_the_run_with_the_reason_B147(services, config, said):
@@ -80,12 +80,12 @@ def test_what_cannot_be_searched_fails_the_run_with_the_reason_B147(services, co
 
 def test_while_the_audit_store_is_down_nothing_is_counted_and_the_search_is_kept_for_when_it_is_back(make_services):
     away = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
-    result = run(away, {"last_day": "2025-03-09"}, raise_on_error=False)
+    result = run(away, {"end": "2025-03-09"}, raise_on_error=False)
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "StoreUnavailable" in str(failure.step_failure_data)
     back, told = make_services(), []
     found = run_optimization(
-        OptimizationRequest(last_day="2025-03-09"),
+        OptimizationRequest(end="2025-03-09"),
         back.candles,
         back.store,
         back.settings.data_dir,

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from trading_ops.audit.store import AuditStore, open_store
-from trading_ops.backtesting.engine import backtest, score_sets
+from trading_ops.backtesting.engine import backtest
 from trading_ops.backtesting.orders import AT_ONCE, Costs, Execution
+from trading_ops.backtesting.scores import score_sets
 from trading_ops.optimization.figures import hold, trade_set
 from trading_ops.optimization.moments import Moments, sharpe_over, sharpe_per_day
 from trading_ops.optimization.optimise import COLLECTION, Optimization, optimise, record
