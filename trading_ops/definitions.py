@@ -8,6 +8,7 @@ warnings.filterwarnings("ignore", message="Parameter `backfill_policy`")
 import dagster as dg  # noqa: E402
 
 from trading_ops.defs import (  # noqa: E402
+    analysis,
     audit,
     backtesting,
     costs,
@@ -31,6 +32,7 @@ defs = dg.Definitions.merge(
     optimization.defs,
     notifications.defs,
     backtesting.defs,
+    analysis.defs,
     audit.defs,
     dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor),
 )

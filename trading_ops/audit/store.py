@@ -17,6 +17,7 @@ COLLECTIONS = (
     "strategy_actions",
     "notifications",
     "backtests",
+    "bulk_analyses",
     "model_registry",
     "closed_trades",
     "strategy_risk",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from trading_ops.cli import audit, bot, candles, strategies
+from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
 from trading_ops.cli.optimize import optimize
@@ -22,6 +23,7 @@ app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
 app.add_typer(strategies.app, name="strategies")
 app.command()(backtest)
+app.command()(analyze)
 app.command()(doctor)
 app.command()(optimize)
 
@@ -31,6 +33,7 @@ SHOWN = {
     "performance_metrics": ["day", "outcome", "status", "trigger_ai_analysis", "revision", "candles"],
     "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
     "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
+    "bulk_analyses": ["as_of", "asked", "analysed", "signals", "candles"],
     "strategy_risk": ["day", "status", "revision", "candles"],
     "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
     "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],

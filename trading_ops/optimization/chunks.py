@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import time
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 from trading_ops.optimization.moments import Moments
 
 KEPT_SEARCHES = 20
+ABANDONED_S = 3600
 _ARRAYS = ("places", "returns", "squares", "trades")
 
 
@@ -102,8 +104,11 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Keep the newest KEPT_SEARCHES searches in `folder`, and no half-written file of a finished one."""
+    """Keep the newest KEPT_SEARCHES searches in `folder`, and nothing half-written that a kill left an hour ago."""
     with suppress(OSError):
         searches = sorted((f for f in folder.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
         for old in searches[KEPT_SEARCHES:]:
             shutil.rmtree(old, ignore_errors=True)
+        for part in folder.glob("*/.*.part"):
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()

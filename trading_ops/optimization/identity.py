@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # what has no bearing on which sets are tried or what becomes of them, or is told by candles, days and space instead
 NO_PART = {"threads", "start", "end", "space", "symbol"}
-_RULES = ("backtesting", "strategies", "optimization/moments.py", "optimization/proposals.py", "optimization/search.py",
-          "optimization/space.py", "optimization/walk_forward.py")  # fmt: skip
+_RULES = ("backtesting/bars.py", "backtesting/kernel.py", "backtesting/orders.py", "backtesting/scores.py", "strategies",
+          "optimization/moments.py", "optimization/proposals.py", "optimization/search.py", "optimization/space.py",
+          "optimization/walk_forward.py")  # fmt: skip
 _LIBRARIES = ("numpy", "numba", "optuna", "TA-Lib")
 
 
@@ -61,6 +62,6 @@ def rules_digest() -> str:
     package = Path(__file__).parents[1]
     for place in _RULES:
         path = package / place
-        for module in [path] if path.is_file() else sorted(path.glob("*.py")):
+        for module in [path] if path.suffix else sorted(path.glob("*.py")):
             hasher.update(module.read_bytes())
     return hasher.hexdigest()[:16]

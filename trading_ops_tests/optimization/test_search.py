@@ -188,6 +188,16 @@ def test_only_the_newest_searches_are_kept(tmp_path):
     tidy(tmp_path / "nowhere")
 
 
+def test_what_a_kill_left_half_written_goes_when_no_one_can_be_at_it_any_more(tmp_path):
+    (tmp_path / "search").mkdir()
+    old, fresh = (tmp_path / "search" / f".{number:05d}.npz.1.part" for number in (1, 2))
+    for path in (old, fresh):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    tidy(tmp_path)
+    assert list((tmp_path / "search").iterdir()) == [fresh]
+
+
 def test_a_space_that_is_used_up_ends_the_proposals():
     places = SMALL.grid()
     left = propose(SMALL, places[5:], np.arange(145.0), 100, seed=1, chunk=2)
