@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 # what has no bearing on which sets are tried or what becomes of them, or is told by candles, days and space instead
 NO_PART = {"threads", "start", "end", "space", "symbol"}
-_RULES = ("backtesting/bars.py", "backtesting/kernel.py", "backtesting/orders.py", "backtesting/scores.py", "strategies",
-          "optimization/moments.py", "optimization/proposals.py", "optimization/search.py", "optimization/space.py",
-          "optimization/walk_forward.py")  # fmt: skip
+_RULES = (
+    *(f"backtesting/{name}.py" for name in ("bars", "kernel", "orders", "scores")),
+    "strategies",
+    *(f"optimization/{name}.py" for name in ("moments", "proposals", "search", "space", "walk_forward")),
+)
 _LIBRARIES = ("numpy", "numba", "optuna", "TA-Lib")
 
 
