@@ -2,12 +2,15 @@
 
 import json
 import re
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from trading_ops_tests.conftest import ROOT
-from trading_ops_tests.test_cli import command, new_home
+from trading_ops_tests.test_cli import BIN, command, new_home
 
 FEW = ["--end", "2025-03-10", "--try", "period=7,14", "--try", "oversold=25:35:5", "--try", "overbought=60,70"]
 
@@ -87,6 +90,23 @@ def test_bad_input_exits_2_and_says_what_would_be_right_B147(home, line, said):
     assert (code, printed) == (2, "")
     assert said in wrong
     assert "Traceback" not in wrong
+
+
+def test_interrupted_it_says_that_what_is_scored_is_kept(home):
+    env = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home), "DAGSTER_HOME": str(home)}
+    line = [BIN / "trading-ops", "optimize", "volume", "--sets", "20000", "--try", "period=5:200:1"]
+    line += ["--try", "multiplier=1:5:0.01"]
+    with subprocess.Popen(line, cwd=home, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as search:
+        deadline = time.monotonic() + 120
+        there = set(home.glob("var/optimizations/*/*.npz"))
+        while set(home.glob("var/optimizations/*/*.npz")) <= there:
+            assert time.monotonic() < deadline
+            assert search.poll() is None
+            time.sleep(0.02)
+        search.send_signal(signal.SIGINT)
+        printed, wrong = search.communicate(timeout=60)
+    assert (search.returncode, printed) == (130, "")
+    assert wrong.strip() == "interrupted; every chunk scored so far is kept, run the same again to go on"
 
 
 def test_candles_that_are_not_there_exit_1(home):
