@@ -16,6 +16,7 @@ from trading_ops.defs import (  # noqa: E402
     health,
     market,
     notifications,
+    optimization,
     performance,
     portfolio,
 )
@@ -28,6 +29,7 @@ defs = dg.Definitions.merge(
     guard.defs,
     health.defs,
     market.defs,
+    optimization.defs,
     notifications.defs,
     backtesting.defs,
     analysis.defs,

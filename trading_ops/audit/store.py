@@ -24,6 +24,7 @@ COLLECTIONS = (
     "bot_usage",
     "equity_snapshots",
     "equity_flows",
+    "optimizations",
 )
 
 

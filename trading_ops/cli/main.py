@@ -12,6 +12,7 @@ from trading_ops.cli import audit, bot, candles, strategies
 from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
+from trading_ops.cli.optimize import optimize
 from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app.add_typer(strategies.app, name="strategies")
 app.command()(backtest)
 app.command()(analyze)
 app.command()(doctor)
+app.command()(optimize)
 
 # what a person wants to see of a collection at 80 columns
 SHOWN = {
@@ -34,6 +36,7 @@ SHOWN = {
     "bulk_analyses": ["as_of", "asked", "analysed", "signals", "candles"],
     "strategy_risk": ["day", "status", "revision", "candles"],
     "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
+    "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],
 }
 
 
