@@ -7,7 +7,19 @@ warnings.filterwarnings("ignore", message="Parameter `backfill_policy`")
 
 import dagster as dg  # noqa: E402
 
-from trading_ops.defs import audit, costs, guard, health, market, notifications, performance, portfolio  # noqa: E402
+from trading_ops.defs import (  # noqa: E402
+    analysis,
+    audit,
+    backtesting,
+    costs,
+    guard,
+    health,
+    market,
+    notifications,
+    optimization,
+    performance,
+    portfolio,
+)
 from trading_ops.defs.resources import RESOURCES, SERVICES  # noqa: E402, F401
 
 defs = dg.Definitions.merge(
@@ -17,7 +29,10 @@ defs = dg.Definitions.merge(
     guard.defs,
     health.defs,
     market.defs,
+    optimization.defs,
     notifications.defs,
+    backtesting.defs,
+    analysis.defs,
     audit.defs,
     dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor),
 )

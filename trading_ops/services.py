@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -37,17 +37,38 @@ class Services:
     def __init__(self, settings: Settings | None = None, now: Callable[[], datetime] = utc_now) -> None:
         self.settings = settings or load_settings()
         self.now = now
+        self._sources: dict[tuple[str, ...] | None, CandleSource] = {}
 
     @cached_property
     def candles(self) -> CandleSource:
+        """Candles of TRADING_OPS_SYMBOLS."""
+        return self.candles_among(self.settings.symbols)
+
+    def candles_among(self, symbols: Sequence[str] | None) -> CandleSource:
+        """Candles of TRADING_OPS_SYMBOLS and these, or (None) of all that are recorded; freshness is judged among them.
+
+        Simulated are TRADING_OPS_SYMBOLS alone: any name could be made up.
+        """
+        own = self.settings.symbols
+        wanted = None if symbols is None else tuple(dict.fromkeys((*own, *symbols)))
+        if self.settings.candles is None:
+            wanted = own
+        if wanted not in self._sources:
+            for other in [key for key in self._sources if key != own]:
+                del self._sources[other]  # what was read of it is remembered, so only the last one stays
+            self._sources[wanted] = self._new_candles(wanted)
+        return self._sources[wanted]
+
+    def _new_candles(self, symbols: tuple[str, ...] | None) -> CandleSource:
         from trading_ops.market.parquet import ParquetCandles
         from trading_ops.market.replayed import ReplayedCandles
         from trading_ops.market.simulated import SimulatedCandles
 
+        own = self.settings.symbols
         if self.settings.candles is None:
-            return SimulatedCandles(self.now, self.settings.symbols)
-        recorded = ParquetCandles(self.settings.candles, self.now, symbols=self.settings.symbols)
-        return ReplayedCandles(recorded, self.settings.symbols, self.now) if self.settings.replay else recorded
+            return SimulatedCandles(self.now, own)
+        recorded = ParquetCandles(self.settings.candles, self.now, symbols=symbols)
+        return ReplayedCandles(recorded, own, self.now, others=symbols != own) if self.settings.replay else recorded
 
     def exchange(self, name: str) -> ExchangeCandles:
         """Where candles are downloaded from; a mirror stands in for the configured exchange only."""

@@ -38,7 +38,7 @@ class Settings(ChannelSettings, BaseSettings):
         hide_input_in_errors=True,  # an address that is refused may hold a password
     )
 
-    data_dir: Path = Field(Path("var"), description="Folder of the audit store")
+    data_dir: Path = Field(Path("var"), description="Folder of the audit store and of reports")
     store: str | None = Field(None, description="SQLite audit store; default sqlite:///<data_dir>/audit.db")
     mongodb_uri: SecretStr | None = Field(
         None, validation_alias="MONGODB_URI", description="MongoDB replica set that is the audit store instead"

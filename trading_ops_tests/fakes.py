@@ -8,6 +8,7 @@ import pandas as pd
 
 from trading_ops.bot.client import BotUnreachable, Calendar, EquityHistory
 from trading_ops.bot.records import ClosedTrades, Portfolio, StrategyState, UsageStatistics, believe_trades
+from trading_ops.market.candles import HOUR, Span, SpannedCandles
 
 NO_USAGE = {"total_requests": 0, "total_cost_usd": 0.0, "daily_cost_usd": 0.0, "monthly_cost_usd": 0.0}
 
@@ -99,3 +100,25 @@ class ScriptedBot:
     def _require_reachable(self) -> None:
         if not self.reachable:
             raise BotUnreachable("connection refused")
+
+
+class ScriptedCandles(SpannedCandles):
+    """A candle source that holds these frames, as they are; its clock stands still."""
+
+    label = "scripted"
+    origin = "scripted"
+
+    def __init__(self, frames: Mapping[str, pd.DataFrame], now: datetime) -> None:
+        super().__init__(lambda: now)
+        self.frames = dict(frames)
+
+    def spans(self) -> dict[str, Span]:
+        complete = self.now().replace(minute=0, second=0, microsecond=0)
+        return {
+            symbol: Span(frame.index.min().to_pydatetime(), min(frame.index.max().to_pydatetime() + HOUR, complete))
+            for symbol, frame in self.frames.items()
+        }
+
+    def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        frame = self.frames[symbol]
+        return frame[(frame.index >= start) & (frame.index < end)]

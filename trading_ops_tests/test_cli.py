@@ -29,6 +29,7 @@ def new_home(folder: Path) -> Path:
     for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     (folder / "trading_ops").symlink_to(ROOT / "trading_ops")  # dg looks for the package in the project
+    (folder / "examples").symlink_to(ROOT / "examples")
     return folder
 
 
@@ -205,7 +206,9 @@ def test_verify_names_the_first_broken_record_and_a_cut_tail(home, tmp_path):
     assert "closed_trades" in cut.stdout
 
 
-@pytest.mark.parametrize("line", [[], ["backfill"], ["history"], ["audit"], ["audit", "verify"], ["audit", "heads"]])
+@pytest.mark.parametrize(
+    "line", [[], ["analyze"], ["backfill"], ["history"], ["audit"], ["audit", "verify"], ["audit", "heads"]]
+)
 def test_help_is_there_on_every_level_and_anywhere(tmp_path, line):
     done = command(["trading-ops", *line, "--help"], tmp_path)
     assert done.returncode == 0

@@ -5,12 +5,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
 from trading_ops.audit.store import Break, Entry, Head, InvalidRecord, Receipt
 
 GENESIS = "0" * 64
 MAX_DEPTH = 100
+_SHA256 = hashlib.sha256()
 _SCALARS = frozenset((str, float, int, bool, type(None)))
 
 
@@ -45,7 +47,7 @@ def canonical_json(body: Any) -> str:
     """
     try:
         _check_shape(body, MAX_DEPTH)
-        text = _ENCODER.encode(body)
+        text = _encoded(body)
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRecord(_offence(body, "", MAX_DEPTH) or f"body: {error}") from error
@@ -56,13 +58,15 @@ def canonical_document(body: Mapping[str, Any]) -> str:
     """The canonical JSON of a document (a mapping). Raises InvalidRecord."""
     if not isinstance(body, Mapping):
         raise InvalidRecord(f"body: {type(body).__name__} is not a document; give a mapping")
-    return canonical_json(dict(body))
+    return canonical_json(body if type(body) is dict else dict(body))
 
 
 def content_digest(canonical: str) -> str:
     """SHA-256 (hex) of a canonical text."""
     # Damaged bytes of a file reach us as surrogates; escaping them back hashes what is really stored.
-    return hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    state = _SHA256.copy()  # a new one asks OpenSSL for the algorithm each time
+    state.update(canonical.encode("utf-8", "surrogateescape"))
+    return state.hexdigest()
 
 
 def link_hash(
@@ -77,14 +81,14 @@ def link_hash(
 ) -> str:
     """SHA-256 (hex) of a record's place, time and content digest, and of the record before it (or GENESIS)."""
     place = [prev_hash, collection, seq, partition, key, revision, recorded_at_iso, digest]
-    return content_digest(_ENCODER.encode(place))
+    return content_digest(_encoded(place))
 
 
 def timestamp(when: datetime) -> str:
     """The text of an instant in UTC, always with microseconds. Raises ValueError for a naive one."""
     if when.tzinfo is None:
         raise ValueError(f"{when.isoformat()} has no time zone; give an aware datetime")
-    return when.astimezone(UTC).isoformat(timespec="microseconds")
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "+00:00"
 
 
 def check_name(what: str, name: str, *, empty: bool = False) -> None:
@@ -243,3 +247,10 @@ def _offence(value: Any, path: str, depth: int) -> str:
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, sort_keys=True, separators=(",", ":"), default=_plain
 )
+# What JSONEncoder.encode makes anew for each text, at the price of a short one; None where json has no C part.
+_MAKE = getattr(json.encoder, "c_make_encoder", None)
+_MADE_ONCE = _MAKE and _MAKE(None, _plain, encode_basestring, None, ":", ",", True, False, False)
+
+
+def _encoded(value: Any) -> str:
+    return "".join(_MADE_ONCE(value, 0)) if _MADE_ONCE else _ENCODER.encode(value)

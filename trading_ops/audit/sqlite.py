@@ -13,7 +13,7 @@ from trading_ops.audit.store import Break, Conflict, Entry, Head, Receipt, Recor
 _COLUMNS = "h.seq, h.partition, h.key, h.revision, h.recorded_at, h.digest, h.prev_hash, h.hash, h.body"
 _NEWEST_ONLY = """ AND NOT EXISTS (SELECT 1 FROM history n WHERE n.collection = h.collection
     AND n.partition = h.partition AND n.key = h.key AND n.revision > h.revision)"""
-_INSERT = f"INSERT INTO history VALUES ({', '.join('?' * 10)})"
+_INSERT = f"INSERT OR ROLLBACK INTO history VALUES ({', '.join('?' * 10)})"
 # what an append follows, in one question: the head (without a place) and the newest revisions of the batch, or of one
 _HEAD_ROW = """SELECT * FROM (SELECT NULL, NULL, seq, 0, '', hash FROM history WHERE collection = ?1
     ORDER BY seq DESC LIMIT 1) UNION ALL"""

@@ -24,10 +24,11 @@ _SCHEMA = (
        BEGIN SELECT RAISE(ABORT, 'history is append-only'); END""",
     """CREATE TRIGGER history_loses_nothing BEFORE DELETE ON history
        BEGIN SELECT RAISE(ABORT, 'history is append-only'); END""",
-    # INSERT OR REPLACE fires no delete trigger, so an insert may only go to the end of its collection.
+    # INSERT OR REPLACE fires no delete trigger, so an insert may only go to the end of its collection. FAIL (and OR
+    # ROLLBACK in ours), because ABORT makes SQLite keep a journal of each statement. Older files say ABORT.
     """CREATE TRIGGER history_only_grows BEFORE INSERT ON history
-       WHEN NEW.seq <> 1 + coalesce((SELECT max(seq) FROM history WHERE collection = NEW.collection), 0)
-       BEGIN SELECT RAISE(ABORT, 'history is append-only'); END""",
+       WHEN NEW.seq <> 1 + coalesce((SELECT seq FROM history WHERE collection = NEW.collection
+       ORDER BY seq DESC LIMIT 1), 0) BEGIN SELECT RAISE(FAIL, 'history is append-only'); END""",
     """CREATE TABLE state (collection TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL,
        updated_at TEXT NOT NULL, PRIMARY KEY (collection, key))""",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
@@ -52,7 +53,7 @@ class SqliteFile:
     """One database file: a connection for each thread of each process, and advice when it cannot be used."""
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
-        self._path = path
+        self._path, self._name = path, str(path)
         self._explained = _Explained(path)
         self._busy_timeout_s = busy_timeout_s
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
@@ -60,7 +61,7 @@ class SqliteFile:
         self._closed = False
         with self._explained:
             _create(path)
-            self._inode = path.stat().st_ino
+            self._inode = os.stat(self._name).st_ino
             self._connection()
         _FILES.add(self)
 
@@ -100,16 +101,17 @@ class SqliteFile:
         """This thread's own connection in this process; those of ended threads are closed on the way."""
         if self._closed:
             raise StoreUnavailable(f"{self._path}: this store was closed; open it again")
-        if self._path.stat().st_ino != self._inode:
+        if os.stat(self._name).st_ino != self._inode:  # by text: every append asks, and a Path costs as much again
             raise StoreUnavailable(f"{self._path} was replaced while open; restart what uses it")
         self.leave_parent()
         thread = threading.current_thread()
-        if thread not in self._connections:
-            for ended in [known for known in list(self._connections) if not known.is_alive()]:
+        known = self._connections.get(thread)
+        if known is None:
+            for ended in [other for other in list(self._connections) if not other.is_alive()]:
                 if stale := self._connections.pop(ended, None):
                     stale.close()
-            self._connections[thread] = self._connect()
-        return self._connections[thread]
+            known = self._connections[thread] = self._connect()
+        return known
 
     def _connect(self) -> sqlite3.Connection:
         # mode=rw: a file that vanished must not come back as an empty history
@@ -170,19 +172,22 @@ class _Transaction:
         self._file, self._db = file, db
 
     def __enter__(self) -> sqlite3.Connection:
-        with self._file._explained:
+        try:
             db = self._db = self._db or self._file._connection()
             self._file._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
+        except BaseException:
+            with self._file._explained:
+                raise
         return db
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         assert self._db is not None
-        with self._file._explained:
-            try:
-                if error is not None:
-                    raise error
-                self._db.execute("COMMIT")
-            except BaseException:
+        try:
+            if error is not None:
+                raise error
+            self._db.execute("COMMIT")
+        except BaseException:
+            with self._file._explained:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise

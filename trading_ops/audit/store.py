@@ -17,12 +17,14 @@ COLLECTIONS = (
     "strategy_actions",
     "notifications",
     "backtests",
+    "bulk_analyses",
     "model_registry",
     "closed_trades",
     "strategy_risk",
     "bot_usage",
     "equity_snapshots",
     "equity_flows",
+    "optimizations",
 )
 
 

@@ -154,8 +154,10 @@ def _walked(ask: Ask, start: datetime, end: datetime) -> _Walk:
         cut = cut and page.has_more is not False
         if reached is None:
             opening = size if cut else 0
-        else:
-            forward |= bool(times) and since <= min(times) and reached < max(times)
+        elif not forward and times and since <= min(times) and reached < max(times):
+            # They may have closed meanwhile: only a bot that keeps the oldest still leaves them out at the start.
+            again = [t for r in ask(start - OVERLAP, limit).rows if (t := closed_at_of(r))] if opening else []
+            forward = not opening or max(again, default=max(times)) < max(times)
         if page.has_more is False and (forward or not opening):
             return walk
         stuck = page.has_more is True or (cut and size >= largest) or (opening > 0 and not forward)

@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import alerts, audit, bot, candles
+from trading_ops.cli import alerts, audit, bot, candles, strategies
+from trading_ops.cli.analyze import analyze
+from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
+from trading_ops.cli.optimize import optimize
 from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
 
 app = typer.Typer(
@@ -19,7 +22,11 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
+app.add_typer(strategies.app, name="strategies")
+app.command()(backtest)
+app.command()(analyze)
 app.command()(doctor)
+app.command()(optimize)
 
 # what a person wants to see of a collection at 80 columns
 SHOWN = {
@@ -27,7 +34,10 @@ SHOWN = {
     "performance_metrics": ["day", "outcome", "status", "trigger_ai_analysis", "revision", "candles"],
     "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
     "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
+    "bulk_analyses": ["as_of", "asked", "analysed", "signals", "candles"],
     "strategy_risk": ["day", "status", "revision", "candles"],
+    "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
+    "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],
 }
 
 

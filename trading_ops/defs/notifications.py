@@ -26,14 +26,16 @@ def backfill_summary_sensor(
 def run_failure_alert_sensor(context: dg.RunFailureSensorContext, services: dg.ResourceParam[Services]) -> None:
     run = context.dagster_run
     errors = [event.step_failure_data.error for event in context.get_step_failure_events()]
+    day = next(iter(days_of(run.tags)[-1:]), None)
     services.outbox.publish(
         Alert(
             severity=Severity.ERROR,
             dedup_key=f"run_failed/{run.run_id}",
-            what=f"{run.job_name} failed for {', '.join(days_of(run.tags)[-1:]) or 'no day'}",
+            what=f"{run.job_name} failed{f' for {day}' if day else ''}",
             why="\n".join(map(root_cause, errors)) or context.failure_event.message or "no error was recorded",
-            what_to_do=f"See run {run.run_id} in the Dagster UI; when the cause is gone, run it again for that day.",
-            day=next(iter(days_of(run.tags)[-1:]), None),
+            what_to_do=f"See run {run.run_id} in the Dagster UI; when the cause is gone, run it again"
+            f"{' for that day' if day else ''}.",
+            day=day,
         )
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -61,6 +61,27 @@ class Coverage:
         return (first, last) if first <= last else (None, None)
 
 
+class Span(NamedTuple):
+    """From the open of a symbol's first bar to the close of its last complete one, UTC."""
+
+    first: datetime
+    end: datetime
+
+
+class Survey(NamedTuple):
+    """What a source has: each symbol's span up to now, fresh or not, and why others cannot be read."""
+
+    spans: dict[str, Span]
+    unreadable: dict[str, str]
+
+
+class Columns(NamedTuple):
+    """Bars without a frame: opens as int64 microseconds since 1970 UTC, and FIELDS in their order, float64."""
+
+    times: np.ndarray
+    values: tuple[np.ndarray, ...]
+
+
 class CandleSource(Protocol):
     """Hourly candles. A candle frame has float64 columns FIELDS and a DatetimeIndex "time": the bar's open, UTC.
 
@@ -88,12 +109,15 @@ class CandleSource(Protocol):
         A stale symbol is given only for a period that is stated to end within its life (else StaleSymbol).
         """
 
+    def survey(self) -> Survey:
+        """What there is. Unlike the rest, it does not fail where one of the symbols cannot be read."""
 
-class Span(NamedTuple):
-    """From the open of a symbol's first bar to the close of its last complete one, UTC."""
+    def tails(self, spans: Mapping[str, Span], hours: int) -> Iterator[tuple[str, Columns | CandleError]]:
+        """Of each symbol, in order, the bars as recorded that open in the `hours` before its span's end.
 
-    first: datetime
-    end: datetime
+        `spans` are some of a survey's: many symbols are read at the cost of their own bars alone. An error stands for
+        a symbol that cannot be read.
+        """
 
 
 def split_fresh(spans: Mapping[str, Span]) -> tuple[list[str], dict[str, datetime]]:
@@ -111,15 +135,22 @@ def common_coverage(symbols: Sequence[str], spans: Mapping[str, Span], label: st
         require_known(symbol, spans, label)
     stale = split_fresh(spans)[1]
     if ended := next((symbol for symbol in symbols if symbol in stale), None):
-        newest = max(spans, key=lambda symbol: spans[symbol].end)
         raise StaleSymbol(
-            f"{ended}: its {label} bars end at {stale[ended]:%Y-%m-%d %H:%M} UTC, while {newest} reaches"
-            f" {spans[newest].end:%Y-%m-%d %H:%M}; leave it out, or ask for its candles up to its end"
+            f"{ended}: {why_stale(ended, spans, label)}; leave it out, or ask for its candles up to its end"
         )
     first, end = max(spans[symbol].first for symbol in symbols), min(spans[symbol].end for symbol in symbols)
     if first >= end:
         raise CandleError(f"{', '.join(symbols)} have no hour in common: the last starts {first}, the first ends {end}")
     return Coverage(first, end)
+
+
+def why_stale(symbol: str, spans: Mapping[str, Span], label: str) -> str:
+    """When a stale symbol ended, and which one goes on."""
+    newest = max(spans, key=lambda other: spans[other].end)
+    return (
+        f"its {label} bars end at {spans[symbol].end:%Y-%m-%d %H:%M} UTC, while {newest} reaches"
+        f" {spans[newest].end:%Y-%m-%d %H:%M}"
+    )
 
 
 def require_known(symbol: str, there: Collection[str], label: str) -> None:
@@ -151,6 +182,20 @@ class SpannedCandles(ABC):
     @abstractmethod
     def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
         """The bars of a known symbol opening in [start, end)."""
+
+    def _columns(self, symbol: str, start: datetime, end: datetime) -> Columns:
+        """`_bars` in columns; an adapter that has no frame anyway gives them directly."""
+        return columns_of(self._bars(symbol, start, end))
+
+    def survey(self) -> Survey:
+        return Survey(self.spans(), {})
+
+    def tails(self, spans: Mapping[str, Span], hours: int) -> Iterator[tuple[str, Columns | CandleError]]:
+        for symbol, span in spans.items():
+            try:
+                yield symbol, self._columns(symbol, max(span.first, span.end - hours * HOUR), span.end)
+            except CandleError as error:
+                yield symbol, error
 
     def now(self) -> datetime:
         return utc(self._clock(), "now")
@@ -240,6 +285,20 @@ def check_candles(frame: pd.DataFrame, symbol: str) -> CandleReport:
         impossible=impossible,
         problems=tuple(problems),
     )
+
+
+def frame_of(columns: Columns) -> pd.DataFrame:
+    """The candle frame of these columns."""
+    import pandas as pd
+
+    index = pd.DatetimeIndex(columns.times.view("M8[us]"), name="time").tz_localize("UTC")
+    return pd.DataFrame(dict(zip(FIELDS, columns.values, strict=True)), index=index)
+
+
+def columns_of(frame: pd.DataFrame) -> Columns:
+    """The columns of this candle frame, each in memory of its own."""
+    values = tuple(frame[field].to_numpy("float64", copy=True) for field in FIELDS)
+    return Columns(frame.index.as_unit("us").asi8.copy(), values)
 
 
 def require_sound(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:

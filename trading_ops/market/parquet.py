@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from trading_ops.market.candles import FIELDS, HOUR, CandleError, Span, SpannedCandles
+from trading_ops.market.candles import FIELDS, HOUR, CandleError, Columns, Span, SpannedCandles, Survey, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIX = "-1h.parquet"
 UNFINISHED = ".part"  # behind SUFFIX: a file being written, or left behind by a killed writer; never read
+TAILS_KEPT = 5_000_000  # bars; 240 MB
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 _NS_PER_UNIT = {"milliseconds": 1_000_000, "microseconds": 1_000, "nanoseconds": 1}
@@ -31,6 +32,24 @@ class Footer(NamedTuple):
     columns: tuple[str, ...]
     bars: int
     notes: dict[str, str]
+
+
+class _Known(NamedTuple):
+    """What a file's footer says: its bars' span, the columns' places, and each row group's first and last ts."""
+
+    version: tuple[int, int, int]
+    span: Span
+    metadata: Any
+    groups: tuple[tuple[int, int] | None, ...]
+
+
+class _Tail(NamedTuple):
+    """Bars [begin, until) of a file, as long as it is the `known` one."""
+
+    known: _Known
+    begin: datetime
+    until: datetime
+    columns: Columns
 
 
 class ParquetCandles(SpannedCandles):
@@ -47,44 +66,80 @@ class ParquetCandles(SpannedCandles):
         self._folder = Path(folder)
         self.origin = f"recorded in {self._folder.resolve()}"
         self._only = None if symbols is None else set(symbols)
-        self._footers: dict[Path, tuple[tuple[int, int], Span]] = {}
+        self._known: dict[Path, _Known] = {}
+        self._tails: dict[str, _Tail] = {}
 
     def spans(self) -> dict[str, Span]:
-        complete = self.now().replace(minute=0, second=0, microsecond=0)
-        spans = {}
-        for symbol, path in self._files().items():
-            first, end = self._footer(path)
-            if first + HOUR <= complete:
-                spans[symbol] = Span(first, min(end, complete))
+        spans, errors = self._survey()
+        for error in errors.values():
+            raise error
         return spans
 
-    def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
-        import pandas as pd
+    def survey(self) -> Survey:
+        spans, errors = self._survey()
+        return Survey(spans, {symbol: str(error) for symbol, error in errors.items()})
 
-        path = self._files()[symbol]
+    def _survey(self) -> tuple[dict[str, Span], dict[str, CandleError]]:
+        complete = self.now().replace(minute=0, second=0, microsecond=0)
+        spans, errors = {}, {}
+        for symbol, path in self._files().items():
+            try:
+                first, end = self._footer(path).span
+            except CandleError as error:
+                errors[symbol] = error
+                continue
+            if first + HOUR <= complete:
+                spans[symbol] = Span(first, min(end, complete))
+        return spans, errors
+
+    def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
+        return frame_of(self._columns(symbol, start, end))
+
+    def _columns(self, symbol: str, start: datetime, end: datetime) -> Columns:
+        path = self._folder / f"{symbol}{SUFFIX}"
         begin, until = ((moment - _EPOCH) // _US for moment in (start, end))
-        try:
-            times, values = _read(path, begin, until)
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise CandleError(f"{path}: cannot be read as candles: {error}") from error
+        while True:
+            known, failure = self._footer(path), None
+            try:
+                times, values = _read(path, known, begin, until)
+            except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+                failure = error
+            if self._footer(path) is known:  # else it was replaced meanwhile: its footer belongs to other bars
+                break
+        if failure is not None:
+            raise CandleError(f"{path}: cannot be read as candles: {failure}") from failure
         inside = (times >= begin) & (times < until)
-        index = pd.DatetimeIndex(times[inside].view("M8[us]"), name="time").tz_localize("UTC")
-        return pd.DataFrame({field: values[field][inside] for field in FIELDS}, index=index)
+        return Columns(times[inside], tuple(values[field][inside] for field in FIELDS))
+
+    def tails(self, spans: Mapping[str, Span], hours: int) -> Iterator[tuple[str, Columns | CandleError]]:
+        """As every source's; a tail is decoded once and kept until its file changes, TAILS_KEPT bars in all."""
+        for symbol, span in spans.items():
+            begin, until = max(span.first, span.end - hours * HOUR), span.end
+            try:
+                known, kept = self._footer(self._folder / f"{symbol}{SUFFIX}"), self._tails.get(symbol)
+                if kept is None or (kept.known, kept.begin, kept.until) != (known, begin, until):
+                    kept = _Tail(known, begin, until, self._columns(symbol, begin, until))
+                    if (len(self._tails) + 1) * hours > TAILS_KEPT:
+                        self._tails.clear()
+                    self._tails[symbol] = kept
+                yield symbol, kept.columns
+            except CandleError as error:
+                yield symbol, error
 
     def _files(self) -> dict[str, Path]:
         files = candle_files(self._folder)
         return files if self._only is None else {name: path for name, path in files.items() if name in self._only}
 
-    def _footer(self, path: Path) -> Span:
+    def _footer(self, path: Path) -> _Known:
         try:
             stat = path.stat()
-            version = (stat.st_mtime_ns, stat.st_size)
-            known = self._footers.get(path)
-            if known is None or known[0] != version:
-                known = self._footers[path] = (version, _span(path))
+            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            known = self._known.get(path)
+            if known is None or known.version != version:
+                known = self._known[path] = _footer(path, version)
         except (OSError, ValueError) as error:
             raise CandleError(f"{path}: cannot be read as parquet: {error}") from error
-        return known[1]
+        return known
 
 
 def candle_files(folder: Path) -> dict[str, Path]:
@@ -140,7 +195,7 @@ def read_footer(path: Path) -> Footer:
     return Footer(tuple(metadata.schema.names), metadata.num_rows, notes)
 
 
-def _span(path: Path) -> Span:
+def _footer(path: Path, version: tuple[int, int, int]) -> _Known:
     """First bar's open and last bar's close, from the footer's statistics (from the column where it has none)."""
     import pyarrow.parquet as pq
 
@@ -148,18 +203,20 @@ def _span(path: Path) -> Span:
         _check_schema(path, file.schema_arrow)
         if file.metadata.num_rows == 0:
             raise CandleError(f"{path}: has no bars; remove it or download it again")
-        groups = [_group_range(file.metadata, i) for i in range(file.metadata.num_row_groups)]
-        if None in groups:
+        groups = tuple(_group_range(file.metadata, i) for i in range(file.metadata.num_row_groups))
+        ranges = [group for group in groups if group is not None]
+        if len(ranges) < len(groups):
             times = _microseconds(path, file.read(columns=["ts"]).column("ts"))
-            groups = [(int(times.min()), int(times.max()))]
-    low, high = min(group[0] for group in groups if group), max(group[1] for group in groups if group)
+            ranges = [(int(times.min()), int(times.max()))]
+        metadata = file.metadata
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     for moment in (low, high):
         if not _PLAUSIBLE[0] <= moment // 1_000_000 < _PLAUSIBLE[1]:
             raise CandleError(
                 f"{path}: column 'ts' holds {moment // 1_000}, as epoch milliseconds not between 2009 and 2200;"
                 " a timestamp, or an integer of epoch milliseconds, would be right"
             )
-    return Span(_EPOCH + low * _US, _EPOCH + high * _US + HOUR)
+    return _Known(version, Span(_EPOCH + low * _US, _EPOCH + high * _US + HOUR), metadata, groups)
 
 
 def _check_schema(path: Path, schema: Any) -> None:
@@ -189,15 +246,14 @@ def _group_range(metadata: Any, group: int) -> tuple[int, int] | None:
     return low, high
 
 
-def _read(path: Path, begin: int, until: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _read(path: Path, known: _Known, begin: int, until: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Times (int64 microseconds) and fields (float64) of the row groups that may hold a bar of [begin, until)."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        _check_schema(path, file.schema_arrow)
-        ranges = ((i, _group_range(file.metadata, i)) for i in range(file.metadata.num_row_groups))
-        wanted = [i for i, seen in ranges if seen is None or (seen[1] >= begin and seen[0] < until)]
-        table = file.read_row_groups(wanted, columns=["ts", *FIELDS])
+    wanted = [i for i, seen in enumerate(known.groups) if seen is None or (seen[1] >= begin and seen[0] < until)]
+    with pq.ParquetFile(path, metadata=known.metadata) as file:
+        # one thread: a group is small, and many files are read at once where there are many
+        table = file.read_row_groups(wanted, columns=["ts", *FIELDS], use_threads=False)
     values = {field: table.column(field).to_numpy().astype("float64", copy=False) for field in FIELDS}
     return _microseconds(path, table.column("ts")), values
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from trading_ops.market.candles import FIELDS, HOUR, CandleError, Span, SpannedCandles
+from trading_ops.market.candles import FIELDS, HOUR, CandleError, Columns, Span, SpannedCandles, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,8 +85,9 @@ class SimulatedCandles(SpannedCandles):
         return dict.fromkeys(self._series, Span(ANCHOR, end)) if end > ANCHOR else {}
 
     def _bars(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
-        import pandas as pd
+        return frame_of(self._columns(symbol, start, end))
 
+    def _columns(self, symbol: str, start: datetime, end: datetime) -> Columns:
         first = max(0, -((ANCHOR - start) // HOUR))
         stop = max(first, -((ANCHOR - end) // HOUR))
         weeks = range(first // BARS, -(-stop // BARS))
@@ -94,7 +95,7 @@ class SimulatedCandles(SpannedCandles):
             blocks = [self._series[symbol].week(week) for week in weeks]
         values = np.vstack([np.empty((0, len(FIELDS))), *blocks])[first - weeks.start * BARS :][: stop - first]
         hours = np.datetime64(ANCHOR.replace(tzinfo=None), "us") + np.arange(first, stop) * np.timedelta64(1, "h")
-        return pd.DataFrame(values, pd.DatetimeIndex(hours, name="time").tz_localize("UTC"), list(FIELDS))
+        return Columns(hours.astype("int64"), tuple(np.ascontiguousarray(values.T)))
 
 
 class _Market:

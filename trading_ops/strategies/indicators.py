@@ -1,11 +1,15 @@
 """What do the indicators say at each bar, known at its close and from no later bar?"""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOISE = 1e-10  # of the price: a running sum's rounding, far below any tick, is no crossing
 REMEMBERED = 64  # indicators kept by one `Indicators`; a sweep's sets come sorted, so that neighbours share them

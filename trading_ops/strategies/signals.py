@@ -1,15 +1,19 @@
 """At which bars does a strategy want to enter, and at which to leave?"""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from trading_ops.strategies.indicators import Indicators, crossed_above, crossed_below
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Signals = tuple[np.ndarray, np.ndarray]
 Side = Literal["long", "short"]

@@ -94,6 +94,11 @@ def test_any_json_value_comes_back_identical(value: Any) -> None:
     assert canonical_json(json.loads(text)) == text
 
 
+@given(values)
+def test_the_text_is_the_one_that_any_json_library_makes_with_these_settings(value: Any) -> None:
+    assert canonical_json(value) == json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 @given(st.dictionaries(st.text(), st.dictionaries(st.text(), scalars)), st.randoms())
 @settings(max_examples=60, deadline=None)
 def test_the_order_of_keys_does_not_matter(body: dict[str, dict[str, Any]], random: Any) -> None:

@@ -269,6 +269,32 @@ def test_the_database_itself_refuses_to_change_history(store: SqliteStore, path:
         db.execute(statement)
 
 
+def test_a_file_whose_guard_is_of_an_earlier_kind_goes_on_and_stays_guarded(path: Path) -> None:
+    with SqliteStore(path) as store:
+        store.append("c", [Entry("", "before", {})])
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DROP TRIGGER history_only_grows")
+        db.execute("""CREATE TRIGGER history_only_grows BEFORE INSERT ON history
+            WHEN NEW.seq <> 1 + coalesce((SELECT max(seq) FROM history WHERE collection = NEW.collection), 0)
+            BEGIN SELECT RAISE(ABORT, 'history is append-only'); END""")
+        with SqliteStore(path) as store:
+            assert [receipt.seq for receipt in store.append("c", [Entry("", "after", {}), Entry("", "last", {})])] == [
+                2,
+                3,
+            ]
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                db.execute("INSERT OR REPLACE INTO history SELECT * FROM history WHERE seq = 3")
+            assert (len(store.read("c")), store.verify()) == (3, [])
+
+
+def test_a_refused_insert_of_many_rows_changes_none_that_was_there(store: SqliteStore, path: Path) -> None:
+    store.append("c", [Entry("", "", {"n": n}) for n in range(3)])
+    found = store.read("c", all_revisions=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db, pytest.raises(sqlite3.IntegrityError):
+        db.execute("INSERT OR REPLACE INTO history SELECT collection, seq, '', '', 9, '', '', '', '', '' FROM history")
+    assert (store.read("c", all_revisions=True), store.verify()) == (found, [])
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.chaos)])
 def test_four_writers_and_a_kill_lose_and_double_nothing(tmp_path: Path, kills: int) -> None:
     uri, stop = f"sqlite:///{tmp_path}/audit.db", tmp_path / "stop"

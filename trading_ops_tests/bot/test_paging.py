@@ -238,6 +238,31 @@ def test_twenty_thousand_trades_come_without_loss_or_doubling_while_the_bot_goes
     assert (closed.quarantined, closed.duplicates, closed.complete) == ((), (), True)
 
 
+@pytest.mark.parametrize("facts", [(), ("has_more",), ("total",)])
+@pytest.mark.parametrize("times", [1, 20])
+@pytest.mark.parametrize("end", [1_300, 1_450, 9_999])
+def test_a_trade_that_closes_meanwhile_is_no_proof_that_a_cut_page_holds_the_oldest(
+    read: Read, end: int, times: int, facts: tuple[str, ...]
+):
+    """The newest 100 since then, in ascending order: the next page brings only what closed between the two."""
+
+    def arrive(trades: TradeList, page: int) -> None:
+        if 0 < page <= times:
+            trades.rows.append(row(1_500 + page))
+
+    closed = read(TradeList(rows(1_500), cap=100, keep="last", facts=facts, before_page=arrive), at(100), at(end))
+    assert not closed.complete
+
+
+@pytest.mark.parametrize("end", [1_300, 1_450])
+def test_a_bot_that_keeps_the_oldest_is_read_whole_while_it_goes_on_trading(read: Read, end: int):
+    def arrive(trades: TradeList, page: int) -> None:
+        trades.rows.append(row(1_500 + page))
+
+    closed = read(TradeList(rows(1_500), cap=100, before_page=arrive), at(100), at(end))
+    assert (ids(closed), closed.complete) == ([f"t{n}" for n in range(100, end)], True)
+
+
 def test_a_bot_that_never_stands_still_is_read_without_loss_and_reported(read: Read):
     trades = TradeList(rows(5_000), before_page=Busy(5_000, until_page=10_000))
     closed = read(trades, at(0), at(4_900))

@@ -1,0 +1,1 @@
+"""Many symbols at once: which of them look worth buying or selling right now?"""

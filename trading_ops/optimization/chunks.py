@@ -1,0 +1,114 @@
+"""What is kept of a search on disk, so that one that was killed goes on where it was?"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trading_ops.optimization.moments import Moments
+
+KEPT_SEARCHES = 20
+ABANDONED_S = 3600
+_ARRAYS = ("places", "returns", "squares", "trades")
+
+
+class ChunkError(OSError):
+    """The folder of a search cannot be written; the message names it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some sets, as rows of places, and their moments; `seal` is a hash of them and of every chunk before."""
+
+    places: np.ndarray
+    moments: Moments
+    seal: str
+
+
+class ChunkFolder:
+    """The chunks of one search, one file each, written atomically: a kill loses the one at work and no other.
+
+    `identity` says whose they are (the search's digest and the engine's rules). A file that is damaged, from elsewhere
+    or follows other chunks than it did is not believed; its chunk is computed again.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = folder
+        self._identity = identity
+
+    def load(self, number: int, before: str, days: np.ndarray) -> Chunk | None:
+        """Chunk `number` if its file is whole and follows the chunk sealed `before`; `days` are those of its blocks."""
+        try:
+            with np.load(self._path(number), allow_pickle=False) as file:
+                places, returns, squares, trades = (file[name] for name in _ARRAYS)
+                seal = str(file["seal"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        chunk = self._sealed(number, before, places, Moments(days, returns, squares, trades))
+        return chunk if chunk.seal == seal else None
+
+    def save(self, number: int, before: str, places: np.ndarray, moments: Moments) -> Chunk:
+        """Seal the chunk and write it durably under its name. Raises ChunkError."""
+        chunk = self._sealed(number, before, places, moments)
+        image = io.BytesIO()
+        np.savez(
+            image,
+            allow_pickle=False,
+            seal=np.array(chunk.seal),
+            places=chunk.places,
+            returns=moments.returns,
+            squares=moments.squares,
+            trades=moments.trades,
+        )
+        write_durably(self._path(number), image.getvalue())
+        return chunk
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:05d}.npz"
+
+    def _sealed(self, number: int, before: str, places: np.ndarray, moments: Moments) -> Chunk:
+        hasher = hashlib.sha256(json.dumps([self._identity, number, before]).encode())
+        for array in (moments.days, places, moments.returns, moments.squares, moments.trades):
+            hasher.update(f"{array.dtype.str}{array.shape}".encode())
+            hasher.update(np.ascontiguousarray(array).tobytes())
+        return Chunk(places, moments, hasher.hexdigest())
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut. Raises ChunkError."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)  # the new name is durable only once its folder is
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise ChunkError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def tidy(folder: Path) -> None:
+    """Keep the newest KEPT_SEARCHES searches in `folder`, and nothing half-written that a kill left an hour ago."""
+    with suppress(OSError):
+        searches = sorted((f for f in folder.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
+        for old in searches[KEPT_SEARCHES:]:
+            shutil.rmtree(old, ignore_errors=True)
+        for part in folder.glob("*/.*.part"):
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()

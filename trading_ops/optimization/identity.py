@@ -1,0 +1,69 @@
+"""Is this the same search as that one, and would it be computed the same way?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from importlib.metadata import version
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trading_ops.market.candles import FIELDS
+from trading_ops.optimization.periods import Split, bar_hours
+from trading_ops.optimization.request import OptimizationRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# what has no bearing on which sets are tried or what becomes of them, or is told by candles, days and space instead
+NO_PART = {"threads", "start", "end", "space", "symbol"}
+_RULES = (
+    *(f"backtesting/{name}.py" for name in ("bars", "kernel", "orders", "scores")),
+    "strategies",
+    *(f"optimization/{name}.py" for name in ("moments", "proposals", "search", "space", "walk_forward")),
+)
+_LIBRARIES = ("numpy", "numba", "optuna", "TA-Lib")
+
+
+def search_digest(request: OptimizationRequest, symbol: str, split: Split, candles: pd.DataFrame) -> str:
+    """A name for everything a search is made of, 32 hex digits; `candles`: its bars, without those of the final period.
+
+    The same digest means the same sets with the same figures, wherever and whenever. The final period's days belong to
+    it, its prices do not.
+    """
+    space = {
+        name: [None if isnan(value) else value for value in values]
+        for name, values in request.search_space.values.items()
+    }
+    made_of = [
+        {name: value for name, value in request.model_dump().items() if name not in NO_PART},
+        symbol,
+        space,
+        [split.search_days.tolist(), split.day_blocks.tolist(), split.final.days.tolist()],
+        candles_digest(candles),
+    ]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def candles_digest(candles: pd.DataFrame) -> str:
+    """A hash of the bars' times and prices."""
+    hasher = hashlib.sha256(bar_hours(candles).astype("<i8").tobytes())
+    for field in FIELDS:
+        hasher.update(np.ascontiguousarray(candles[field].to_numpy("float64")).astype("<f8").tobytes())
+    return hasher.hexdigest()
+
+
+@cache
+def rules_digest() -> str:
+    """A hash of the code and libraries that propose and score sets: what other rules computed is not reused."""
+    hasher = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _LIBRARIES).encode())
+    package = Path(__file__).parents[1]
+    for place in _RULES:
+        path = package / place
+        for module in [path] if path.suffix else sorted(path.glob("*.py")):
+            hasher.update(module.read_bytes())
+    return hasher.hexdigest()[:16]
