@@ -98,6 +98,13 @@ def test_the_list_shows_each_channels_state_and_why(home, slack):
     assert document["channels"]["slack"]["state"] == "dead"
 
 
+def test_what_waits_for_a_channel_that_is_no_longer_configured_says_so(home, slack):
+    published(home, slack, Answer(500))
+    said = run(home, "list")
+    assert f"{KEY}  slack: failed: HTTP 500; the channel is not configured any more" in said
+    assert "nothing to send again" in run(home, "retry")
+
+
 def test_one_alert_is_shown_with_its_way(home, slack):
     published(home, slack, Answer(500))
     said = run(home, "show", KEY, slack=slack)

@@ -28,8 +28,9 @@ def list_(
     """List alerts with the state of each channel, and why one did not take it; the newest first."""
     if state is not None and state not in STATES:
         fail(f"--state {state}: any of {', '.join(STATES)} is needed", code=2)
+    services = open_services()
     with reported():
-        deliveries = open_services().outbox.deliveries()[::-1]
+        deliveries = services.outbox.deliveries()[::-1]
     chosen = [d for d in deliveries if state is None or state in _states(d).values()]
     if as_json:
         show_json(chosen[:limit])
@@ -43,7 +44,7 @@ def list_(
     ]  # fmt: skip
     show_table("alerts", ["when (UTC)", "severity", "what", "channels"], rows)
     for delivery in chosen[:limit]:
-        for name, why in _reasons(delivery).items():
+        for name, why in _reasons(services, delivery).items():
             typer.echo(f"{delivery['alert']['dedup_key']}  {name}: {why}")
     if len(chosen) > limit:
         show(f"{len(chosen) - limit} more: --limit {len(chosen)}")
@@ -54,8 +55,9 @@ def show_(
     key: Annotated[str, typer.Argument(help="The alert's key, as `alerts list` gives it.")], as_json: Json = False
 ) -> None:
     """Show one alert, and its way to each channel."""
+    services = open_services()
     with reported(LookupError):
-        delivery = open_services().outbox.delivery(key)
+        delivery = services.outbox.delivery(key)
     if as_json:
         show_json(delivery)
         return
@@ -69,7 +71,7 @@ def show_(
         for name, c in delivery["channels"].items()
     ]
     show_table("channels", ["channel", "state", "attempts", "last (UTC)", "next (UTC)"], rows)
-    for name, why in _reasons(delivery).items():
+    for name, why in _reasons(services, delivery).items():
         typer.echo(f"{name}: {why}")
 
 
@@ -87,12 +89,12 @@ def retry_(
         fail(_not_chosen(services, channel), code=1)
     with reported(LookupError):
         tried = services.outbox.retry(key, channel)
-    missing = [delivery for delivery in tried if _reasons(delivery, only=channel)]
+    missing = [delivery for delivery in tried if _reasons(services, delivery, only=channel)]
     if as_json:
         show_json(tried)
     else:
         for delivery in missing:
-            for name, why in _reasons(delivery, only=channel).items():
+            for name, why in _reasons(services, delivery, only=channel).items():
                 typer.echo(f"{delivery['alert']['dedup_key']}  {name}: {why}", err=True)
         show(f"{len(tried) - len(missing)} of {len(tried)} alerts are now sent" if tried else "nothing to send again")
     if missing:
@@ -161,10 +163,11 @@ def _told(delivery: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {state}" for name, state in _states(delivery).items()) or "kept, told nobody"
 
 
-def _reasons(delivery: Mapping[str, Any], only: str | None = None) -> dict[str, str]:
+def _reasons(services: Services, delivery: Mapping[str, Any], only: str | None = None) -> dict[str, str]:
     """Why channels have not got it."""
     return {
         name: f"{channel['state']}: {channel.get('error') or 'not tried yet'}"
+        + ("" if name in services.channels else "; the channel is not configured any more")
         for name, channel in delivery["channels"].items()
         if channel["state"] != "sent" and only in (None, name)
     }

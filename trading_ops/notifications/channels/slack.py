@@ -20,7 +20,7 @@ STYLES: dict[str, tuple[str, str]] = {
     Severity.CRITICAL: ("#b00020", ":rotating_light:"),
 }
 NEUTRAL = ("#828282", ":grey_question:")
-# a section takes 3,000 characters and a message 50 blocks; the text is what notifications show
+# a section takes 3,000 characters and a message 50 blocks; a text may be longer, but nobody reads a longer headline
 MOST_SECTION, MOST_TEXT, MOST_FOOTER = 2_900, 1_000, 500
 # what Slack's bot interface says that may pass; everything else is about the message, the token or the channel
 PASSING = {
@@ -117,21 +117,21 @@ class SlackChannel:
 
 
 def payload_of(message: Message) -> dict[str, Any]:
-    """The message for Slack: blocks beside a coloured bar, and a text for notifications."""
+    """The message for Slack: a headline, which notifications show too, above blocks beside a coloured bar."""
     colour, emoji = STYLES.get(message.severity, NEUTRAL)
-    headline = f"{emoji} *{escape(message.severity)}*  {fit(message.what, MOST_SECTION - 200, escape)}"
-    sections = [headline if not message.notice else f"{headline}\n_{escape(message.notice)}_"]
-    for label, text in (("Why", message.why), ("What to do", message.what_to_do)):
-        if text:
-            sections.append(f"*{label}*\n{fit(text, MOST_SECTION, escape)}")
+    text = f"{emoji} *{escape(message.severity)}*  {fit(message.what, MOST_TEXT, escape)}"
+    if message.notice:
+        text += f"\n_{escape(message.notice)}_"
+    sections = [
+        f"*{label}*\n{fit(said, MOST_SECTION, escape)}"
+        for label, said in (("Why", message.why), ("What to do", message.what_to_do))
+        if said
+    ]
     if message.figures:
         sections.append(f"```{fit(message.figures.replace('`', 'ˋ'), MOST_SECTION, escape)}```")
-    blocks: list[dict[str, Any]] = [{"type": "section", "text": _text(text)} for text in sections]
+    blocks: list[dict[str, Any]] = [{"type": "section", "text": _text(section)} for section in sections]
     blocks.append({"type": "context", "elements": [_text(fit(message.footer or "-", MOST_FOOTER, escape))]})
-    return {
-        "text": f"{escape(message.severity)}: {fit(message.what, MOST_TEXT, escape)}",
-        "attachments": [{"color": colour, "blocks": blocks}],
-    }
+    return {"text": text, "attachments": [{"color": colour, "blocks": blocks}]}
 
 
 def _text(text: str) -> dict[str, Any]:
