@@ -29,7 +29,7 @@ STYLES: dict[str, str] = {
 NEUTRAL = "#828282"
 PORTS = {"starttls": 587, "ssl": 465, "none": 25}
 TIMEOUT_S = 10.0
-MOST_SUBJECT, MOST_TEXT = 200, 50_000
+MOST_SUBJECT, MOST_TEXT = 200, 20_000
 _FULL = (552, 523, 534)  # the message is larger than the server takes
 
 
