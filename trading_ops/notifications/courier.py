@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trading_ops.notifications.waiting import Waiting
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
+RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
 _Send = Generator[Callable[[], object], Exception | None, Exception | None]
@@ -43,8 +44,8 @@ class Courier:
     """Takes alerts from `store` to `channels`; `doubtful` where nobody can look up whether they were told before.
 
     The write-ahead of each channel: `pending`, then `sending`, then `sent`, `failed` or `dead`. Channels are tried side
-    by side; the store is only touched by the caller's thread. `resting` is when a channel that asked for rest wants to
-    be asked again. Raises StoreError.
+    by side; the store is only touched by the caller's thread. A channel that asked for rest gets nothing before it is
+    over, from any process. Raises StoreError.
     """
 
     def __init__(
@@ -54,7 +55,6 @@ class Courier:
         channels: Mapping[str, Channel],
         now: Callable[[], datetime],
         backoff: Backoff,
-        resting: dict[str, datetime],
         *,
         doubtful: bool,
         workers: int,
@@ -65,7 +65,6 @@ class Courier:
         self._channels = channels
         self._now = now
         self._backoff = backoff
-        self._resting = resting
         self._doubtful = doubtful
         self._workers = workers
         self._timeout_s = timeout_s
@@ -111,7 +110,8 @@ class Courier:
         names = [name for name in self._channels if only in (None, name)]
         for name in names:
             self._change(key, name, PENDING, when=lambda delivery: delivery["state"] in (FAILED, DEAD), claim="")
-            self._resting.pop(name, None)
+            if self._rests_until(name):
+                self._rest(name, self._now())
         return self._deliver([key], names, {})[0]
 
     def _deliver(self, keys: list[str], names: Iterable[str], told: dict[str, bool]) -> list[dict[str, Any]]:
@@ -163,8 +163,18 @@ class Courier:
             return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
         if state in (SENT, DEAD):
             return False
-        due = [moment for moment in (delivery.get("next_at"), self._resting.get(name)) if moment]
-        return not due or self._now() >= max(datetime.fromisoformat(str(moment)) for moment in due)
+        due = [moment for moment in (delivery.get("next_at"), self._rests_until(name)) if moment]
+        return not due or self._now() >= max(map(datetime.fromisoformat, due))
+
+    def _rests_until(self, name: str) -> str | None:
+        document = self._store.get_state(RESTING, name)
+        return document.body["until"] if document else None
+
+    def _rest(self, name: str, until: datetime) -> None:
+        known = self._store.get_state(RESTING, name)
+        with suppress(Conflict):  # another process was told the same
+            body = {"until": until.isoformat()}
+            self._store.put_state(RESTING, name, body, expected_version=known.version if known else 0)
 
     def _note_failure(self, key: str, name: str, claim: str, attempts: int, error: Exception) -> None:
         def ours(delivery: Mapping[str, Any]) -> bool:
@@ -174,9 +184,9 @@ class Courier:
         known = isinstance(error, DeliveryError | TookTooLong)
         reason = str(error) if known else type(error).__name__
         asked = _asked_to_wait(error)
-        if asked is not None:
-            self._resting[name] = self._now() + timedelta(seconds=self._backoff.wait_s(attempts, asked))
         state, wait_s = FAILED, self._backoff.wait_s(attempts, asked)
+        if asked is not None:
+            self._rest(name, self._now() + timedelta(seconds=wait_s))
         if isinstance(error, DeliveryError) and error.permanent:
             state = DEAD
         elif attempts >= self._backoff.most_attempts:

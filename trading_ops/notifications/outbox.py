@@ -55,7 +55,6 @@ class Outbox:
         self._backoff = backoff or Backoff()
         self._workers, self._send_timeout_s = workers, send_timeout_s
         self._waiting = Waiting(store)
-        self._resting: dict[str, datetime] = {}
         self._doubtful = False  # whether every send may be a duplicate
         self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
 
@@ -199,7 +198,6 @@ class Outbox:
             self._channels,
             self._now,
             self._backoff,
-            self._resting,
             doubtful=doubtful,
             workers=self._workers,
             timeout_s=self._send_timeout_s,
