@@ -6,8 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,24 @@ from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.discord import DiscordChannel
+from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.channels.webhook import WebhookChannel
 from trading_ops.notifications.courier import CLAIM
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.waiting import COMPLETE, INDEX, SHARDS, Waiting
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
+from trading_ops_tests.conftest import ROOT
 from trading_ops_tests.notifications.test_outbox import ALERT, Clock, Recorder, backed, outbox, states
-from trading_ops_tests.servers.vendors import DISCORD_PATH, WEBHOOK_PATH, WEBHOOK_SECRET, Answer, VendorServer
+from trading_ops_tests.servers.vendors import (
+    DISCORD_PATH,
+    SLACK_PATH,
+    WEBHOOK_PATH,
+    WEBHOOK_SECRET,
+    Answer,
+    VendorServer,
+)
 from trading_ops_tests.servers.vendors import discord as discord_rules
+from trading_ops_tests.servers.vendors import slack_webhook as slack_rules
 from trading_ops_tests.servers.vendors import webhook as webhook_rules
 
 STEADY = Backoff(random=lambda: 1.0)  # the longest pauses
@@ -221,6 +232,45 @@ def test_a_webhook_whose_answer_was_lost_gets_the_same_key_again(store):
         first, again = server.taken
     assert first.headers["idempotency-key"] == again.headers["idempotency-key"]
     assert again.document["possible_duplicate"] is False
+
+
+def test_a_process_killed_while_two_services_have_the_alert_but_did_not_answer(tmp_path):
+    """Both may have it: Slack is told of the doubt, the webhook gets the key that it knows."""
+    code = f"""
+import sys
+from trading_ops.audit.store import open_store
+from trading_ops.notifications.channels.slack import SlackChannel
+from trading_ops.notifications.channels.webhook import WebhookChannel
+from trading_ops.notifications.outbox import Outbox
+from trading_ops_tests.notifications.test_outbox import ALERT
+slack = SlackChannel(webhook_url=sys.argv[1] + "{SLACK_PATH}")
+webhook = WebhookChannel(url=sys.argv[2] + "{WEBHOOK_PATH}", secret="{WEBHOOK_SECRET}")
+Outbox(open_store("sqlite:///{tmp_path}/audit.db"), {{"slack": slack, "webhook": webhook}}).publish(ALERT)
+"""
+    with VendorServer(slack_rules) as slack, VendorServer(webhook_rules) as hook:
+        for server in (slack, hook):
+            server.faults.append(Answer(204, hang_s=60.0))
+        line = [sys.executable, "-c", code, slack.url, hook.url]
+        with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL) as victim:
+            deadline = time.monotonic() + 60
+            while not (slack.asked and hook.asked):
+                assert victim.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            victim.kill()
+        channels = {
+            "slack": SlackChannel(webhook_url=slack.url + SLACK_PATH),
+            "webhook": WebhookChannel(url=hook.url + WEBHOOK_PATH, secret=WEBHOOK_SECRET),
+        }
+        with SqliteStore(tmp_path / "audit.db") as store:
+            assert Outbox(store, channels).drain() == 0  # the dead one's claim holds for a minute
+            later = Outbox(store, channels, lambda: datetime.now(UTC) + CLAIM)
+            assert (later.drain(), later.drain()) == (1, 0)
+            assert [states(d) for d in later.deliveries()] == [{"slack": "sent", "webhook": "sent"}]
+        assert "possible duplicate" in slack.taken[0].document["text"]
+        assert hook.taken[0].document["possible_duplicate"] is False
+        keys = [asked.headers["idempotency-key"] for asked in hook.asked]
+        assert (len(slack.asked), len(keys), len(set(keys))) == (2, 2, 1)
 
 
 # side by side
