@@ -50,7 +50,11 @@ def breaking(asked: Asked) -> Answer:
     return Answer(reset=True)
 
 
-@pytest.mark.parametrize("mood", [echo, refusing_in_plain_text, hanging, breaking, None], ids=str)
+@pytest.mark.parametrize(
+    "mood",
+    [echo, refusing_in_plain_text, hanging, breaking, None],
+    ids=lambda mood: mood.__name__ if mood else "absent",
+)
 def test_B121_no_secret_is_written_anywhere(tmp_path: Path, capfd, mood: Callable[[Asked], Answer] | None):
     planted = {name: f"s3cret{random_secrets.token_hex(12)}" for name in SETTINGS}
     log = logging.FileHandler(tmp_path / "log", encoding="utf-8")
