@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from trading_ops.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from trading_ops.audit.history import History
     from trading_ops.audit.spool import SpooledStore
     from trading_ops.audit.store import AuditStore
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from trading_ops.guard.rules import Limits as GuardLimits
     from trading_ops.market.candles import CandleSource
     from trading_ops.market.exchange import ExchangeCandles
+    from trading_ops.notifications.channel import Channel
     from trading_ops.notifications.outbox import Outbox
     from trading_ops.paper.bot import PaperBot
     from trading_ops.performance.verdict import Limits as PerformanceLimits
@@ -170,19 +173,81 @@ class Services:
         return History(self.store, self.bot.now)
 
     @cached_property
+    def channels(self) -> dict[str, Channel]:
+        """The channels that alerts go to, by name; the terminal where none is configured."""
+        return {name: self.channel(name) for name in self.settings.active_channels or ("console",)}
+
+    def channel(self, name: str) -> Channel:
+        """One channel as it is configured, chosen or not; raises KeyError for a name that is none."""
+        return {
+            "console": self._console,
+            "slack": self._slack,
+            "email": self._email,
+            "discord": self._discord,
+            "telegram": self._telegram,
+            "pagerduty": self._pagerduty,
+            "webhook": self._webhook,
+        }[name]()
+
+    def _console(self) -> Channel:
+        from trading_ops.notifications.channels.console import ConsoleChannel
+
+        return ConsoleChannel()
+
+    def _slack(self) -> Channel:
+        from trading_ops.notifications.channels.slack import SlackChannel
+
+        s = self.settings
+        return SlackChannel(
+            webhook_url=_told(s.slack_webhook_url), bot_token=_told(s.slack_bot_token), channel=s.slack_channel
+        )
+
+    def _email(self) -> Channel:
+        from trading_ops.notifications.channels.email import EmailChannel
+
+        return EmailChannel(
+            host=self.settings.smtp_host,
+            port=self.settings.smtp_port,
+            security=self.settings.smtp_security,
+            username=self.settings.smtp_username,
+            password=_told(self.settings.smtp_password),
+            sender=self.settings.email_from,
+            recipients=self.settings.email_to,
+        )
+
+    def _discord(self) -> Channel:
+        from trading_ops.notifications.channels.discord import DiscordChannel
+
+        return DiscordChannel(webhook_url=_told(self.settings.discord_webhook_url))
+
+    def _telegram(self) -> Channel:
+        from trading_ops.notifications.channels.telegram import TelegramChannel
+
+        token = _told(self.settings.telegram_bot_token)
+        return TelegramChannel(bot_token=token, chat_id=self.settings.telegram_chat_id)
+
+    def _pagerduty(self) -> Channel:
+        from trading_ops.notifications.channels.pagerduty import PagerDutyChannel
+
+        return PagerDutyChannel(routing_key=_told(self.settings.pagerduty_routing_key))
+
+    def _webhook(self) -> Channel:
+        from trading_ops.notifications.channels.webhook import WebhookChannel
+
+        return WebhookChannel(url=_told(self.settings.webhook_url), secret=_told(self.settings.webhook_secret))
+
+    @cached_property
     def outbox(self) -> Outbox:
         """Where alerts are written; on this machine's disk while an audit store on a server is away."""
         from trading_ops.audit.store import open_store
-        from trading_ops.notifications.channels.console import ConsoleChannel
         from trading_ops.notifications.outbox import Outbox
 
-        channels = {ConsoleChannel.name: ConsoleChannel()}
         if self.spooled_store is None:
-            return Outbox(self.store, channels, self.now)
+            return Outbox(self.store, self.channels, self.now)
         local = self.settings.data_dir / "outbox.db"
         return Outbox(
             self.store,
-            channels,
+            self.channels,
             self.now,
             fallback=lambda: open_store(f"sqlite:///{local}"),
             fallback_exists=local.exists,
@@ -222,3 +287,7 @@ class Services:
             consecutive_losses=self.settings.guard_consecutive_losses,
             recent_win_rate_pct=self.settings.guard_recent_win_rate_pct,
         )
+
+
+def _told(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None

@@ -11,17 +11,22 @@ from typing import Annotated, Self
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from trading_ops.notifications.configuration import ChannelSettings
+
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(allow_inf_nan=False)]
 
 SQLITE_FORM = "give sqlite:///relative.db or sqlite:////absolute/path.db"
-# Names that are easily taken for MONGODB_URI; MONGODB_SERVICE_* and MONGODB_PORT* are set by a cluster, not by hand.
-_SLIP = re.compile(r"MONGO_UR[IL]|MONGODB_(?!SERVICE_|PORT(_|$))")
+# Names easily taken for MONGODB_URI or NOTIFICATION_CHANNELS; a cluster sets MONGODB_SERVICE_* and MONGODB_PORT*.
+_SLIP = re.compile(r"MONGO_UR[IL]|MONGODB_(?!SERVICE_|PORT(_|$))|NOTIFICATIONS?_")
 
 
-class Settings(BaseSettings):
-    """Every setting with its default; read from the environment, then from `.env` in the working directory."""
+class Settings(ChannelSettings, BaseSettings):
+    """Every setting with its default; read from the environment, then from `.env` in the working directory.
+
+    Those of the channels that alerts go to are in `trading_ops/notifications/configuration.py`.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="TRADING_OPS_",
@@ -156,10 +161,12 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         prefix = Settings.model_config["env_prefix"].upper()
+        whole_names = {str(field.validation_alias) for field in Settings.model_fields.values()}
         problems = []
         for problem in error.errors(include_url=False):
             name = ".".join(map(str, problem["loc"])).upper()
-            alone = not name or name == "MONGODB_URI"
+            name = next((part for part in map(str, problem["loc"][:1]) if part in whole_names), name)
+            alone = not name or name in whole_names
             problems.append(f"{'' if alone else prefix}{name}{': ' if name else ''}{problem['msg']}")
         raise InvalidSettings("; ".join(problems)) from None
 

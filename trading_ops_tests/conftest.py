@@ -17,6 +17,9 @@ from trading_ops.services import Services  # noqa: E402
 from trading_ops.settings import Settings  # noqa: E402
 from trading_ops_tests.servers.mongod import Mongod  # noqa: E402
 
+for name in {str(field.validation_alias) for field in Settings.model_fields.values()} & os.environ.keys():
+    del os.environ[name]
+
 ROOT = Path(__file__).resolve().parent.parent
 MARKET = ROOT.parent / "shared" / "data" / "market"
 NOON = datetime(2025, 3, 10, 12, 30, tzinfo=UTC)

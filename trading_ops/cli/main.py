@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import audit, bot, candles, strategies
+from trading_ops.cli import alerts, audit, bot, candles, strategies
 from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
@@ -18,6 +18,7 @@ from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported
 app = typer.Typer(
     help="Watch, measure and look after a trading bot.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trading_ops.doctor.bot import bot, local_candles
 from trading_ops.doctor.diagnosis import Diagnosis, looked
 from trading_ops.doctor.machine import configuration, disk, packages, permissions
-from trading_ops.doctor.records import audit_store, outbox, spool
+from trading_ops.doctor.records import audit_store, channels, outbox, spool
 
 if TYPE_CHECKING:
     from trading_ops.services import Services
@@ -24,6 +24,7 @@ def examine(services: Services) -> Iterator[Diagnosis]:
         "audit store": audit_store,
         "spool": spool,
         "alerts": outbox,
+        "channels": channels,
         "bot": bot,
         "candles": local_candles,
     }

@@ -47,8 +47,24 @@ def spool(services: Services) -> Iterator[Diagnosis]:
 
 def outbox(services: Services) -> Iterator[Diagnosis]:
     """Alerts that have not reached people."""
-    if waiting := services.outbox.waiting():
+    waiting, dead = services.outbox.waiting(), services.outbox.dead()
+    if dead:
+        said = f"{dead} alerts were given up on a channel" + (f", {waiting} wait for one" if waiting else "")
+        advice = "trading-ops alerts list --state dead says why; then: trading-ops alerts retry"
+        yield Diagnosis("alerts", "warning", said, advice)
+    elif waiting:
         said = f"{waiting} alerts wait for a channel"
         yield Diagnosis("alerts", "warning", said, "They are sent again by themselves.")
     else:
         yield Diagnosis("alerts", "ok", "every alert was delivered")
+
+
+def channels(services: Services) -> Iterator[Diagnosis]:
+    """Where alerts go, a line a channel; nobody is asked: `trading-ops alerts test` does that."""
+    from trading_ops.notifications.configuration import NEEDS
+
+    for name in NEEDS:
+        if name in services.channels:
+            yield Diagnosis(f"channel {name}", "ok", f"configured: {services.channels[name].target}")
+        else:
+            yield Diagnosis(f"channel {name}", "ok", "not configured")

@@ -57,5 +57,6 @@ class Alert:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Alert:
-        """The inverse of `to_document`."""
-        return cls(**{**document, "severity": Severity(document["severity"])})
+        """The inverse of `to_document`; a level that only a newer version knows stays as it is."""
+        level = document["severity"]
+        return cls(**{**document, "severity": Severity(level) if level in set(Severity) else level})

@@ -11,10 +11,11 @@ from trading_ops.audit.store import StoreError, StoreUnavailable
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
-STATE = "outbox"  # a document an alert: {alert, created_at, channels: {name: {state, attempts, at, claim, error}}}
+# a document an alert: {alert, created_at, channels: {name: {state, attempts, at, claim, error, next_at, in_doubt}}}
+STATE = "outbox"
 HISTORY = "notifications"  # a record a delivery, under `history_key`
 CARRIED = "carried_over"  # in a document of the local store: the audit store has taken it over
-PENDING, SENDING, SENT, FAILED = "pending", "sending", "sent", "failed"
+PENDING, SENDING, SENT, FAILED, DEAD = "pending", "sending", "sent", "failed", "dead"
 
 
 def history_key(dedup_key: str, channel: str) -> str:
@@ -25,6 +26,16 @@ def history_key(dedup_key: str, channel: str) -> str:
 def undelivered(body: Mapping[str, Any]) -> list[str]:
     """The channels that have not got the alert yet."""
     return [name for name, channel in body["channels"].items() if channel["state"] != SENT]
+
+
+def unsettled(body: Mapping[str, Any]) -> list[str]:
+    """The channels that will be tried again by themselves."""
+    return [name for name, channel in body["channels"].items() if channel["state"] not in (SENT, DEAD)]
+
+
+def given_up(body: Mapping[str, Any]) -> list[str]:
+    """The channels that are not tried any more, until somebody says so."""
+    return [name for name, channel in body["channels"].items() if channel["state"] == DEAD]
 
 
 def readable(store: AuditStore, prefix: str = "") -> tuple[list[StateDocument], list[str]]:

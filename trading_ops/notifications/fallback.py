@@ -7,12 +7,26 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trading_ops.audit.store import Conflict, Entry, StoreError
-from trading_ops.notifications.delivery import CARRIED, HISTORY, SENDING, SENT, STATE, history_key
+from trading_ops.notifications.delivery import (
+    CARRIED,
+    DEAD,
+    FAILED,
+    HISTORY,
+    PENDING,
+    SENDING,
+    SENT,
+    STATE,
+    history_key,
+    unsettled,
+)
+from trading_ops.notifications.waiting import Waiting
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
 TAKEN = "fallback"  # the claim on a delivery that the fallback made
+# what the local store knows of a channel counts for more than these states in the audit store
+_OUTRANKED = {SENDING: (PENDING, FAILED, DEAD), DEAD: (PENDING, FAILED)}
 _Result = TypeVar("_Result")
 
 
@@ -37,12 +51,18 @@ class Fallback:
             self._opened = self._open()
         return self._opened
 
+    def waiting(self) -> Waiting:
+        """The index of the alerts that were not carried over yet."""
+        return Waiting(self.store(), lambda body: not body.get(CARRIED))
+
     def uncarried(self) -> list[StateDocument]:
-        """The alerts that the audit store does not know of, or does not know all of."""
+        """The alerts that the audit store does not know of, or does not know all of, oldest first."""
         if not (self._opened or self._exists()):
             return []
-        documents = _local(lambda: self.store().list_state(STATE))
-        return [document for document in documents if not document.body.get(CARRIED)]
+        documents, damaged = _local(lambda: self.waiting().documents())
+        if damaged:
+            raise FallbackError(f"the local outbox does not work: {'; '.join(damaged)}")
+        return documents
 
     def knows(self, key: str) -> StateDocument | None:
         """The alert with this key, None where it was carried over or never needed this store."""
@@ -60,13 +80,19 @@ class Fallback:
             main.put_state(STATE, document.key, document.body, expected_version=0)
         except Conflict:
             _note_deliveries(main, document.key, document.body["channels"])
+        known = main.get_state(STATE, document.key)
+        if known and unsettled(known.body):
+            Waiting(main).add(document.key)
         for channel in document.body["channels"]:
             name = history_key(document.key, channel)
             for record in _local(lambda name=name: self.store().read(HISTORY, key=name)):  # type: ignore[misc]
                 main.append(HISTORY, [Entry(record.partition, record.key, record.body)], recorded_at=record.recorded_at)
         body = {**document.body, CARRIED: True}
         with suppress(Conflict):  # it moved on, or another process carries it: the next time finds out
-            _local(lambda: self.store().put_state(STATE, document.key, body, expected_version=document.version))
+            carried = _local(
+                lambda: self.store().put_state(STATE, document.key, body, expected_version=document.version)
+            )
+            _local(lambda: self.waiting().settle(carried))
 
 
 def _local(ask: Callable[[], _Result]) -> _Result:
@@ -87,7 +113,7 @@ def _note_deliveries(main: AuditStore, key: str, told: Mapping[str, Any]) -> Non
             state = told.get(name, {}).get("state")
             if state == SENT != known["state"]:
                 news[name] = {**known, "state": SENT, "claim": TAKEN, "error": None}
-            elif state == SENDING and known["state"] not in (SENT, SENDING):
+            elif state in _OUTRANKED and known["state"] in _OUTRANKED[state]:
                 news[name] = told[name]
         news.update({name: told[name] for name in told.keys() - body["channels"].keys()})
         if not news:

@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
-import uuid
+import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry, InvalidRecord, StoreError, StoreUnavailable
-from trading_ops.notifications.alert import Alert
-from trading_ops.notifications.delivery import (
-    CARRIED,
-    FAILED,
-    HISTORY,
-    PENDING,
-    SENDING,
-    SENT,
-    STATE,
-    history_key,
-    readable,
-    undelivered,
-)
+from trading_ops.audit.store import InvalidRecord, StoreError, StoreUnavailable
+from trading_ops.notifications.backoff import Backoff
+from trading_ops.notifications.channel import Channel
+from trading_ops.notifications.courier import Courier
+from trading_ops.notifications.delivery import STATE, given_up, undelivered, unsettled
 from trading_ops.notifications.fallback import Fallback, FallbackError
+from trading_ops.notifications.waiting import Waiting
 
 if TYPE_CHECKING:
-    from trading_ops.audit.store import AuditStore, StateDocument
+    from trading_ops.audit.store import AuditStore
+    from trading_ops.notifications.alert import Alert
 
-CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
-
-
-class Channel(Protocol):
-    """One way to reach people; raises DeliveryError with a reason fit to be stored and shown."""
-
-    name: str
-
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None: ...
-
-
-class DeliveryError(Exception):
-    """A channel did not take the alert; the message says why and holds no secret."""
+DRAIN_S = 25.0  # what a drain takes before it begins nothing more: a sensor has a minute
+SEND_S = 30.0  # what a channel may take, well below the claim of a minute
 
 
 class Outbox:
     """Alerts are written here before they are sent, and each dedup key is told once on each channel.
 
-    The write-ahead: state `pending`, then `sending`, then `sent` or `failed`. What a killed process left in `sending`
-    may have arrived; after a minute it is sent again and marked as a possible duplicate. Nothing is ever dropped.
+    The write-ahead: state `pending`, then `sending`, then `sent`, `failed` or `dead`. What a killed process left in
+    `sending` may have arrived; after a minute it is sent again and marked as a possible duplicate, unless the channel
+    recognises repeats. What failed is tried again after a pause (`backoff`); `dead` is what was refused for good or
+    failed too often: it is kept, listed and sent again by `retry`. Nothing is ever dropped.
 
     While `store` is down, alerts are written to and sent from the `fallback`, a local store that is opened when it is
     needed or `fallback_exists`; every such send is marked as a possible duplicate, for nobody can look up whether the
@@ -61,11 +44,17 @@ class Outbox:
         *,
         fallback: Callable[[], AuditStore] | None = None,
         fallback_exists: Callable[[], bool] = lambda: True,
+        backoff: Backoff | None = None,
+        workers: int = 8,
+        send_timeout_s: float = SEND_S,
     ) -> None:
         self._store = store
         self._channels = channels
         self._now = now or (lambda: datetime.now(UTC))
         self._fallback = Fallback(fallback, fallback_exists) if fallback else None
+        self._backoff = backoff or Backoff()
+        self._workers, self._send_timeout_s = workers, send_timeout_s
+        self._waiting = Waiting(store)
         self._doubtful = False  # whether every send may be a duplicate
         self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
 
@@ -78,7 +67,7 @@ class Outbox:
         self.store_error, self._doubtful = None, False
         try:
             self._carry_over_what_is_known_of(alert)
-            return self._publish(alert, told)
+            return self._courier().publish(alert, told)
         except InvalidRecord:
             raise
         except StoreError as error:
@@ -86,17 +75,18 @@ class Outbox:
                 raise
             self._note(error)
             try:
-                return self._served_from(self._fallback.store())._publish(alert, told)
+                return self._local_courier(self._fallback).publish(alert, told)
             except StoreError as local:
                 raise StoreUnavailable(f"{error}; and the local outbox does not work: {local}") from local
 
-    def drain(self) -> int:
-        """Try everything that is not sent yet; the number of alerts that are now sent on all their channels.
+    def drain(self, within_s: float = DRAIN_S) -> int:
+        """Try everything that is due; the number of alerts that are now sent on all their channels.
 
-        What a damaged or absent store holds waits for the next time, and `store_error` says why.
+        After `within_s` nothing more is begun. What a damaged or absent store holds waits for the next time, and
+        `store_error` says why.
         """
         self.store_error, self._doubtful = None, False
-        delivered = 0
+        delivered, until = 0, time.monotonic() + within_s
         if self._fallback:
             try:
                 for document in self._fallback.uncarried():
@@ -104,15 +94,37 @@ class Outbox:
                         self._fallback.carry_over(self._store, document)
                     except StoreError as error:
                         self._note(error)
-                if self._fallback.uncarried():
-                    delivered += self._served_from(self._fallback.store())._drain()
+                if left := [document for document in self._fallback.uncarried() if unsettled(document.body)]:
+                    delivered += self._local_courier(self._fallback).drain(left, until)
             except (StoreError, FallbackError) as error:
                 self._note(error)
         try:
-            delivered += self._drain()
+            documents, damaged = self._waiting.documents()
+            delivered += self._courier().drain(documents, until)
+            if damaged:
+                self._note(StoreError("; ".join(damaged)))
         except StoreError as error:
             self._note(error)
         return delivered
+
+    def retry(self, key: str | None = None, channel: str | None = None) -> list[dict[str, Any]]:
+        """Send what failed or was given up again, now; the deliveries concerned as they are afterwards.
+
+        Of one alert or of all, on one channel or on all. A person asked for it, so no pause is kept. Raises LookupError
+        for an alert that is not known, and StoreError.
+        """
+        self._doubtful = False
+        self.carry_over()
+        if key is None:
+            bodies = [document.body for document in self._store.list_state(STATE)]
+            keys = [
+                str(body["alert"]["dedup_key"])
+                for body in sorted(bodies, key=lambda body: str(body["created_at"]))
+                if any(name in self._channels and channel in (None, name) for name in undelivered(body))
+            ]
+        else:
+            keys = [key]
+        return [self._courier().retry(one, channel) for one in keys]
 
     def carry_over(self) -> int:
         """Give the audit store what was written without it, telling nobody; how many alerts it could not be given."""
@@ -130,16 +142,33 @@ class Outbox:
 
         Raises StoreError while the store, or a local one, cannot be read: a part would pass for the whole.
         """
-        try:
-            local = self._fallback.uncarried() if self._fallback else []
-        except FallbackError as error:
-            raise StoreError(str(error)) from error
-        newest = {d.key: dict(d.body) for d in [*self._store.list_state(STATE), *local]}
+        newest = {d.key: dict(d.body) for d in [*self._store.list_state(STATE), *self._local()]}
         return sorted(newest.values(), key=lambda body: body["created_at"])
 
+    def delivery(self, key: str) -> dict[str, Any]:
+        """One alert with the state of each channel; raises LookupError, and StoreError as `deliveries` does."""
+        found = [document.body for document in self._local() if document.key == key]
+        document = self._store.get_state(STATE, key)
+        if not found and document is None:
+            raise LookupError(f"no alert has the key {key!r}; trading-ops alerts list shows them")
+        return dict(found[0] if found or document is None else document.body)
+
     def waiting(self) -> int:
-        """How many alerts some channel has not got yet; raises StoreError as `deliveries` does."""
-        return sum(bool(undelivered(body)) for body in self.deliveries())
+        """How many alerts some channel is still to be told of; raises StoreError as `deliveries` does."""
+        documents, damaged = self._waiting.documents()
+        if damaged:
+            raise StoreError("; ".join(damaged))
+        return len({document.key for document in [*documents, *self._local()] if unsettled(document.body)})
+
+    def dead(self) -> int:
+        """How many alerts were given up on some channel; raises StoreError as `deliveries` does."""
+        return sum(bool(given_up(body)) for body in self.deliveries())
+
+    def _local(self) -> list[Any]:
+        try:
+            return self._fallback.uncarried() if self._fallback else []
+        except FallbackError as error:
+            raise StoreError(str(error)) from error
 
     def _note(self, error: Exception) -> None:
         known = self.store_error.split("; ") if self.store_error else []
@@ -156,97 +185,20 @@ class Outbox:
             self._note(error)
             self._doubtful = True
 
-    def _served_from(self, fallback: AuditStore) -> Outbox:
-        outbox = Outbox(fallback, self._channels, self._now)
-        outbox._doubtful = True
-        return outbox
+    def _courier(self) -> Courier:
+        return self._courier_of(self._store, self._waiting, doubtful=self._doubtful)
 
-    def _publish(self, alert: Alert, told: dict[str, bool]) -> dict[str, Any]:
-        """`told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing."""
-        body = {
-            "alert": alert.to_document(),
-            "created_at": self._now().isoformat(),
-            "channels": {n: {"state": SENT if n in told else PENDING, "attempts": 0} for n in self._channels},
-        }
-        for name, duplicate in told.items():
-            self._remember(alert, name, possible_duplicate=duplicate)
-        with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried again below
-            self._store.put_state(STATE, alert.dedup_key, body, expected_version=0)
-        return self._deliver(alert.dedup_key, told)
+    def _local_courier(self, fallback: Fallback) -> Courier:
+        return self._courier_of(fallback.store(), fallback.waiting(), doubtful=True)
 
-    def _drain(self) -> int:
-        documents, damaged = readable(self._store)
-        waiting = [d.key for d in documents if undelivered(d.body) and not d.body.get(CARRIED)]
-        delivered = sum(not undelivered(self._deliver(key, {})) for key in waiting)
-        if damaged:
-            self._note(StoreError("; ".join(damaged)))
-        return delivered
-
-    def _deliver(self, key: str, told: dict[str, bool]) -> dict[str, Any]:
-        for name, channel in self._channels.items():
-            claim = uuid.uuid4().hex
-            before = self._change(key, name, SENDING, when=self._may_send, claim=claim)
-            if before is not None:
-                duplicate = self._doubtful or before["state"] == SENDING
-                self._send(key, name, channel, claim, told, possible_duplicate=duplicate)
-        return dict(self._read(key).body)
-
-    def _may_send(self, delivery: Mapping[str, Any]) -> bool:
-        """Whether nobody has sent it, and nobody is at it."""
-        if delivery["state"] == SENDING:
-            return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
-        return delivery["state"] != SENT
-
-    def _send(
-        self, key: str, name: str, channel: Channel, claim: str, told: dict[str, bool], *, possible_duplicate: bool
-    ) -> None:
-        def ours(delivery: Mapping[str, Any]) -> bool:
-            return delivery["claim"] == claim  # who took over after a minute has the last word
-
-        alert = Alert.from_document(self._read(key).body["alert"])
-        try:
-            channel.send(alert, possible_duplicate=possible_duplicate)
-        except DeliveryError as error:
-            self._change(key, name, FAILED, when=ours, claim=claim, error=str(error))
-            return
-        except Exception as error:  # noqa: BLE001  # kept with the alert, by its type alone: its text may hold a secret
-            self._change(key, name, FAILED, when=ours, claim=claim, error=type(error).__name__)
-            return
-        told[name] = possible_duplicate
-        self._remember(alert, name, possible_duplicate=possible_duplicate)
-        self._change(key, name, SENT, when=lambda delivery: True, claim=claim)
-
-    def _remember(self, alert: Alert, name: str, *, possible_duplicate: bool) -> None:
-        body = {"channel": name, "alert": alert.to_document(), "possible_duplicate": possible_duplicate}
-        day = self._now().date().isoformat()
-        self._store.append(HISTORY, [Entry(day, history_key(alert.dedup_key, name), body)])
-
-    def _change(
-        self,
-        key: str,
-        name: str,
-        state: str,
-        *,
-        when: Callable[[Mapping[str, Any]], bool],
-        claim: str,
-        error: str | None = None,
-    ) -> Mapping[str, Any] | None:
-        """Compare-and-set one channel's state where `when` allows it; what it was before, None where not allowed."""
-        while True:
-            document = self._read(key)
-            before = document.body["channels"].get(name)
-            if before is None or not when(before):
-                return None
-            after = {**before, "state": state, "at": self._now().isoformat(), "claim": claim, "error": error}
-            after["attempts"] += state == SENDING
-            body = {**document.body, "channels": {**document.body["channels"], name: after}}
-            body.pop(CARRIED, None)  # there is news to carry
-            with suppress(Conflict):  # another channel of this alert moved on in between: look again
-                self._store.put_state(STATE, key, body, expected_version=document.version)
-                return before
-
-    def _read(self, key: str) -> StateDocument:
-        document = self._store.get_state(STATE, key)
-        if document is None:
-            raise LookupError(f"outbox has no alert {key!r}")
-        return document
+    def _courier_of(self, store: AuditStore, waiting: Waiting, *, doubtful: bool) -> Courier:
+        return Courier(
+            store,
+            waiting,
+            self._channels,
+            self._now,
+            self._backoff,
+            doubtful=doubtful,
+            workers=self._workers,
+            timeout_s=self._send_timeout_s,
+        )

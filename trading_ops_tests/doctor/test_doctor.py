@@ -18,7 +18,9 @@ from trading_ops.doctor.examine import examine
 from trading_ops.doctor.machine import disk, permissions
 from trading_ops.doctor.records import audit_store, outbox, spool
 from trading_ops.notifications.alert import Alert, Severity
-from trading_ops.notifications.outbox import DeliveryError, Outbox
+from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.configuration import NEEDS
+from trading_ops.notifications.outbox import Outbox
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.servers.bot import Says, ScriptedServer, raw_server, serving
@@ -77,6 +79,7 @@ def test_a_fresh_folder_is_well(services):
     assert ends_well(list(lines.values()))
     assert set(lines) == {
         "versions", "configuration", "permissions", "disk", "audit store", "alerts", "bot", "clocks", "candles",
+        *(f"channel {name}" for name in NEEDS),
     }  # fmt: skip
 
 

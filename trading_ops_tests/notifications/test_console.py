@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.console import ConsoleChannel
-from trading_ops.notifications.outbox import DeliveryError
 
 
 class Terminal(io.StringIO):

@@ -23,7 +23,10 @@ from trading_ops.audit.spool import SpooledStore
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import AuditStore, StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert, Severity
-from trading_ops.notifications.outbox import CLAIM, DeliveryError, Outbox
+from trading_ops.notifications.backoff import Backoff
+from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.courier import CLAIM
+from trading_ops.notifications.outbox import Outbox
 from trading_ops_tests.audit.unreliable import BROKEN, DOWN, READ_ONLY, UP, UnreliableStore
 
 ROOT = Path(trading_ops.__file__).parents[1]
@@ -111,8 +114,12 @@ def clock() -> Clock:
     return Clock()
 
 
-def outbox(store: SqliteStore, clock: Callable[[], datetime], *channels: Recorder) -> Outbox:
-    return Outbox(store, {channel.name: channel for channel in channels}, clock)
+AT_ONCE = Backoff(first_s=0)
+
+
+def outbox(store: SqliteStore, clock: Callable[[], datetime], *channels: Recorder, **options: Any) -> Outbox:
+    """Without pauses, so that what failed is due at once."""
+    return Outbox(store, {channel.name: channel for channel in channels}, clock, **{"backoff": AT_ONCE, **options})
 
 
 def states(delivery: dict[str, Any]) -> dict[str, str]:
@@ -255,7 +262,7 @@ def test_two_processes_on_two_channels_tell_each_channel_once(store: SqliteStore
     """While A sends to chat, B takes mail. A's `sent` then conflicts, chat stays `sending` and is told again."""
     chat_b, mail_b = Recorder("chat"), Recorder("mail")
     chat_a = Recorder("chat", during=lambda: outbox(store, clock, chat_b, mail_b).publish(ALERT))
-    outbox(store, clock, chat_a, Recorder("mail")).publish(ALERT)
+    outbox(store, clock, chat_a, Recorder("mail"), workers=1).publish(ALERT)
     clock.advance(CLAIM)
     outbox(store, clock, chat_b, mail_b).drain()
     assert len(chat_a.told) + len(chat_b.told) == 1
@@ -283,10 +290,11 @@ def local(tmp_path: Path) -> Path:
     return tmp_path / "local.db"
 
 
-def backed(main: AuditStore, local: Path, clock: Callable[[], datetime], *channels: Recorder) -> Outbox:
+def backed(main: AuditStore, local: Path, clock: Callable[[], datetime], *channels: Recorder, **options: Any) -> Outbox:
     """As another process would make it."""
     by_name = {channel.name: channel for channel in channels}
-    return Outbox(main, by_name, clock, fallback=lambda: SqliteStore(local), fallback_exists=local.exists)
+    fallback: dict[str, Any] = {"fallback": lambda: SqliteStore(local), "fallback_exists": local.exists}
+    return Outbox(main, by_name, clock, backoff=AT_ONCE, **fallback, **options)
 
 
 def sends(store: AuditStore) -> list[tuple[str, bool]]:
@@ -430,7 +438,8 @@ def test_a_key_that_is_no_text_is_told_all_the_same(main, local, clock):
 @pytest.mark.parametrize("mode", [DOWN, READ_ONLY])
 def test_a_store_that_fails_between_two_channels_makes_no_channel_hear_it_twice(main, local, clock, mode):
     chat, mail = Recorder("chat", during=lambda: main.be(mode)), Recorder("mail")
-    assert states(backed(main, local, clock, chat, mail).publish(ALERT)) == {"chat": "sent", "mail": "sent"}
+    box = backed(main, local, clock, chat, mail, workers=1)  # one after the other
+    assert states(box.publish(ALERT)) == {"chat": "sent", "mail": "sent"}
     assert (chat.told, mail.told) == ([(ALERT, False)], [(ALERT, True)])
     main.be(UP)
     clock.advance(CLAIM)  # the store still says that chat is being told

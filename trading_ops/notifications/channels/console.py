@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from trading_ops.notifications.alert import Alert, Severity
-from trading_ops.notifications.outbox import DeliveryError
+from trading_ops.notifications.channel import DeliveryError
 
 STYLES = {
     Severity.INFO: "cyan",
@@ -13,12 +13,15 @@ STYLES = {
     Severity.ERROR: "red",
     Severity.CRITICAL: "bold white on red",
 }
+NEUTRAL = "bright_black"
 
 
 class ConsoleChannel:
     """Prints alerts to the stream (standard error by default); colours only where it is a terminal."""
 
     name = "console"
+    deduplicates = False
+    target = "the terminal and the run's log"
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = stream
@@ -37,7 +40,7 @@ class ConsoleChannel:
 
         console = Console(file=self._stream or sys.stderr, soft_wrap=True, highlight=False)
         # Text, not markup: what an alert quotes is data and may contain brackets
-        headline = Text(f" {alert.severity} ", style=STYLES[alert.severity])
+        headline = Text(f" {alert.severity} ", style=STYLES.get(alert.severity, NEUTRAL))
         headline.append(f" {_printable(alert.what)}", style="bold not reverse")
         if possible_duplicate:
             headline.append(" (possible duplicate)")

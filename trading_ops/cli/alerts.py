@@ -1,0 +1,189 @@
+"""`trading-ops alerts`: who was told what, who was not and why, and does a channel work?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trading_ops.cli.terminal import Json, fail, open_services, reported, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from trading_ops.services import Services
+
+app = typer.Typer(help="Alerts, and the channels they go to.", no_args_is_help=True)
+
+STATES = ("pending", "sending", "sent", "failed", "dead")
+Channel = Annotated[str | None, typer.Option(help="Such as slack; default: all.", show_default=False)]
+
+
+@app.command("list")
+def list_(
+    state: Annotated[str | None, typer.Option(help=f"Only alerts with a channel that is {', '.join(STATES)}.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List alerts with the state of each channel, and why one did not take it; the newest first."""
+    if state is not None and state not in STATES:
+        fail(f"--state {state}: any of {', '.join(STATES)} is needed", code=2)
+    services = open_services()
+    with reported():
+        deliveries = services.outbox.deliveries()[::-1]
+    chosen = [d for d in deliveries if state is None or state in _states(d).values()]
+    if as_json:
+        show_json(chosen[:limit])
+        return
+    if not chosen:
+        show("no alert" if state is None else f"no alert is {state}")
+        return
+    rows = [
+        [_minute(d["created_at"]), d["alert"]["severity"], _short(d["alert"]["what"]), _told(d)]
+        for d in chosen[:limit]
+    ]  # fmt: skip
+    show_table("alerts", ["when (UTC)", "severity", "what", "channels"], rows)
+    for delivery in chosen[:limit]:
+        for name, why in _reasons(services, delivery).items():
+            typer.echo(f"{delivery['alert']['dedup_key']}  {name}: {why}")
+    if len(chosen) > limit:
+        show(f"{len(chosen) - limit} more: --limit {len(chosen)}")
+
+
+@app.command("show")
+def show_(
+    key: Annotated[str, typer.Argument(help="The alert's key, as `alerts list` gives it.")], as_json: Json = False
+) -> None:
+    """Show one alert, and its way to each channel."""
+    services = open_services()
+    with reported(LookupError):
+        delivery = services.outbox.delivery(key)
+    if as_json:
+        show_json(delivery)
+        return
+    from trading_ops.notifications.alert import Alert
+    from trading_ops.notifications.channels.email import text_of
+    from trading_ops.notifications.text import message_of
+
+    typer.echo(text_of(message_of(Alert.from_document(delivery["alert"]), possible_duplicate=False)))
+    rows = [
+        [name, c["state"], c["attempts"], c.get("at") and _minute(c["at"]), c.get("next_at") and _minute(c["next_at"])]
+        for name, c in delivery["channels"].items()
+    ]
+    show_table("channels", ["channel", "state", "attempts", "last (UTC)", "next (UTC)"], rows)
+    for name, why in _reasons(services, delivery).items():
+        typer.echo(f"{name}: {why}")
+
+
+@app.command("retry")
+def retry_(
+    key: Annotated[
+        str | None, typer.Argument(help="The alert's key; default: all of them.", show_default=False)
+    ] = None,
+    channel: Channel = None,
+    as_json: Json = False,
+) -> None:
+    """Send again what failed or was given up; exits 1 when something was not taken."""
+    services = open_services()
+    if channel is not None and channel not in services.channels:
+        fail(_not_chosen(services, channel), code=1)
+    with reported(LookupError):
+        tried = services.outbox.retry(key, channel)
+    missing = [delivery for delivery in tried if _reasons(services, delivery, only=channel)]
+    if as_json:
+        show_json(tried)
+    else:
+        for delivery in missing:
+            for name, why in _reasons(services, delivery, only=channel).items():
+                typer.echo(f"{delivery['alert']['dedup_key']}  {name}: {why}", err=True)
+        show(f"{len(tried) - len(missing)} of {len(tried)} alerts are now sent" if tried else "nothing to send again")
+    if missing:
+        raise typer.Exit(1)
+
+
+@app.command("test")
+def try_(channel: Channel = None) -> None:
+    """Send one test message on a channel, or on each that is configured; exits 1 when one does not take it."""
+    services = open_services()
+    if channel is not None and channel not in services.channels:
+        fail(_not_chosen(services, channel), code=1)
+    failed = False
+    for name in [channel] if channel else services.channels:
+        why = _try(services, name)
+        failed = failed or why is not None
+        if why is None:
+            show(f"[green]{name}: the test message was taken[/green] ({_plain(services.channels[name].target)})")
+        else:
+            typer.echo(f"{name}: {why}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _try(services: Services, name: str) -> str | None:
+    """Send a test message straight to the channel, past the outbox; why it was not taken."""
+    from trading_ops.notifications.alert import Alert, Severity
+    from trading_ops.notifications.channel import DeliveryError
+    from trading_ops.notifications.lanes import Lane, side_by_side
+    from trading_ops.notifications.outbox import SEND_S
+
+    alert = Alert(
+        Severity.INFO,
+        f"test/{name}/{services.now():%Y-%m-%dT%H:%M:%S}",
+        "test message of trading_ops",
+        "somebody ran trading-ops alerts test",
+        "Nothing: this channel works.",
+    )
+    outcome: list[Exception | None] = []
+
+    def lane() -> Lane:
+        outcome.append((yield lambda: services.channels[name].send(alert, possible_duplicate=False)))
+
+    side_by_side([lane()], workers=1, timeout_s=SEND_S)
+    (error,) = outcome
+    if error is None:
+        return None
+    known = isinstance(error, DeliveryError) or "timeout" in str(error)
+    return str(error) if known else type(error).__name__
+
+
+def _not_chosen(services: Services, name: str) -> str:
+    from trading_ops.notifications.configuration import NEEDS
+
+    if name not in NEEDS:
+        return f"no channel is called {name}; give any of {', '.join(NEEDS)}"
+    chosen = ", ".join(services.channels)
+    return f"{name} is not configured: name it in NOTIFICATION_CHANNELS (alerts go to {chosen})"
+
+
+def _states(delivery: Mapping[str, Any]) -> dict[str, str]:
+    return {name: channel["state"] for name, channel in delivery["channels"].items()}
+
+
+def _told(delivery: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {state}" for name, state in _states(delivery).items()) or "kept, told nobody"
+
+
+def _reasons(services: Services, delivery: Mapping[str, Any], only: str | None = None) -> dict[str, str]:
+    """Why channels have not got it."""
+    return {
+        name: f"{channel['state']}: {channel.get('error') or 'not tried yet'}"
+        + ("" if name in services.channels else "; the channel is not configured any more")
+        for name, channel in delivery["channels"].items()
+        if channel["state"] != "sent" and only in (None, name)
+    }
+
+
+def _minute(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}"
+
+
+def _short(text: str) -> str:
+    from trading_ops.notifications.text import fit, one_line
+
+    return _plain(fit(one_line(text), 60))
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,32 @@
+"""When is an alert that a channel did not take sent again, and when is it given up?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LONGEST_RETRY_AFTER_S = 7 * 86_400.0  # a receiver that asks for more is believed this much
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential with full jitter; the defaults give an alert up after about a day.
+
+    The wait after the n-th attempt is uniform in [0, min(longest_s, first_s * 2^(n-1))), unless the receiver asks for a
+    time: then it is that. `random` gives a number in [0, 1).
+
+    >>> [Backoff(random=lambda: 1.0).wait_s(n, None) for n in (1, 2, 3, 7, 200)]
+    [15.0, 30.0, 60.0, 900.0, 900.0]
+    """
+
+    first_s: float = 15.0
+    longest_s: float = 900.0
+    most_attempts: int = 200
+    random: Callable[[], float] = random.random
+
+    def wait_s(self, attempts: int, retry_after_s: float | None) -> float:
+        """Seconds until the next attempt, never less than the receiver asked for."""
+        if retry_after_s is not None:
+            return min(max(retry_after_s, 0.0), LONGEST_RETRY_AFTER_S)
+        return self.random() * min(self.longest_s, self.first_s * 2.0 ** min(attempts - 1, 30))

@@ -1,0 +1,46 @@
+"""What must a way to reach people be able to do, and what does it say when it could not?"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from trading_ops.notifications.alert import Alert
+
+
+class Channel(Protocol):
+    """One way to reach people; raises DeliveryError with a reason fit to be stored and shown."""
+
+    name: str
+
+    @property
+    def deduplicates(self) -> bool:
+        """Whether the receiver recognises an alert that it was sent before, so that a repeat is told once."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """Who is reached, fit to be shown: no secret and no part of one."""
+        ...
+
+    def send(self, alert: Alert, *, possible_duplicate: bool) -> None: ...
+
+
+class DeliveryError(Exception):
+    """A channel did not take the alert; the message says why and holds no secret.
+
+    `retry_after_s`: what the receiver asked to wait. `permanent`: the same message will not be taken later either.
+    `in_doubt`: it may have arrived all the same, for the answer is missing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        permanent: bool = False,
+        in_doubt: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.permanent = permanent
+        self.in_doubt = in_doubt

@@ -1,0 +1,239 @@
+"""How does an alert get from one store to the channels, each told once?"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.audit.store import Conflict, Entry
+from trading_ops.notifications.alert import Alert
+from trading_ops.notifications.channel import Channel, DeliveryError
+from trading_ops.notifications.delivery import (
+    CARRIED,
+    DEAD,
+    FAILED,
+    HISTORY,
+    PENDING,
+    SENDING,
+    SENT,
+    STATE,
+    history_key,
+    undelivered,
+    unsettled,
+)
+from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+
+if TYPE_CHECKING:
+    from trading_ops.audit.store import AuditStore, StateDocument
+    from trading_ops.notifications.backoff import Backoff
+    from trading_ops.notifications.waiting import Waiting
+
+CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
+RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
+SHORT_WAIT_S = 5.0  # what is asked for and waited at once
+
+_Send = Generator[Callable[[], object], Exception | None, Exception | None]
+
+
+class Courier:
+    """Takes alerts from `store` to `channels`; `doubtful` where nobody can look up whether they were told before.
+
+    The write-ahead of each channel: `pending`, then `sending`, then `sent`, `failed` or `dead`. Channels are tried side
+    by side; the store is only touched by the caller's thread. A channel that asked for rest gets nothing before it is
+    over, from any process. Raises StoreError.
+    """
+
+    def __init__(
+        self,
+        store: AuditStore,
+        waiting: Waiting,
+        channels: Mapping[str, Channel],
+        now: Callable[[], datetime],
+        backoff: Backoff,
+        *,
+        doubtful: bool,
+        workers: int,
+        timeout_s: float,
+    ) -> None:
+        self._store = store
+        self._waiting = waiting
+        self._channels = channels
+        self._now = now
+        self._backoff = backoff
+        self._doubtful = doubtful
+        self._workers = workers
+        self._timeout_s = timeout_s
+
+    def publish(self, alert: Alert, told: dict[str, bool]) -> dict[str, Any]:
+        """Write the alert and try its channels; the delivery document.
+
+        `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing.
+        """
+        key = alert.dedup_key
+        body = {
+            "alert": alert.to_document(),
+            "created_at": self._now().isoformat(),
+            "channels": {n: {"state": SENT if n in told else PENDING, "attempts": 0} for n in self._channels},
+        }
+        for name, duplicate in told.items():
+            self._remember(alert, name, possible_duplicate=duplicate)
+        known = self._store.get_state(STATE, key)
+        if known and not unsettled(known.body):
+            return dict(known.body)
+        self._waiting.add(key)
+        with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried again below
+            self._store.put_state(STATE, key, body, expected_version=0)
+        return self._deliver([key], self._channels, told)[0]
+
+    def drain(self, documents: Iterable[StateDocument], until: float) -> int:
+        """Try what is due of these alerts, in their order; how many are now sent on all their channels.
+
+        After `until`, a moment of `time.monotonic`, nothing more is begun.
+        """
+        keys = {document.key: unsettled(document.body) for document in documents}
+        lanes = []
+        for name in self._channels:
+            if wanted := [key for key, names in keys.items() if name in names]:
+                lanes.append(self._lane(name, wanted, {}, until))
+        side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s)
+        return sum(not undelivered(body) for body in self._settled(keys))
+
+    def retry(self, key: str, only: str | None = None) -> dict[str, Any]:
+        """Try what failed or was given up again, now and from the beginning; raises LookupError for no such alert."""
+        self._read(key)
+        self._waiting.add(key)
+        names = [name for name in self._channels if only in (None, name)]
+        for name in names:
+            self._change(key, name, PENDING, when=lambda delivery: delivery["state"] in (FAILED, DEAD), claim="")
+            if self._rests_until(name):
+                self._rest(name, self._now())
+        return self._deliver([key], names, {})[0]
+
+    def _deliver(self, keys: list[str], names: Iterable[str], told: dict[str, bool]) -> list[dict[str, Any]]:
+        lanes = [self._lane(name, keys, told) for name in names]
+        side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s)
+        return self._settled(keys)
+
+    def _settled(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+        documents = [self._read(key) for key in keys]
+        for document in documents:
+            self._waiting.settle(document)
+        return [dict(document.body) for document in documents]
+
+    def _lane(self, name: str, keys: list[str], told: dict[str, bool], until: float | None = None) -> Lane:
+        """A channel's alerts one after the other; the rest is left for later where it hangs or asks for rest."""
+        for key in keys:
+            if until is not None and time.monotonic() >= until:
+                return
+            error = yield from self._send(name, key, told)
+            asked = _asked_to_wait(error)
+            if asked is not None and asked <= SHORT_WAIT_S:
+                yield partial(time.sleep, asked)
+                error = yield from self._send(name, key, told)
+            if isinstance(error, TookTooLong) or _asked_to_wait(error) is not None:
+                return
+
+    def _send(self, name: str, key: str, told: dict[str, bool]) -> _Send:
+        """Claim a delivery, yield the call that sends it, and note what became of it; why it failed, if it did."""
+        channel, claim = self._channels[name], uuid.uuid4().hex
+        before = self._change(key, name, SENDING, when=partial(self._may_send, name), claim=claim)
+        if before is None:
+            return None
+        alert = Alert.from_document(self._read(key).body["alert"])
+        doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
+        duplicate = doubt and not getattr(channel, "deduplicates", False)
+        error = yield partial(channel.send, alert, possible_duplicate=duplicate)
+        if error is not None:
+            self._note_failure(key, name, claim, before["attempts"] + 1, error)
+            return error
+        told[name] = duplicate
+        self._remember(alert, name, possible_duplicate=duplicate)
+        self._change(key, name, SENT, when=lambda delivery: True, claim=claim)
+        return None
+
+    def _may_send(self, name: str, delivery: Mapping[str, Any]) -> bool:
+        """Whether nobody has sent it, nobody is at it, and it is due."""
+        state = delivery["state"]
+        if state == SENDING:
+            return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
+        if state in (SENT, DEAD):
+            return False
+        due = [moment for moment in (delivery.get("next_at"), self._rests_until(name)) if moment]
+        return not due or self._now() >= max(map(datetime.fromisoformat, due))
+
+    def _rests_until(self, name: str) -> str | None:
+        document = self._store.get_state(RESTING, name)
+        return document.body["until"] if document else None
+
+    def _rest(self, name: str, until: datetime) -> None:
+        known = self._store.get_state(RESTING, name)
+        with suppress(Conflict):  # another process was told the same
+            body = {"until": until.isoformat()}
+            self._store.put_state(RESTING, name, body, expected_version=known.version if known else 0)
+
+    def _note_failure(self, key: str, name: str, claim: str, attempts: int, error: Exception) -> None:
+        def ours(delivery: Mapping[str, Any]) -> bool:
+            return delivery["claim"] == claim  # who took over after a minute has the last word
+
+        # of an error that no channel describes only the type is kept: its text may hold a secret
+        known = isinstance(error, DeliveryError | TookTooLong)
+        reason = str(error) if known else type(error).__name__
+        asked = _asked_to_wait(error)
+        state, wait_s = FAILED, self._backoff.wait_s(attempts, asked)
+        if asked is not None:
+            self._rest(name, self._now() + timedelta(seconds=wait_s))
+        if isinstance(error, DeliveryError) and error.permanent:
+            state = DEAD
+        elif attempts >= self._backoff.most_attempts:
+            state, reason = DEAD, f"{reason}; given up after {attempts} attempts"
+        in_doubt = error.in_doubt if isinstance(error, DeliveryError) else True
+        self._change(key, name, state, when=ours, claim=claim, error=reason, wait_s=wait_s, in_doubt=in_doubt)
+
+    def _remember(self, alert: Alert, name: str, *, possible_duplicate: bool) -> None:
+        body = {"channel": name, "alert": alert.to_document(), "possible_duplicate": possible_duplicate}
+        day = self._now().date().isoformat()
+        self._store.append(HISTORY, [Entry(day, history_key(alert.dedup_key, name), body)])
+
+    def _change(
+        self,
+        key: str,
+        name: str,
+        state: str,
+        *,
+        when: Callable[[Mapping[str, Any]], bool],
+        claim: str,
+        error: str | None = None,
+        wait_s: float = 0.0,
+        in_doubt: bool = False,
+    ) -> Mapping[str, Any] | None:
+        """Compare-and-set one channel's state where `when` allows it; what it was before, None where not allowed."""
+        while True:
+            document = self._read(key)
+            before = document.body["channels"].get(name)
+            if before is None or not when(before):
+                return None
+            now = self._now()
+            after = {**before, "state": state, "at": now.isoformat(), "claim": claim, "error": error}
+            after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING)
+            after["next_at"] = (now + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
+            after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
+            body = {**document.body, "channels": {**document.body["channels"], name: after}}
+            body.pop(CARRIED, None)  # there is news to carry
+            with suppress(Conflict):  # another channel of this alert moved on in between: look again
+                self._store.put_state(STATE, key, body, expected_version=document.version)
+                return before
+
+    def _read(self, key: str) -> StateDocument:
+        document = self._store.get_state(STATE, key)
+        if document is None:
+            raise LookupError(f"outbox has no alert {key!r}")
+        return document
+
+
+def _asked_to_wait(error: Exception | None) -> float | None:
+    return error.retry_after_s if isinstance(error, DeliveryError) else None

@@ -1,0 +1,105 @@
+"""Which alerts still need something, without reading all that were ever told?"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.audit.store import Conflict, StoreError, StoreUnavailable
+from trading_ops.notifications.delivery import STATE, readable, unsettled
+
+if TYPE_CHECKING:
+    from trading_ops.audit.store import AuditStore, StateDocument
+
+INDEX = "outbox_waiting"  # a fixed number of documents {keys: [...]}, so that its size follows what waits
+SHARDS = 16
+COMPLETE = "complete"  # this document says that every alert from before the index was looked at
+
+
+def will_be_tried(body: Mapping[str, Any]) -> bool:
+    """Whether some channel of an alert is to be tried again."""
+    return bool(unsettled(body))
+
+
+class Waiting:
+    """An index of the alerts in a store that `concern` us; a key is in it from before the alert is written.
+
+    It may name an alert too many, never one too few. Where it is missing or damaged, all alerts are read instead.
+    """
+
+    def __init__(self, store: AuditStore, concern: Callable[[Mapping[str, Any]], bool] = will_be_tried) -> None:
+        self._store = store
+        self._concern = concern
+
+    def add(self, key: str) -> None:
+        """From now on the alert is looked at; raises StoreUnavailable."""
+        self._write(key, lambda keys: keys | {key})
+
+    def settle(self, document: StateDocument) -> None:
+        """Forget an alert that needs nothing any more; raises StoreUnavailable."""
+        if self._concern(document.body):
+            return
+        self._write(document.key, lambda keys: keys - {document.key})
+        now = self._store.get_state(STATE, document.key)
+        if now and self._concern(now.body):  # somebody began anew in between
+            self.add(document.key)
+
+    def documents(self) -> tuple[list[StateDocument], list[str]]:
+        """The alerts that need something, oldest first, and why others cannot be read; raises StoreUnavailable."""
+        keys = self._keys()
+        found, damaged = readable(self._store) if keys is None else self._read(keys)
+        concerned = [document for document in found if self._concern(document.body)]
+        if keys is None and not damaged:
+            with suppress(StoreError):  # else the next time reads them all again
+                for document in concerned:
+                    self.add(document.key)
+                self._store.put_state(INDEX, COMPLETE, {"keys": []}, expected_version=0)
+        return sorted(concerned, key=lambda document: str(document.body["created_at"])), damaged
+
+    def _keys(self) -> list[str] | None:
+        """The keys in the index, None where it does not tell."""
+        try:
+            shards = self._store.list_state(INDEX)
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return None
+        if not any(shard.key == COMPLETE for shard in shards):
+            return None
+        return sorted(key for shard in shards for key in shard.body["keys"])
+
+    def _read(self, keys: list[str]) -> tuple[list[StateDocument], list[str]]:
+        found, damaged = [], []
+        for key in keys:
+            try:
+                document = self._store.get_state(STATE, key)
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                damaged.append(f"the alert {key!r} is damaged and skipped: {error}")
+                continue
+            if document and self._concern(document.body):
+                found.append(document)
+            elif document:  # a process died before it could forget it
+                self.settle(document)
+        return found, damaged
+
+    def _write(self, key: str, change: Callable[[set[str]], set[str]]) -> None:
+        shard = f"{zlib.crc32(key.encode()) % SHARDS:02}"
+        while True:
+            try:
+                known = self._store.get_state(INDEX, shard)
+                before = set(known.body["keys"]) if known else set()
+                if change(before) == before:
+                    return
+                body = {"keys": sorted(change(before))}
+                self._store.put_state(INDEX, shard, body, expected_version=known.version if known else 0)
+                return
+            except Conflict:  # another alert came or went: look again
+                continue
+            except StoreUnavailable:
+                raise
+            except StoreError:  # a damaged index stops no alert: `documents` does without it
+                return

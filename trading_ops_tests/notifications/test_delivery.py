@@ -1,0 +1,443 @@
+"""When is an alert sent again, when is it given up, and who waits for whom?"""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.audit.store import StateDocument
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.backoff import Backoff
+from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.channels.discord import DiscordChannel
+from trading_ops.notifications.channels.slack import SlackChannel
+from trading_ops.notifications.channels.webhook import WebhookChannel
+from trading_ops.notifications.courier import CLAIM
+from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.waiting import COMPLETE, INDEX, SHARDS, Waiting
+from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
+from trading_ops_tests.conftest import ROOT
+from trading_ops_tests.notifications.test_outbox import ALERT, Clock, Recorder, backed, outbox, states
+from trading_ops_tests.servers.vendors import (
+    DISCORD_PATH,
+    SLACK_PATH,
+    WEBHOOK_PATH,
+    WEBHOOK_SECRET,
+    Answer,
+    VendorServer,
+)
+from trading_ops_tests.servers.vendors import discord as discord_rules
+from trading_ops_tests.servers.vendors import slack_webhook as slack_rules
+from trading_ops_tests.servers.vendors import webhook as webhook_rules
+
+STEADY = Backoff(random=lambda: 1.0)  # the longest pauses
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with SqliteStore(tmp_path / "audit.db") as store:
+        yield store
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def alert(key: str) -> Alert:
+    return Alert(Severity.ERROR, key, key, "", "")
+
+
+# pauses
+
+
+@pytest.mark.parametrize(
+    ("attempts", "longest"), [(1, 15.0), (2, 30.0), (3, 60.0), (6, 480.0), (7, 900.0), (99, 900.0)]
+)
+def test_the_pause_doubles_up_to_a_quarter_of_an_hour_and_is_drawn_evenly_below(attempts, longest):
+    draws = [Backoff(random=lambda share=share: share).wait_s(attempts, None) for share in (0.0, 0.25, 1.0)]
+    assert draws == [0.0, longest / 4, longest]
+
+
+@pytest.mark.parametrize(("asked", "pause"), [(0.0, 0.0), (1.5, 1.5), (3_600.0, 3_600.0), (1e12, 7 * 86_400.0)])
+def test_a_receiver_that_asks_for_a_time_gets_it(asked, pause):
+    assert STEADY.wait_s(5, asked) == pause
+
+
+def test_what_failed_is_not_tried_before_its_pause_is_over(store, clock):
+    chat = Recorder("chat", DeliveryError("HTTP 500"))
+    box = outbox(store, clock, chat, backoff=STEADY)
+    next_at = box.publish(ALERT)["channels"]["chat"]["next_at"]
+    assert datetime.fromisoformat(next_at) - clock() == timedelta(seconds=15)
+    clock.advance(timedelta(seconds=14))
+    box.publish(ALERT)
+    assert (box.drain(), chat.tries) == (0, 1)
+    clock.advance(timedelta(seconds=1))
+    assert (box.drain(), chat.tries) == (1, 2)
+
+
+def test_B108_a_rate_limit_is_kept_for_the_channels_other_alerts_and_by_other_processes(store, clock):
+    chat = Recorder("chat", DeliveryError("Rate limited (HTTP 429)", retry_after_s=120.0))
+    box = outbox(store, clock, chat)
+    box.publish(alert("a"))
+    other = outbox(store, clock, chat)
+    assert states(other.publish(alert("b"))) == {"chat": "pending"}
+    clock.advance(timedelta(seconds=119))
+    assert (other.drain(), box.drain(), chat.tries) == (0, 0, 1)
+    clock.advance(timedelta(seconds=1))
+    assert (other.drain(), chat.tries) == (2, 3)
+    assert [a.dedup_key for a, _ in chat.told] == ["a", "b"]
+
+
+def test_B108_discord_asks_for_a_moment_and_is_told_after_it_at_once(store):
+    with VendorServer(discord_rules) as server:
+        server.faults.append(Answer(429, {"message": "slow down", "retry_after": 0.2}))
+        box = Outbox(store, {"discord": DiscordChannel(webhook_url=server.url + DISCORD_PATH)})
+        delivery = box.publish(ALERT)
+    assert states(delivery) == {"discord": "sent"}
+    assert (len(server.asked), delivery["channels"]["discord"]["attempts"]) == (2, 2)
+
+
+def test_B108_who_keeps_being_limited_says_so(store):
+    with VendorServer(discord_rules) as server:
+        server.faults.extend([Answer(429, {"retry_after": 0.1}), Answer(429, {"retry_after": 60})])
+        box = Outbox(store, {"discord": DiscordChannel(webhook_url=server.url + DISCORD_PATH)})
+        told = box.publish(ALERT)["channels"]["discord"]
+    assert (told["state"], told["attempts"]) == ("failed", 2)
+    assert "Rate limited" in told["error"]
+
+
+# given up
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413])
+def test_what_is_refused_for_good_is_dead_at_once_and_never_tried_again_by_itself(store, clock, status):
+    chat = Recorder("chat", DeliveryError(f"HTTP {status}", permanent=True))
+    box = outbox(store, clock, chat)
+    told = box.publish(ALERT)["channels"]["chat"]
+    assert (told["state"], told["error"], told["next_at"]) == ("dead", f"HTTP {status}", None)
+    clock.advance(timedelta(days=1))
+    box.publish(ALERT)
+    assert (box.drain(), chat.tries, box.waiting(), box.dead()) == (0, 1, 0, 1)
+
+
+def test_what_failed_too_often_is_dead_and_says_how_often(store, clock):
+    chat = Recorder("chat", *[DeliveryError("HTTP 503")] * 9)
+    box = outbox(store, clock, chat, backoff=Backoff(first_s=0, most_attempts=3))
+    box.publish(ALERT)
+    for _ in range(5):
+        box.drain()
+    (told,) = [d["channels"]["chat"] for d in box.deliveries()]
+    assert (chat.tries, told["state"], told["error"]) == (3, "dead", "HTTP 503; given up after 3 attempts")
+
+
+def test_the_default_gives_up_after_about_a_day():
+    policy = Backoff(random=lambda: 0.5)
+    assert 20 < sum(policy.wait_s(n, None) for n in range(1, policy.most_attempts)) / 3_600 < 30
+
+
+@pytest.mark.parametrize("which", [{}, {"key": ALERT.dedup_key}, {"channel": "chat"}])
+def test_what_is_dead_or_failed_is_replayed_when_asked_for_whatever_its_pause(store, clock, which):
+    chat = Recorder("chat", DeliveryError("HTTP 401", permanent=True))
+    mail = Recorder("mail", DeliveryError("HTTP 500"))
+    box = outbox(store, clock, chat, mail, backoff=STEADY)
+    assert states(box.publish(ALERT)) == {"chat": "dead", "mail": "failed"}
+    (replayed,) = box.retry(**which)
+    assert states(replayed) == {"chat": "sent", "mail": "failed" if "channel" in which else "sent"}
+    assert replayed["channels"]["chat"]["attempts"] == 1
+    assert box.waiting() == ("channel" in which)
+    assert chat.told == [(ALERT, False)]
+
+
+def test_a_person_who_replays_does_not_wait_for_a_rate_limit(store, clock):
+    chat = Recorder("chat", DeliveryError("Rate limited (HTTP 429)", retry_after_s=120.0))
+    box = outbox(store, clock, chat)
+    box.publish(ALERT)
+    assert [states(d) for d in box.retry()] == [{"chat": "sent"}]
+
+
+def test_a_replay_that_fails_again_is_tried_again_by_itself(store, clock):
+    chat = Recorder("chat", DeliveryError("HTTP 401", permanent=True), DeliveryError("HTTP 500"))
+    box = outbox(store, clock, chat)
+    box.publish(ALERT)
+    assert [states(d) for d in box.retry()] == [{"chat": "failed"}]
+    assert (box.drain(), chat.tries) == (1, 3)
+
+
+def test_what_is_sent_is_never_replayed_and_an_unknown_key_is_said(store, clock):
+    chat = Recorder("chat")
+    box = outbox(store, clock, chat)
+    box.publish(ALERT)
+    assert box.retry() == []
+    assert [states(d) for d in box.retry(ALERT.dedup_key)] == [{"chat": "sent"}]
+    assert chat.tries == 1
+    with pytest.raises(LookupError, match="no alert 'nothing'"):
+        box.retry("nothing")
+
+
+def test_what_died_during_an_outage_is_dead_afterwards_too(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", DeliveryError("HTTP 404", permanent=True))
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        assert states(box.publish(ALERT)) == {"chat": "dead"}
+        main.be(UP)
+        assert box.drain() == 0
+        assert [states(d) for d in outbox(main, clock, chat).deliveries()] == [{"chat": "dead"}]
+        assert chat.tries == 1
+
+
+# doubt
+
+
+@pytest.mark.parametrize("error", [DeliveryError("timeout", in_doubt=True), RuntimeError("who knows")])
+def test_what_may_have_arrived_is_a_possible_duplicate_next_time(store, clock, error):
+    chat = Recorder("chat", error, DeliveryError("HTTP 500"))
+    box = outbox(store, clock, chat)
+    box.publish(ALERT)
+    box.drain()
+    box.drain()
+    assert chat.told == [(ALERT, True)]
+
+
+def test_a_channel_that_recognises_repeats_is_never_told_of_a_possible_duplicate(store, clock):
+    page, chat = Recorder("page", DeliveryError("timeout", in_doubt=True)), Recorder("chat", RuntimeError())
+    page.deduplicates = True  # type: ignore[attr-defined]
+    box = outbox(store, clock, page, chat)
+    box.publish(ALERT)
+    box.drain()
+    assert (page.told, chat.told) == ([(ALERT, False)], [(ALERT, True)])
+
+
+def test_a_webhook_whose_answer_was_lost_gets_the_same_key_again(store):
+    def takes_and_falls_silent(asked: Any) -> Answer:
+        webhook_rules(asked)
+        return Answer(204, hang_s=0.0 if len(server.taken) else 5.0)
+
+    with VendorServer(takes_and_falls_silent) as server:
+        channel = WebhookChannel(url=server.url + WEBHOOK_PATH, secret=WEBHOOK_SECRET, timeout_s=0.3)
+        box = Outbox(store, {"webhook": channel}, backoff=Backoff(first_s=0))
+        assert states(box.publish(ALERT)) == {"webhook": "failed"}
+        assert box.drain() == 1
+        first, again = server.taken
+    assert first.headers["idempotency-key"] == again.headers["idempotency-key"]
+    assert again.document["possible_duplicate"] is False
+
+
+def test_a_process_killed_while_two_services_have_the_alert_but_did_not_answer(tmp_path):
+    """Both may have it: Slack is told of the doubt, the webhook gets the key that it knows."""
+    code = f"""
+import sys
+from trading_ops.audit.store import open_store
+from trading_ops.notifications.channels.slack import SlackChannel
+from trading_ops.notifications.channels.webhook import WebhookChannel
+from trading_ops.notifications.outbox import Outbox
+from trading_ops_tests.notifications.test_outbox import ALERT
+slack = SlackChannel(webhook_url=sys.argv[1] + "{SLACK_PATH}")
+webhook = WebhookChannel(url=sys.argv[2] + "{WEBHOOK_PATH}", secret="{WEBHOOK_SECRET}")
+Outbox(open_store("sqlite:///{tmp_path}/audit.db"), {{"slack": slack, "webhook": webhook}}).publish(ALERT)
+"""
+    with VendorServer(slack_rules) as slack, VendorServer(webhook_rules) as hook:
+        for server in (slack, hook):
+            server.faults.append(Answer(204, hang_s=60.0))
+        line = [sys.executable, "-c", code, slack.url, hook.url]
+        with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL) as victim:
+            deadline = time.monotonic() + 60
+            while not (slack.asked and hook.asked):
+                assert victim.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            victim.kill()
+        channels = {
+            "slack": SlackChannel(webhook_url=slack.url + SLACK_PATH),
+            "webhook": WebhookChannel(url=hook.url + WEBHOOK_PATH, secret=WEBHOOK_SECRET),
+        }
+        with SqliteStore(tmp_path / "audit.db") as store:
+            assert Outbox(store, channels).drain() == 0  # the dead one's claim holds for a minute
+            later = Outbox(store, channels, lambda: datetime.now(UTC) + CLAIM)
+            assert (later.drain(), later.drain()) == (1, 0)
+            assert [states(d) for d in later.deliveries()] == [{"slack": "sent", "webhook": "sent"}]
+        assert "possible duplicate" in slack.taken[0].document["text"]
+        assert hook.taken[0].document["possible_duplicate"] is False
+        keys = [asked.headers["idempotency-key"] for asked in hook.asked]
+        assert (len(slack.asked), len(keys), len(set(keys))) == (2, 2, 1)
+
+
+# side by side
+
+
+def test_a_channel_that_hangs_delays_no_other_and_is_given_up_for_this_time(store):
+    released, told = threading.Event(), threading.Event()
+    hangs = Recorder("chat", during=lambda: released.wait(30))
+    mail = Recorder("mail", during=told.set)
+    box = Outbox(store, {"chat": hangs, "mail": mail}, send_timeout_s=0.3)
+    delivery = box.publish(ALERT)
+    assert states(delivery) == {"chat": "failed", "mail": "sent"}
+    assert delivery["channels"]["chat"]["error"] == "timeout: not done within 0.3 s"
+    assert delivery["channels"]["chat"]["in_doubt"] is True
+    released.set()
+
+
+def test_all_channels_are_under_way_at_once(store, clock):
+    """Each waits for the others to begin; one after the other, none would end."""
+    together = threading.Barrier(6, timeout=20)
+    channels = [Recorder(f"c{i}", during=together.wait) for i in range(6)]
+    assert set(states(outbox(store, clock, *channels).publish(ALERT)).values()) == {"sent"}
+
+
+def test_a_dead_channel_costs_a_drain_one_wait_and_not_one_for_each_alert(store, clock):
+    released = threading.Event()
+    hangs = Recorder("chat", DeliveryError("down"), DeliveryError("down"), DeliveryError("down"))
+    mail = Recorder("mail", *[DeliveryError("down")] * 3)
+    box = Outbox(store, {"chat": hangs, "mail": mail}, clock, backoff=Backoff(first_s=0), send_timeout_s=0.3)
+    for key in "abc":
+        box.publish(alert(key))
+    hangs._during = lambda: released.wait(30)
+    assert box.drain() == 0
+    assert (hangs.tries, mail.tries) == (4, 6)
+    released.set()
+
+
+def test_a_drain_begins_nothing_after_its_time(store, clock):
+    chat = Recorder("chat", DeliveryError("down"), DeliveryError("down"))
+    box = outbox(store, clock, chat)
+    box.publish(alert("a"))
+    box.publish(alert("b"))
+    assert (box.drain(within_s=0.0), chat.tries) == (0, 2)
+    assert box.drain() == 2
+
+
+def test_the_oldest_alert_is_sent_first(store, clock):
+    chat = Recorder("chat", *[DeliveryError("down")] * 3)
+    box = outbox(store, clock, chat)
+    for key in ("c", "a", "b"):
+        box.publish(alert(key))
+        clock.advance(timedelta(seconds=1))
+    box.drain()
+    assert [a.dedup_key for a, _ in chat.told] == ["c", "a", "b"]
+
+
+def test_a_process_ends_though_a_channel_hangs_for_ever(tmp_path):
+    code = f"""
+import time
+from trading_ops.audit.store import open_store
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.outbox import Outbox
+class Hangs:
+    def send(self, alert, *, possible_duplicate):
+        time.sleep(600)
+store = open_store("sqlite:///{tmp_path}/audit.db")
+box = Outbox(store, {{"chat": Hangs()}}, send_timeout_s=0.2)
+print(box.publish(Alert(Severity.INFO, "k", "w", "", ""))["channels"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "timeout: not done within 0.2 s" in done.stdout
+
+
+# what waits
+
+
+class Counting(SqliteStore):
+    """Counts the documents that are read."""
+
+    read_documents = 0
+
+    def get_state(self, collection: str, key: str) -> StateDocument | None:
+        self.read_documents += 1
+        return super().get_state(collection, key)
+
+    def list_state(self, collection: str, prefix: str = "") -> list[StateDocument]:
+        listed = super().list_state(collection, prefix)
+        self.read_documents += len(listed)
+        return listed
+
+
+def test_a_drain_reads_what_waits_and_not_what_was_ever_told(tmp_path, clock):
+    with Counting(tmp_path / "audit.db") as store:
+        box = outbox(store, clock, Recorder("chat", *[DeliveryError("down")] * 2))
+        for key in ("x", "y"):
+            box.publish(alert(key))
+        box = outbox(store, clock, Recorder("chat"))
+        for number in range(150):
+            box.publish(alert(f"told {number}"))
+        assert box.drain() == 2  # the first one looks at everything once
+        box = outbox(store, clock, Recorder("chat", DeliveryError("down")))
+        box.publish(alert("z"))
+        store.read_documents = 0
+        assert (box.waiting(), box.drain()) == (1, 1)
+        assert store.read_documents < 2 * (SHARDS + 1) + 15
+        store.read_documents = 0
+        assert box.drain() == 0
+        assert store.read_documents <= SHARDS + 1
+
+
+def test_alerts_from_before_the_index_are_found_once_and_then_by_it(store, clock):
+    box = outbox(store, clock, Recorder("chat", DeliveryError("down")))
+    box.publish(ALERT)
+    for document in store.list_state(INDEX):  # as it was before there was one
+        store.put_state(INDEX, document.key, {"keys": []}, expected_version=document.version)
+    assert store.get_state(INDEX, COMPLETE) is None
+    assert box.waiting() == 1
+    assert store.get_state(INDEX, COMPLETE) is not None
+    assert box.drain() == 1
+
+
+def test_a_damaged_index_loses_no_alert(store, clock, tmp_path):
+    box = outbox(store, clock, Recorder("chat", *[DeliveryError("down")] * 2))
+    box.publish(ALERT)
+    box.drain()
+    with sqlite3.connect(tmp_path / "audit.db") as db:
+        db.execute("UPDATE state SET body = '{' WHERE collection = ?", (INDEX,))
+    box.publish(alert("later"))
+    assert box.drain() == 1
+    assert box.waiting() == 0
+
+
+def test_an_alert_that_begins_anew_while_it_is_forgotten_is_not(store, clock):
+    """A replay writes the alert just before another process, which saw it dead, takes it out of the index."""
+    chat = Recorder("chat", DeliveryError("HTTP 401", permanent=True))
+    box = outbox(store, clock, chat)
+    box.publish(ALERT)
+    dead = store.get_state("outbox", ALERT.dedup_key)
+    assert dead is not None
+    waiting = Waiting(store)
+    box.drain()
+    down = outbox(store, clock, Recorder("chat", DeliveryError("HTTP 500")))
+    assert [states(d) for d in down.retry()] == [{"chat": "failed"}]
+    waiting.settle(dead)
+    assert box.waiting() == 1
+
+
+def test_a_process_killed_before_it_wrote_the_alert_leaves_an_index_that_harms_nothing(store, clock):
+    box = outbox(store, clock, Recorder("chat"))
+    box.drain()
+    Waiting(store).add("never written")
+    assert (box.drain(), box.waiting(), box.store_error) == (0, 0, None)
+
+
+def test_many_publishers_at_once_lose_nothing(store, clock):
+    chat = Recorder("chat", *[DeliveryError("down")] * 40)
+    box = outbox(store, clock, chat)
+    box.drain()
+    threads = [
+        threading.Thread(target=lambda n=n: [outbox(store, clock, chat).publish(alert(f"{n}/{i}")) for i in range(5)])
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert box.waiting() == 40
+    clock.advance(CLAIM)
+    assert box.drain() == 40
+    assert len({a.dedup_key for a, _ in chat.told}) == 40

@@ -1,0 +1,295 @@
+"""What do Slack, Discord, Telegram, PagerDuty and a webhook's receiver refuse? Local servers with their limits."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import html
+import json
+import re
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+SLACK_PATH, DISCORD_PATH = "/services/T000/B000/GEHEIM-slack-hook", "/api/webhooks/42/GEHEIM-discord-hook"
+SLACK_TOKEN, TELEGRAM_TOKEN = "xoxb-GEHEIM-slack-token", "123456:GEHEIM-telegram-token"
+ROUTING_KEY, WEBHOOK_SECRET = "GEHEIMpagerdutykey0123456789abcd", "GEHEIM-webhook-secret"
+CHANNEL, CHAT, WEBHOOK_PATH = "#ops", "-100123", "/hook/GEHEIM-webhook-path"
+
+
+class Asked(NamedTuple):
+    """One request as it came in."""
+
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
+
+
+class Answer(NamedTuple):
+    """What goes out instead: a status, a silence before it, or a connection that breaks."""
+
+    status: int = 200
+    body: Any = b""
+    headers: Mapping[str, str] = {}
+    hang_s: float = 0.0
+    reset: bool = False
+
+
+class Refused(Exception):
+    def __init__(self, status: int, body: Any) -> None:
+        self.answer = Answer(status, body)
+
+
+class VendorServer(ThreadingHTTPServer):
+    """`judge` answers a request or raises Refused; `faults` are used up first. Taken requests are in `taken`."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, judge: Callable[[Asked], Answer]) -> None:
+        self.judge = judge
+        self.faults: deque[Answer] = deque()
+        self.asked: list[Asked] = []
+        self.taken: list[Asked] = []
+        self.released = threading.Event()
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.released.set()
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that lose patience are part of the game."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: VendorServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_POST(self) -> None:
+        address = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        asked = Asked(address.path, address.query, {k.lower(): v for k, v in self.headers.items()}, body)
+        self.server.asked.append(asked)
+        answer = self.server.faults.popleft() if self.server.faults else self._judged(asked)
+        if answer.hang_s:
+            self.server.released.wait(answer.hang_s)
+        if answer.reset:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+            return
+        content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        self.send_response(answer.status)
+        for name, value in {"Content-Length": str(len(content)), "Connection": "close", **answer.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+        self.wfile.flush()
+
+    def _judged(self, asked: Asked) -> Answer:
+        try:
+            answer = self.server.judge(asked)
+        except Refused as refused:
+            return refused.answer
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return Answer(400, {"message": f"malformed: {type(error).__name__} {error}"})
+        self.server.taken.append(asked)
+        return answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+def units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+# Slack
+
+
+def slack_webhook(asked: Asked) -> Answer:
+    if asked.path != SLACK_PATH:
+        raise Refused(404, b"no_service")
+    _slack_message(asked.document, lambda why: Refused(400, why.encode()))
+    return Answer(200, b"ok")
+
+
+def slack_api(asked: Asked) -> Answer:
+    if asked.path != "/api/chat.postMessage":
+        raise Refused(404, b"<html>not found</html>")
+    if asked.headers.get("authorization") != f"Bearer {SLACK_TOKEN}":
+        raise Refused(200, {"ok": False, "error": "invalid_auth"})
+    document = asked.document
+    if document["channel"] != CHANNEL:
+        raise Refused(200, {"ok": False, "error": "channel_not_found"})
+    _slack_message(document, lambda why: Refused(200, {"ok": False, "error": why}))
+    return Answer(200, {"ok": True, "ts": "1700000000.000100", "channel": "C1"})
+
+
+def _slack_message(document: Any, refused: Callable[[str], Refused]) -> None:
+    if not 0 < units(document["text"]) <= 40_000:
+        raise refused("msg_too_long")
+    blocks = [block for attachment in document["attachments"] for block in attachment["blocks"]]
+    if not 0 < len(blocks) <= 50:
+        raise refused("invalid_blocks")
+    texts = [document["text"]]
+    for block in blocks:
+        parts = [block["text"]] if block["type"] == "section" else block["elements"]
+        if len(parts) > 10:
+            raise refused("invalid_blocks")
+        for part in parts:
+            if part["type"] != "mrkdwn" or not 0 < units(part["text"]) <= 3_000 or not part["text"].strip():
+                raise refused("invalid_blocks")
+            texts.append(part["text"])
+    for text in texts:  # a control sequence would mention or link; nothing of ours may begin one
+        if re.search("[<>]|&(?!(amp|lt|gt);)", text) or "\0" in text:
+            raise refused("invalid_blocks_format")
+
+
+# Discord
+
+
+def discord(asked: Asked) -> Answer:
+    if asked.path != DISCORD_PATH:
+        raise Refused(404, {"message": "Unknown Webhook", "code": 10015})
+    document = asked.document
+    total = 0
+
+    def check(where: str, text: Any, most: int) -> None:
+        nonlocal total
+        if not isinstance(text, str) or not text.strip():
+            raise Refused(400, {"message": "Invalid Form Body", "code": 50035, "errors": {where: "required"}})
+        if units(text) > most:
+            raise Refused(400, {"message": "Invalid Form Body", "code": 50035, "errors": {where: f"over {most}"}})
+        total += units(text)
+
+    if document["allowed_mentions"] != {"parse": []} or not 0 < len(document["embeds"]) <= 10:
+        raise Refused(400, {"message": "Invalid Form Body", "code": 50035})
+    for embed in document["embeds"]:
+        check("title", embed["title"], 256)
+        if "description" in embed:
+            check("description", embed["description"], 4_096)
+        if "footer" in embed:
+            check("footer", embed["footer"]["text"], 2_048)
+        if len(embed["fields"]) > 25 or not 0 <= embed["color"] <= 0xFFFFFF:
+            raise Refused(400, {"message": "Invalid Form Body", "code": 50035})
+        for field in embed["fields"]:
+            check("name", field["name"], 256)
+            check("value", field["value"], 1_024)
+    if total > 6_000:
+        raise Refused(400, {"message": "Invalid Form Body", "code": 50035, "errors": {"embeds": "over 6000"}})
+    return Answer(200, {"id": "1"}) if asked.query == "wait=true" else Answer(204)
+
+
+# Telegram
+
+TAGS = ("b", "i", "u", "s", "code", "pre", "a")
+
+
+def telegram(asked: Asked) -> Answer:
+    def refused(status: int, why: str) -> Refused:
+        return Refused(status, {"ok": False, "error_code": status, "description": why})
+
+    if asked.path != f"/bot{TELEGRAM_TOKEN}/sendMessage":
+        raise refused(401, "Unauthorized")
+    document = asked.document
+    if document["chat_id"] != CHAT:
+        raise refused(400, "Bad Request: chat not found")
+    if document["parse_mode"] != "HTML":
+        raise refused(400, "Bad Request: unsupported parse_mode")
+    try:
+        seen = telegram_text(document["text"])
+    except ValueError as error:
+        raise refused(400, f"Bad Request: can't parse entities: {error}") from error
+    if not seen.strip():
+        raise refused(400, "Bad Request: message text is empty")
+    if units(seen) > 4_096:
+        raise refused(400, "Bad Request: message is too long")
+    return Answer(200, {"ok": True, "result": {"message_id": 1}})
+
+
+def telegram_text(marked_up: str) -> str:
+    """What a reader sees; raises ValueError for markup that Telegram does not take."""
+    seen, open_tags = "", []
+    for piece in re.findall(r"<[^>]*>?|[^<]+", marked_up):
+        if not piece.startswith("<"):
+            if stray := re.search("&(?!(amp|lt|gt|quot);)", piece):
+                raise ValueError(f"stray & at {stray.start()}")
+            seen += html.unescape(piece)
+        elif match := re.fullmatch("<(/?)([a-z]+)>", piece):
+            closing, tag = match.groups()
+            if tag not in TAGS or (closing and (not open_tags or open_tags.pop() != tag)):
+                raise ValueError(f"tag {piece}")
+            if not closing:
+                open_tags.append(tag)
+        else:
+            raise ValueError(f"unsupported start tag {piece[:20]}")
+    if open_tags:
+        raise ValueError(f"can't find end tag of {open_tags}")
+    return seen
+
+
+# PagerDuty
+
+
+def pagerduty(asked: Asked) -> Answer:
+    def refused(why: str) -> Refused:
+        return Refused(400, {"status": "invalid event", "message": "Event object is invalid", "errors": [why]})
+
+    if asked.path != "/v2/enqueue":
+        raise Refused(404, {"message": "Not Found"})
+    if len(asked.body) > 512 * 1024:
+        raise Refused(413, {"message": "Payload Too Large"})
+    event = asked.document
+    if event["routing_key"] != ROUTING_KEY:
+        raise refused("'routing_key' is invalid")
+    payload = event["payload"]
+    if event["event_action"] != "trigger" or not 0 < len(event["dedup_key"]) <= 255:
+        raise refused("'dedup_key' or 'event_action' is invalid")
+    if not payload["summary"].strip() or len(payload["summary"]) > 1_024 or not payload["source"]:
+        raise refused("'payload.summary' is invalid")
+    if payload["severity"] not in ("critical", "error", "warning", "info"):
+        raise refused("'payload.severity' is invalid")
+    return Answer(202, {"status": "success", "message": "Event processed", "dedup_key": event["dedup_key"]})
+
+
+# a receiver of signed webhooks
+
+
+def webhook(asked: Asked) -> Answer:
+    if asked.path != WEBHOOK_PATH:
+        raise Refused(404, b"not here")
+    if len(asked.body) > 2**20:
+        raise Refused(413, b"too large")
+    signed = f"{asked.headers['x-trading-ops-timestamp']}.".encode() + asked.body
+    expected = hmac.new(WEBHOOK_SECRET.encode(), signed, hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(f"sha256={expected}", asked.headers["x-trading-ops-signature"]):
+        raise Refused(401, b"bad signature")
+    if not re.fullmatch("[0-9a-f]{64}", asked.headers["idempotency-key"]) or not asked.document["what"]:
+        raise Refused(400, b"bad key")
+    return Answer(204)

@@ -1,0 +1,144 @@
+"""`trading-ops alerts` as a person uses it, over real sockets and in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.channels.console import ConsoleChannel
+from trading_ops.notifications.channels.slack import SlackChannel
+from trading_ops.notifications.outbox import Outbox
+from trading_ops_tests.servers.vendors import SLACK_PATH, Answer, VendorServer, slack_webhook
+from trading_ops_tests.test_cli import command
+
+KEY = "guard/rsi/2025-03-01"
+ALERT = Alert(Severity.CRITICAL, KEY, "rsi lost [12] %", "above 10 %", "Look, then resume.", "2025-03-01", {"n": 12.0})
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "dagster.yaml").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def slack() -> Iterator[VendorServer]:
+    with VendorServer(slack_webhook) as server:
+        yield server
+
+
+def run(home: Path, *line: str, slack: VendorServer | None = None, code: int = 0, **environment: str) -> str:
+    if slack:
+        environment |= {"NOTIFICATION_CHANNELS": "slack", "SLACK_WEBHOOK_URL": slack.url + SLACK_PATH}
+    done = command(["trading-ops", "alerts", *line], home, **{"COLUMNS": "120", **environment})
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr
+    assert "GEHEIM" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def published(home: Path, slack: VendorServer, *answers: Answer) -> None:
+    slack.faults.extend(answers)
+    with SqliteStore(home / "var" / "audit.db") as store:
+        Outbox(store, {"slack": SlackChannel(webhook_url=slack.url + SLACK_PATH)}).publish(ALERT)
+
+
+def test_a_test_message_that_is_taken_ends_with_a_green_line(home, slack):
+    said = run(home, "test", "--channel", "slack", slack=slack, FORCE_COLOR="1")
+    assert re.search("\x1b\\[32mslack: the test message was taken", said)
+    (asked,) = slack.taken
+    assert "test message of trading_ops" in asked.document["text"]
+    assert not (home / "var" / "audit.db").exists()  # it goes past the outbox
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(Answer(404, b"no_service"), "slack: HTTP 404: no_service"), (Answer(503), "slack: HTTP 503"),
+     (Answer(429, b"", {"Retry-After": "30"}), "slack: Rate limited (HTTP 429)"),
+     (Answer(reset=True), "slack: the connection to 127.0.0.1 broke")],
+)  # fmt: skip
+def test_a_test_message_that_is_not_taken_ends_with_the_reason(home, slack, answer, reason):
+    slack.faults.append(answer)
+    assert reason in run(home, "test", slack=slack, code=1)
+
+
+def test_a_channel_that_is_not_chosen_says_so(home):
+    assert "slack is not configured: name it in NOTIFICATION_CHANNELS" in run(
+        home, "test", "--channel", "slack", code=1
+    )
+    assert "no channel is called slak; give any of console, slack" in run(home, "test", "--channel", "slak", code=1)
+
+
+def test_without_any_configuration_the_terminal_is_tried(home):
+    assert "console: the test message was taken" in run(home, "test")
+
+
+def test_a_half_configured_channel_stops_every_command(home):
+    said = run(home, "list", code=2, NOTIFICATION_CHANNELS="telegram", TELEGRAM_CHAT_ID="1")
+    assert "the channel telegram lacks TELEGRAM_BOT_TOKEN" in said
+
+
+def test_the_list_shows_each_channels_state_and_why(home, slack):
+    assert "no alert" in run(home, "list")
+    published(home, slack, Answer(404, b"no_service"))
+    said = run(home, "list", slack=slack)
+    assert "rsi lost [12] %" in said
+    assert "slack dead" in said
+    assert f"{KEY}  slack: dead: HTTP 404: no_service" in said
+    assert "no alert is sent" in run(home, "list", "--state", "sent", slack=slack)
+    assert KEY in run(home, "list", "--state", "dead", slack=slack)
+    assert "any of pending" in run(home, "list", "--state", "lost", slack=slack, code=2)
+    (document,) = json.loads(run(home, "list", "--json", slack=slack))
+    assert document["channels"]["slack"]["state"] == "dead"
+
+
+def test_what_waits_for_a_channel_that_is_no_longer_configured_says_so(home, slack):
+    published(home, slack, Answer(500))
+    said = run(home, "list")
+    assert f"{KEY}  slack: failed: HTTP 500; the channel is not configured any more" in said
+    assert "nothing to send again" in run(home, "retry")
+
+
+def test_one_alert_is_shown_with_its_way(home, slack):
+    published(home, slack, Answer(500))
+    said = run(home, "show", KEY, slack=slack)
+    for part in ("CRITICAL: rsi lost [12] %", "above 10 %", "What to do: Look, then resume.", "n: 12", "failed",
+                 "slack: failed: HTTP 500"):  # fmt: skip
+        assert part in said, part
+    assert json.loads(run(home, "show", KEY, "--json", slack=slack))["alert"]["dedup_key"] == KEY
+    assert "no alert has the key 'nothing'" in run(home, "show", "nothing", slack=slack, code=1)
+
+
+def test_a_replay_sends_what_died_and_exits_1_while_it_does_not(home, slack):
+    assert "nothing to send again" in run(home, "retry", slack=slack)
+    published(home, slack, Answer(404, b"no_service"), Answer(404, b"no_service"))
+    said = run(home, "retry", slack=slack, code=1)
+    assert f"{KEY}  slack: dead: HTTP 404: no_service" in said
+    assert "0 of 1 alerts are now sent" in said
+    assert "1 of 1 alerts are now sent" in run(home, "retry", KEY, slack=slack)
+    assert len(slack.taken) == 1
+    assert "no alert 'nothing'" in run(home, "retry", "nothing", slack=slack, code=1)
+
+
+def test_the_doctor_has_a_line_for_each_channel_and_asks_none(home, slack):
+    published(home, slack, Answer(404, b"no_service"))
+    done = command(["trading-ops", "doctor"], home, NOTIFICATION_CHANNELS="slack",
+                   SLACK_WEBHOOK_URL=slack.url + SLACK_PATH)  # fmt: skip
+    said = " ".join(done.stdout.split())
+    assert "ok channel slack: configured: a webhook at 127.0.0.1" in said
+    assert "ok channel email: not configured" in said
+    assert "warning alerts: 1 alerts were given up on a channel" in said
+    assert "GEHEIM" not in done.stdout + done.stderr
+    assert len(slack.asked) == 1
+
+
+def test_an_alert_of_a_later_version_is_shown(home):
+    with SqliteStore(home / "var" / "audit.db") as store:
+        Outbox(store, {"console": ConsoleChannel()}).publish(Alert("NOTICE", "k", "what", "", ""))  # type: ignore[arg-type]
+    assert "NOTICE: what" in run(home, "show", "k")
