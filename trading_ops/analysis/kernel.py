@@ -5,25 +5,15 @@ of its own every few lengths, so that a price that fell a thousandfold leaves no
 the price, so that no coin is too cheap to have bands.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
+
+from trading_ops.machine_code import compiled
 
 RSI, MACD_HISTOGRAM, BOLLINGER_POSITION, BOLLINGER_DEVIATION, VOLUME_RATIO, VOLATILITY, RETURNS = range(7)
 RESUMMED_EVERY = 4  # lengths of the window
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # numpy's error model: a division by zero is NaN, and loops become vector instructions
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # no folder to write the cache to, as in a read-only container
-        return numba.njit(nogil=True, error_model="numpy")(function)
-
-
-@_compiled
+@compiled
 def panel_indicators(
     close: np.ndarray,
     volume: np.ndarray,
@@ -79,7 +69,7 @@ def panel_indicators(
                     out[k, s, places[i]] = results[k, 0, i]
 
 
-@_compiled
+@compiled
 def place_bars(
     times: np.ndarray,
     opened: np.ndarray,
@@ -113,7 +103,7 @@ def place_bars(
     return sound
 
 
-@_compiled
+@compiled
 def _rsi(close: np.ndarray, period: int, out: np.ndarray, scratch: np.ndarray) -> None:
     out[:period] = np.nan
     if close.size <= period:
@@ -138,7 +128,7 @@ def _rsi(close: np.ndarray, period: int, out: np.ndarray, scratch: np.ndarray) -
         result[i] = 100.0 * rises[i] / (rises[i] + falls[i])  # 0/0 until the price has changed: NaN
 
 
-@_compiled
+@compiled
 def _macd_histogram(close: np.ndarray, fast: int, slow: int, signal: int, out: np.ndarray) -> None:
     start = slow + signal - 2
     out[:start] = np.nan
@@ -167,7 +157,7 @@ def _macd_histogram(close: np.ndarray, fast: int, slow: int, signal: int, out: n
         result[i] = line - average
 
 
-@_compiled
+@compiled
 def _moments(values: np.ndarray, period: int, means: np.ndarray, squares: np.ndarray) -> None:
     """Mean and summed squared deviations of each `period` values; `means[k]` ends with values[k + period - 1]."""
     windows, length = values.size - period + 1, RESUMMED_EVERY * period
@@ -193,7 +183,7 @@ def _moments(values: np.ndarray, period: int, means: np.ndarray, squares: np.nda
             mean[i] = anchor + x
 
 
-@_compiled
+@compiled
 def _bands(
     close: np.ndarray,
     period: int,
@@ -216,7 +206,7 @@ def _bands(
         result[i] = (later[i] - means[i]) / (deviations * s) if s > flat * later[i] else np.nan
 
 
-@_compiled
+@compiled
 def _volume_ratio(volume: np.ndarray, period: int, out: np.ndarray, scratch: np.ndarray) -> None:
     out[:period] = np.nan
     if volume.size <= period:
@@ -233,7 +223,7 @@ def _volume_ratio(volume: np.ndarray, period: int, out: np.ndarray, scratch: np.
         traded -= leaving[i] > 0.0
 
 
-@_compiled
+@compiled
 def _returns(close: np.ndarray, lag: int, out: np.ndarray) -> None:
     out[:lag] = np.nan
     if close.size <= lag:
@@ -243,7 +233,7 @@ def _returns(close: np.ndarray, lag: int, out: np.ndarray) -> None:
         result[i] = now[i] / then[i] - 1.0
 
 
-@_compiled
+@compiled
 def _volatility(close: np.ndarray, period: int, out: np.ndarray, scratch: np.ndarray) -> None:
     out[:period] = np.nan
     if close.size <= period:

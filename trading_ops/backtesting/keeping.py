@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trading_ops.audit.store import AuditStore, Entry, Receipt
+from trading_ops.files import write_whole
 
 if TYPE_CHECKING:
     from trading_ops.backtesting.report import Backtest
 
 COLLECTION = "backtests"
-
-
-class TearSheetError(Exception):
-    """The file cannot be written; the message names it and why."""
 
 
 def keep_document(store: AuditStore, backtest: Backtest) -> Receipt:
@@ -26,22 +21,11 @@ def keep_document(store: AuditStore, backtest: Backtest) -> Receipt:
 
 
 def keep_tear_sheet(data_dir: Path, backtest: Backtest) -> Path:
-    """Write <data_dir>/reports/backtests/<digest>.html in one step, whoever else writes it. Raises TearSheetError."""
+    """Write <data_dir>/reports/backtests/<digest>.html in one step. Raises FileNotWritten."""
     from trading_ops.backtesting.tear_sheet import tear_sheet
 
     path = data_dir / "reports" / "backtests" / f"{backtest.digest}.html"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{backtest.digest[:16]}-", suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(tear_sheet(backtest))
-                os.fchmod(file.fileno(), 0o644)
-            Path(unfinished).replace(path)
-        finally:
-            Path(unfinished).unlink(missing_ok=True)
-    except OSError as error:
-        raise TearSheetError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_whole(path, tear_sheet(backtest).encode())
     return path
 
 

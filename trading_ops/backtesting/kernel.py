@@ -5,11 +5,9 @@ every set of a sweep; `mark` is the one place where what they hold is valued. Im
 half a second.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
+
+from trading_ops.machine_code import compiled
 
 SIGNAL, STOP_LOSS, TAKE_PROFIT, OPEN_AT_END, LIQUIDATION = range(5)
 # what `score` writes for each set
@@ -17,21 +15,13 @@ COLUMNS = 9
 TRADES, WINS, GAINS, LOSSES, HOURS, FINAL, WORST_FALL, MEAN, DEVIATION = range(COLUMNS)
 
 
-def _compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
-    """The loop compiled, with the machine code kept on disk; it lets other threads run beside it."""
-    try:
-        return numba.njit(nogil=True, cache=True)(loop)
-    except RuntimeError:  # no folder to keep it in, as in a read-only container
-        return numba.njit(nogil=True)(loop)
-
-
-@_compiled
+@compiled
 def _broke(bars, at, i, held, after):  # type: ignore[no-untyped-def]
     """The price at bar i's open at which a position entered at bar `at` has lost the whole account."""
     return bars.funding[i] - bars.funding[at] - after / held
 
 
-@_compiled
+@compiled
 def _watch(  # type: ignore[no-untyped-def]
     bars, terms, at, until, entry, held, after, stop_loss, take_profit
 ):
@@ -59,7 +49,7 @@ def _watch(  # type: ignore[no-untyped-def]
     return n, 0.0, OPEN_AT_END
 
 
-@_compiled
+@compiled
 def fill_orders(  # type: ignore[no-untyped-def]
     bars, terms, enter_at, leave_at, allowed, stop_loss, take_profit, places, amounts
 ):
@@ -125,7 +115,7 @@ def fill_orders(  # type: ignore[no-untyped-def]
     return count, rejected, cash
 
 
-@_compiled
+@compiled
 def mark(bars, terms, count, places, amounts, ends, equity, unrealised):  # type: ignore[no-untyped-def]
     """What the account is worth after `count` trades: `ends` at each day's last close, and at every close.
 
@@ -182,7 +172,7 @@ def mark(bars, terms, count, places, amounts, ends, equity, unrealised):  # type
     return worst
 
 
-@_compiled
+@compiled
 def score(  # type: ignore[no-untyped-def]
     bars, terms, enter_rows, enter_from, enter_row, leave_rows, leave_from, leave_row,
     stop_loss, take_profit, day_block, out, returns, squares, trades,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 FULL_COLOUR_PCT = 15.0  # a month of this return has the strongest colour
+FIRST_ASKED = ("strategy", "symbol", "start", "end", "parameters")  # of the request, in the order of reading
 TONES = {"+": ' class="good"', "-": ' class="bad"'}
 STYLE = """
 :root { --ink: #1f2937; --soft: #6b7280; --line: #e5e7eb; --good: #0f9d6b; --bad: #d6453d; --ours: #2563eb; }
@@ -114,7 +115,9 @@ def _card(name: str, value: float | None, form: str, unit: str = "", *, sign: bo
 
 
 def _asked(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    for name, value in document["request"].items():
+    request = document["request"]
+    first = {name: request[name] for name in FIRST_ASKED}
+    for name, value in (first | request).items():
         for part, setting in value.items() if name == "parameters" else [(name, value)]:
             shown = "none" if setting is None else f"{setting:,g}" if isinstance(setting, float) else str(setting)
             yield part.replace("_pct", " %").replace("_usdt", " USDT").replace("_", " "), shown

@@ -47,15 +47,16 @@ def backtest(
     Parameters and their bounds: trading-ops strategies describe.
     """
     from trading_ops.backtesting.figures import verdict
-    from trading_ops.backtesting.keeping import TearSheetError, keep_document, keep_tear_sheet, said_of
+    from trading_ops.backtesting.keeping import keep_document, keep_tear_sheet, said_of
     from trading_ops.backtesting.preparation import prepare
     from trading_ops.backtesting.report import run_backtest
-    from trading_ops.backtesting.request import InvalidRequest, parse_request
+    from trading_ops.backtesting.request import BacktestRequest, InvalidRequest
+    from trading_ops.files import FileNotWritten
 
     services = open_services()
     with reported(InvalidRequest, code=2):
         parameters = read_settings(settings or [], {"stop_loss_pct": stop_loss, "take_profit_pct": take_profit})
-        request = parse_request(
+        request = BacktestRequest.parse(
             {
                 "strategy": strategy, "symbol": symbol, "start": start, "end": end, "parameters": parameters,
                 "fee_pct": fee, "slippage_pct": slippage, "lot_step": lot_step, "min_notional_usdt": min_notional,
@@ -64,7 +65,7 @@ def backtest(
             }
         )  # fmt: skip
         found = run_backtest(prepare(request, services.candles, services.settings.symbols))
-    with reported(TearSheetError):
+    with reported(FileNotWritten):
         kept = keep_document(services.store, found)
         sheet = keep_tear_sheet(services.settings.data_dir, found) if tear_sheet else None
     if as_json:

@@ -59,14 +59,15 @@ def optimize(
 
     Interrupted or killed, the same command goes on where it was.
     """
-    from trading_ops.optimization.chunks import ChunkError
+    from trading_ops.backtesting.request import InvalidRequest
+    from trading_ops.files import FileNotWritten
     from trading_ops.optimization.optimise import run_optimization
     from trading_ops.optimization.periods import TooFewDays
-    from trading_ops.optimization.request import InvalidRequest, parse_request
+    from trading_ops.optimization.request import OptimizationRequest
 
     services = open_services()
     with reported(InvalidRequest, code=2):
-        request = parse_request(
+        request = OptimizationRequest.parse(
             {
                 "strategy": strategy, "symbol": symbol, "start": start, "end": end, "sets": sets,
                 "space": read_space(tried or ()), "min_trades": min_trades, "train_blocks": train_blocks,
@@ -77,7 +78,7 @@ def optimize(
             }
         )  # fmt: skip
     try:
-        with reported(TooFewDays, code=2), reported(ChunkError), _progress(hidden=as_json) as told:
+        with reported(TooFewDays, code=2), reported(FileNotWritten), _progress(hidden=as_json) as told:
             found = run_optimization(
                 request,
                 services.candles,
@@ -97,7 +98,7 @@ def optimize(
 
 def read_space(tried: Sequence[str]) -> dict[str, Any]:
     """The search space of `--try` options; raises InvalidRequest."""
-    from trading_ops.optimization.request import InvalidRequest
+    from trading_ops.backtesting.request import InvalidRequest
 
     space: dict[str, Any] = {}
     for option in tried:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from trading_ops.backtesting.figures import figure_rows, trade_rows, verdict
 from trading_ops.backtesting.keeping import keep_document, keep_tear_sheet, said_of
-from trading_ops.backtesting.request import BacktestRequest, InvalidRequest, parse_request
+from trading_ops.backtesting.request import BacktestRequest, InvalidRequest
 from trading_ops.defs.partitions import MAX_RUNTIME, MAX_RUNTIME_S
 from trading_ops.defs.presenting import table_of
 from trading_ops.market.candles import CandleError
@@ -55,7 +55,7 @@ def backtest(context: dg.OpExecutionContext, services: dg.ResourceParam[Services
     from trading_ops.backtesting.report import run_backtest
 
     try:
-        request = parse_request(config.model_dump(exclude={"tear_sheet"}))
+        request = BacktestRequest.parse(config.model_dump(exclude={"tear_sheet"}))
         found = run_backtest(prepare(request, services.candles, services.settings.symbols))
     except (InvalidRequest, CandleError) as error:  # trying again helps nobody
         raise dg.Failure(str(error), allow_retries=False) from error

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from trading_ops.files import UNFINISHED
 from trading_ops.market.candles import HOUR, CandleError, check_candles, utc
 from trading_ops.market.exchange import ExchangeCandles, ExchangeUnavailable
-from trading_ops.market.parquet import SUFFIX, UNFINISHED
+from trading_ops.market.parquet import SUFFIX
 from trading_ops.market.recording import Recording
 
 SHOWN_REJECTED = 20  # rejected bars named a symbol; the rest is only counted
@@ -164,7 +165,7 @@ def _sole_writer(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CandleError(f"{folder}: cannot be written: {error.strerror or error}") from error
     try:
-        for left in folder.glob(f"*{SUFFIX}{UNFINISHED}"):
+        for left in folder.glob(f"*{SUFFIX}*{UNFINISHED}"):
             left.unlink(missing_ok=True)
         yield
     finally:

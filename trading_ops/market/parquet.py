@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from trading_ops.files import FileNotWritten, write_whole
 from trading_ops.market.candles import FIELDS, HOUR, CandleError, Columns, Span, SpannedCandles, Survey, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIX = "-1h.parquet"
-UNFINISHED = ".part"  # behind SUFFIX: a file being written, or left behind by a killed writer; never read
 TAILS_KEPT = 5_000_000  # bars; 240 MB
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
@@ -155,30 +155,19 @@ def candle_files(folder: Path) -> dict[str, Path]:
 def write_candles(path: Path, frame: pd.DataFrame, notes: Mapping[str, str] | None = None) -> None:
     """Put a candle frame into `path`, durably and in one step: a reader or a power cut meets the old file or the new.
 
-    `notes` go into the file beside the columns. One writer a file. Raises CandleError where it cannot be written.
+    `notes` go into the file beside the columns. Raises CandleError where it cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     times = pa.array(frame.index.as_unit("ms"), pa.timestamp("ms", "UTC"))
     table = pa.table({"ts": times} | {field: frame[field].to_numpy("float64") for field in FIELDS})
-    unfinished = path.with_name(path.name + UNFINISHED)
+    image = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(dict(notes or {})), image, row_group_size=8_192)
     try:
-        try:
-            with unfinished.open("wb") as file:
-                pq.write_table(table.replace_schema_metadata(dict(notes or {})), file, row_group_size=8_192)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)  # the new name is durable only once its folder is
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise CandleError(f"{path}: cannot be written: {error.strerror or error}") from error
+        write_whole(path, image.getvalue())
+    except FileNotWritten as error:
+        raise CandleError(str(error)) from error
 
 
 def read_footer(path: Path) -> Footer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import time
 import zipfile
@@ -15,15 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from trading_ops.files import UNFINISHED, write_whole
 from trading_ops.optimization.moments import Moments
 
 KEPT_SEARCHES = 20
 ABANDONED_S = 3600
 _ARRAYS = ("places", "returns", "squares", "trades")
-
-
-class ChunkError(OSError):
-    """The folder of a search cannot be written; the message names it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +54,7 @@ class ChunkFolder:
         return chunk if chunk.seal == seal else None
 
     def save(self, number: int, before: str, places: np.ndarray, moments: Moments) -> Chunk:
-        """Seal the chunk and write it durably under its name. Raises ChunkError."""
+        """Seal the chunk and write it durably under its name. Raises FileNotWritten."""
         chunk = self._sealed(number, before, places, moments)
         image = io.BytesIO()
         np.savez(
@@ -70,7 +66,7 @@ class ChunkFolder:
             squares=moments.squares,
             trades=moments.trades,
         )
-        write_durably(self._path(number), image.getvalue())
+        write_whole(self._path(number), image.getvalue())
         return chunk
 
     def _path(self, number: int) -> Path:
@@ -84,31 +80,12 @@ class ChunkFolder:
         return Chunk(places, moments, hasher.hexdigest())
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a power cut. Raises ChunkError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)  # the new name is durable only once its folder is
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise ChunkError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
 def tidy(folder: Path) -> None:
     """Keep the newest KEPT_SEARCHES searches in `folder`, and nothing half-written that a kill left an hour ago."""
     with suppress(OSError):
         searches = sorted((f for f in folder.iterdir() if f.is_dir()), key=lambda f: f.stat().st_mtime, reverse=True)
         for old in searches[KEPT_SEARCHES:]:
             shutil.rmtree(old, ignore_errors=True)
-        for part in folder.glob("*/.*.part"):
+        for part in folder.glob(f"*/*{UNFINISHED}"):
             if time.time() - part.stat().st_mtime > ABANDONED_S:
                 part.unlink()

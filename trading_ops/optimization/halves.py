@@ -5,7 +5,7 @@ Imported where it is used: numba takes half a second.
 
 import numpy as np
 
-from trading_ops.backtesting.kernel import _compiled as compiled
+from trading_ops.machine_code import compiled
 
 
 @compiled

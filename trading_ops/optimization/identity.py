@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NO_PART = {"threads", "start", "end", "space", "symbol"}
 _RULES = (
     *(f"backtesting/{name}.py" for name in ("bars", "kernel", "orders", "scores")),
+    "machine_code.py",
     "strategies",
     *(f"optimization/{name}.py" for name in ("moments", "proposals", "search", "space", "walk_forward")),
 )

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trading_ops.audit.store import AuditStore, Entry, Receipt
+from trading_ops.files import write_whole
 from trading_ops.market.candles import CandleSource, require_sound
-from trading_ops.optimization.chunks import ChunkFolder, tidy, write_durably
+from trading_ops.optimization.chunks import ChunkFolder, tidy
 from trading_ops.optimization.identity import rules_digest, search_digest
 from trading_ops.optimization.moments import Moments, sharpe_over
 from trading_ops.optimization.periods import Split, bar_days, split_days, whole_days
@@ -66,7 +67,7 @@ def run_optimization(
     found = optimise(request, candles, symbol=symbol, label=source.label, folder=folder, store=store, told=told)
     record(store, found)
     if (image := found.heat_map()) is not None:
-        write_durably(picture := folder / found.digest / "heat_map.png", image)
+        write_whole(picture := folder / found.digest / "heat_map.png", image)
         found = replace(found, picture=picture)
     tidy(folder)
     return found
@@ -94,7 +95,7 @@ def optimise(
 
     `candles`: whole days, of a source called `label`. `folder`: where the chunks of searches are kept; a search that
     was killed goes on from there to the same result. The trials are counted in `store`. The document follows from
-    request, candles and the trials counted so far. Raises TooFewDays, InvalidCandles, ChunkError, StoreUnavailable.
+    request, candles and the trials counted so far. Raises TooFewDays, InvalidCandles, FileNotWritten, StoreUnavailable.
     """
     split = split_days(candles, request.splitting)
     seen = candles.iloc[: np.searchsorted(bar_days(candles), split.final.days[0])]

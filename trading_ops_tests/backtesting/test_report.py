@@ -14,7 +14,7 @@ from trading_ops.backtesting.engine import backtest
 from trading_ops.backtesting.figures import figure_rows, trade_rows, verdict
 from trading_ops.backtesting.preparation import Prepared, prepare
 from trading_ops.backtesting.report import MOST_TRADES, Backtest, run_backtest
-from trading_ops.backtesting.request import parse_request
+from trading_ops.backtesting.request import BacktestRequest
 from trading_ops.market.candles import InvalidCandles
 from trading_ops.market.simulated import SimulatedCandles
 from trading_ops.performance.intervals import wilson_interval
@@ -27,7 +27,7 @@ QUIET = (100.0, 101.0, 99.0, 100.0)
 
 
 def run(**asked: Any) -> Backtest:
-    return run_backtest(prepare(parse_request(PERIOD | asked), SOURCE, ["BTCUSDT"]))
+    return run_backtest(prepare(BacktestRequest.parse(PERIOD | asked), SOURCE, ["BTCUSDT"]))
 
 
 def on_bars(bars: list[tuple[float, float, float, float]], volume: list[float], warm_up: int, **asked: Any) -> Backtest:
@@ -37,7 +37,7 @@ def on_bars(bars: list[tuple[float, float, float, float]], volume: list[float], 
     )
     candles = pd.DataFrame(bars, index, ["open", "high", "low", "close"]).assign(volume=volume)
     values = {"strategy": "volume", "symbol": "X", "start": "2024-06-01", "end": "2024-06-02"} | asked
-    request = parse_request(values)
+    request = BacktestRequest.parse(values)
     request = request.model_copy(update={"parameters": request.checked_parameters()})
     return run_backtest(Prepared(request, candles, warm_up, "recorded"))
 
@@ -203,7 +203,7 @@ def test_months_compound_to_the_whole_return_and_a_month_that_is_cut_is_there():
 
 
 def test_missing_bars_are_counted_and_a_bar_that_cannot_be_is_refused():
-    prepared = prepare(parse_request(PERIOD), SOURCE, ["BTCUSDT"])
+    prepared = prepare(BacktestRequest.parse(PERIOD), SOURCE, ["BTCUSDT"])
     holes = Prepared(prepared.request, prepared.candles.drop(prepared.candles.index[500:510]), 280, "recorded")
     assert run_backtest(holes).document["missing_bars"] == 10
     broken = prepared.candles.copy()

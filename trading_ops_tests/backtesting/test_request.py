@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from trading_ops.backtesting.preparation import WARM_UP, candles_digest, prepare
-from trading_ops.backtesting.request import BacktestRequest, InvalidRequest, parse_request
+from trading_ops.backtesting.request import BacktestRequest, InvalidRequest
 from trading_ops.market.candles import Span, SpannedCandles
 from trading_ops.market.simulated import SimulatedCandles
 from trading_ops_tests.conftest import NOON
@@ -71,22 +71,22 @@ def source() -> SimulatedCandles:
         ({"equity_pct": 0.0}, "equity_pct is 0.0; a percentage above 0 up to 100 would be right"),
         ({"initial_usdt": 0.0}, "initial_usdt is 0.0; an amount above 0 would be right"),
         ({"initial_usdt": 1e16}, "initial_usdt is 1e+16; 1e+15 at most would be right"),
-        ({"capital": 5}, "capital is unknown; there are strategy, symbol, start, end, parameters, fee_pct"),
+        ({"capital": 5}, "capital is unknown; there are strategy, symbol, fee_pct"),
     ],
 )
 def test_a_request_that_cannot_be_names_field_value_and_what_would_be_right(values, said):
     with pytest.raises(InvalidRequest) as error:
-        parse_request(values)
+        BacktestRequest.parse(values)
     assert said in str(error.value)
 
 
 def test_every_wrong_field_is_named_at_once():
-    with pytest.raises(InvalidRequest, match=r"start is 'x'; .* fee_pct is 'y': .*number"):
-        parse_request({"start": "x", "fee_pct": "y"})
+    with pytest.raises(InvalidRequest, match=r"fee_pct is 'y': .*number.*; start is 'x'; .* would be right"):
+        BacktestRequest.parse({"start": "x", "fee_pct": "y"})
 
 
 def test_days_may_be_texts_or_dates_and_a_symbol_in_small_letters():
-    asked = parse_request({"symbol": " btcusdt", "start": "2025-01-01", "end": date(2025, 3, 1)})
+    asked = BacktestRequest.parse({"symbol": " btcusdt", "start": "2025-01-01", "end": date(2025, 3, 1)})
     assert (asked.symbol, asked.start, asked.end) == ("BTCUSDT", date(2025, 1, 1), date(2025, 3, 1))
 
 
@@ -118,7 +118,7 @@ def test_a_request_is_light_to_import():
 )  # fmt: skip
 def test_what_the_candles_do_not_cover_is_refused_with_their_coverage(source, values, said):
     with pytest.raises(InvalidRequest, match=said):
-        prepare(parse_request(values), source, SYMBOLS)
+        prepare(BacktestRequest.parse(values), source, SYMBOLS)
 
 
 def test_without_a_period_it_is_the_last_365_days_the_candles_cover(source):
@@ -127,27 +127,27 @@ def test_without_a_period_it_is_the_last_365_days_the_candles_cover(source):
     assert (asked.symbol, asked.start, asked.end) == ("ETHUSDT", date(2024, 3, 10), date(2025, 3, 10))
     assert asked.parameters == {"period": 14, "oversold": 30.0, "overbought": 70.0}
     assert len(prepared.candles) - prepared.warm_up == 365 * 24
-    assert prepare(parse_request({"end": "2024-02-01"}), source, SYMBOLS).request.start == date(2024, 1, 1)
-    assert prepare(parse_request({"start": "2025-03-09"}), source, SYMBOLS).request.end == date(2025, 3, 10)
+    assert prepare(BacktestRequest.parse({"end": "2024-02-01"}), source, SYMBOLS).request.start == date(2024, 1, 1)
+    assert prepare(BacktestRequest.parse({"start": "2025-03-09"}), source, SYMBOLS).request.end == date(2025, 3, 10)
 
 
 def test_the_bars_before_the_start_warm_the_indicators_up_as_far_as_there_are_any(source):
     asked = {"strategy": "macd", "start": "2024-06-01", "end": "2024-06-08"}
-    prepared = prepare(parse_request(asked), source, SYMBOLS)
+    prepared = prepare(BacktestRequest.parse(asked), source, SYMBOLS)
     assert prepared.warm_up == WARM_UP * 26  # slow, the longest of its lengths
     assert prepared.candles.index[prepared.warm_up] == pd.Timestamp("2024-06-01", tz="UTC")
     assert prepared.candles.index[-1] == pd.Timestamp("2024-06-07 23:00", tz="UTC")
-    assert prepare(parse_request(asked | {"start": "2024-01-02"}), source, SYMBOLS).warm_up == 24
-    assert prepare(parse_request(asked | {"start": "2024-01-01"}), source, SYMBOLS).warm_up == 0
+    assert prepare(BacktestRequest.parse(asked | {"start": "2024-01-02"}), source, SYMBOLS).warm_up == 24
+    assert prepare(BacktestRequest.parse(asked | {"start": "2024-01-01"}), source, SYMBOLS).warm_up == 0
 
 
 def test_a_symbol_whose_candles_ended_long_ago_can_be_asked_for_its_own_life(source):
     bars = source.candles("BTCUSDT", datetime(2025, 1, 1, tzinfo=UTC), NOON)
     folder = Folder({"BTCUSDT": bars, "OLDUSDT": bars[: 20 * 24]})
-    asked = prepare(parse_request({"symbol": "OLDUSDT", "start": "2025-01-10"}), folder, SYMBOLS).request
+    asked = prepare(BacktestRequest.parse({"symbol": "OLDUSDT", "start": "2025-01-10"}), folder, SYMBOLS).request
     assert asked.end == date(2025, 1, 21)
     with pytest.raises(InvalidRequest, match=r"end is 2025-01-22.*recorded candles of OLDUSDT .* 2025-01-20"):
-        prepare(parse_request({"symbol": "OLDUSDT", "end": "2025-01-22"}), folder, SYMBOLS)
+        prepare(BacktestRequest.parse({"symbol": "OLDUSDT", "end": "2025-01-22"}), folder, SYMBOLS)
     assert prepare(BacktestRequest(), folder, ("OLDUSDT", "BTCUSDT")).request.symbol == "BTCUSDT"
 
 
@@ -155,7 +155,11 @@ def test_a_period_in_which_the_exchange_stood_still_is_refused(source):
     bars = source.candles("BTCUSDT", datetime(2025, 1, 1, tzinfo=UTC), NOON)
     hole = (bars.index < "2025-02-01") | (bars.index >= "2025-02-02")
     with pytest.raises(InvalidRequest, match="holds 0 bars of BTCUSDT, the exchange stood still"):
-        prepare(parse_request({"start": "2025-02-01", "end": "2025-02-02"}), Folder({"BTCUSDT": bars[hole]}), SYMBOLS)
+        prepare(
+            BacktestRequest.parse({"start": "2025-02-01", "end": "2025-02-02"}),
+            Folder({"BTCUSDT": bars[hole]}),
+            SYMBOLS,
+        )
 
 
 def test_a_few_hours_of_candles_have_no_day_to_trade(source):

@@ -10,11 +10,12 @@ import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.backtesting.charts import MOST_POINTS, curves_figure, plot, returns_figure
-from trading_ops.backtesting.keeping import TearSheetError, keep_document, keep_tear_sheet, said_of
+from trading_ops.backtesting.keeping import keep_document, keep_tear_sheet, said_of
 from trading_ops.backtesting.preparation import prepare
 from trading_ops.backtesting.report import Backtest, run_backtest
-from trading_ops.backtesting.request import parse_request
+from trading_ops.backtesting.request import BacktestRequest
 from trading_ops.backtesting.tear_sheet import tear_sheet
+from trading_ops.files import FileNotWritten
 from trading_ops.market.simulated import SimulatedCandles
 from trading_ops_tests.conftest import NOON
 
@@ -24,7 +25,7 @@ EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
 
 def run(**asked: Any) -> Backtest:
     values = {"start": "2024-11-15", "end": "2025-02-15"} | asked
-    return run_backtest(prepare(parse_request(values), SOURCE, ["BTCUSDT"]))
+    return run_backtest(prepare(BacktestRequest.parse(values), SOURCE, ["BTCUSDT"]))
 
 
 @pytest.fixture(scope="module")
@@ -151,5 +152,5 @@ def test_the_page_is_written_whole_and_again_over_itself(found, tmp_path):
 
 def test_a_folder_that_cannot_be_is_named(found, tmp_path):
     (tmp_path / "reports").write_text("a file")
-    with pytest.raises(TearSheetError, match=r"reports/backtests/.*html: cannot be written: "):
+    with pytest.raises(FileNotWritten, match=r"reports/backtests/.*html: cannot be written: "):
         keep_tear_sheet(tmp_path, found)

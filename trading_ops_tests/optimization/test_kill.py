@@ -25,13 +25,13 @@ from pathlib import Path
 from trading_ops.audit.store import open_store
 from trading_ops.market.simulated import SimulatedCandles
 from trading_ops.optimization.optimise import run_optimization
-from trading_ops.optimization.request import parse_request
+from trading_ops.optimization.request import OptimizationRequest
 
 folder, values = Path(sys.argv[1]), json.loads(sys.argv[2])
 source = SimulatedCandles(lambda: datetime(2025, 1, 1, tzinfo=UTC))
 with open_store(f"sqlite:///{folder / 'audit.db'}") as store:
     print("ready", flush=True)
-    found = run_optimization(parse_request(values), source, store, folder, default_symbol="BTCUSDT")
+    found = run_optimization(OptimizationRequest.parse(values), source, store, folder, default_symbol="BTCUSDT")
 print(json.dumps(found.document, sort_keys=True), flush=True)
 """
 SPACE = {

@@ -17,7 +17,7 @@ from trading_ops.optimization.figures import hold, trade_set
 from trading_ops.optimization.moments import Moments, sharpe_over, sharpe_per_day
 from trading_ops.optimization.optimise import COLLECTION, Optimization, optimise, record
 from trading_ops.optimization.periods import Splitting, TooFewDays, bar_days, split_days
-from trading_ops.optimization.request import OptimizationRequest, parse_request
+from trading_ops.optimization.request import OptimizationRequest
 from trading_ops.optimization.space import build_space
 from trading_ops.optimization.walk_forward import walk_forward
 from trading_ops.performance.metrics import sharpe_ratio
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Any:
 
 
 def find(candles: pd.DataFrame, store: AuditStore, folder: Path, **values: Any) -> Optimization:
-    request = parse_request({"space": TINY, "threads": 1, **values})
+    request = OptimizationRequest.parse({"space": TINY, "threads": 1, **values})
     return optimise(request, candles, symbol="BTCUSDT", label="recorded", folder=folder, store=store)
 
 
@@ -63,7 +63,7 @@ def standard_errors_from_zero(values: list[float]) -> float:
 
 
 def test_on_a_fair_game_without_costs_the_walk_forward_earns_nothing_on_average():
-    request = parse_request({"space": TINY, "min_trades": 1})
+    request = OptimizationRequest.parse({"space": TINY, "min_trades": 1})
     ratios, earned, in_sample = [], [], []
     for seed in range(100):
         moments = moments_of(random_walk(seed), request, FREE)
@@ -80,7 +80,7 @@ def test_on_a_fair_game_without_costs_the_walk_forward_earns_nothing_on_average(
 @pytest.mark.parametrize("strategy", ["rsi", "macd", "bollinger", "volume"])
 def test_on_many_fair_games_no_strategy_earns_anything_on_average(strategy):
     """Returns, not ratios: the Sharpe ratio of few and skewed trades is biased where the mean return is exactly 0."""
-    request = parse_request({"strategy": strategy, "min_trades": 1})
+    request = OptimizationRequest.parse({"strategy": strategy, "min_trades": 1})
     earned = [walked(moments_of(random_walk(seed, 730), request, FREE), min_trades=1)[1] for seed in range(400)]
     assert standard_errors_from_zero(earned) < 2.5  # 95 % for four strategies together
 
@@ -104,7 +104,7 @@ def test_without_an_edge_the_verdict_says_so_plainly(store, tmp_path):
 def test_the_walk_forward_is_made_of_the_chosen_sets_own_days(store, tmp_path):
     candles = random_walk(5)
     document = find(candles, store, tmp_path / "searches").document
-    request = parse_request({"space": TINY})
+    request = OptimizationRequest.parse({"space": TINY})
     split = split_days(candles, Splitting())
     seen = candles[bar_days(candles) < split.final.days[0]]
     moments = moments_of(candles, request, Costs())
@@ -122,7 +122,7 @@ def test_the_walk_forward_is_made_of_the_chosen_sets_own_days(store, tmp_path):
 def test_sets_are_ranked_by_days_out_of_sample_and_told_with_those_in_sample(store, tmp_path):
     candles = random_walk(6)
     document = find(candles, store, tmp_path / "searches", min_trades=1).document
-    request = parse_request({"space": TINY})
+    request = OptimizationRequest.parse({"space": TINY})
     moments, space = moments_of(candles, request, Costs()), request.search_space
     inside, outside = sharpe_over(moments, slice(7)), sharpe_over(moments, slice(7, 12))
     by_set = {tuple(space.parameters(places).values()): i for i, places in enumerate(space.grid())}
@@ -282,7 +282,7 @@ def test_too_few_days_are_told(store, tmp_path):
 def test_the_heat_map_is_a_picture_of_mean_sharpe_ratios(store, tmp_path):
     candles = random_walk(20)
     found = find(candles, store, tmp_path)
-    moments, space = moments_of(candles, parse_request({"space": TINY}), Costs()), build_space("rsi", TINY)
+    moments, space = moments_of(candles, OptimizationRequest.parse({"space": TINY}), Costs()), build_space("rsi", TINY)
     sharpe, grid = sharpe_over(moments, slice(7, 12)), space.grid()
     by_pair = {(surface.rows, surface.columns): surface.mean_sharpe for surface in found.surfaces}
     assert set(by_pair) == {("period", "oversold"), ("period", "overbought"), ("oversold", "overbought")}

@@ -4,11 +4,12 @@ import re
 
 import pytest
 
-from trading_ops.optimization.request import InvalidRequest, parse_request
+from trading_ops.backtesting.request import InvalidRequest
+from trading_ops.optimization.request import OptimizationRequest
 
 
 def test_a_search_needs_no_setting():
-    request = parse_request({})
+    request = OptimizationRequest.parse({})
     assert (request.strategy, request.sets, request.symbol) == ("rsi", 200, None)
     assert request.search_space.size == 150
 
@@ -16,13 +17,13 @@ def test_a_search_needs_no_setting():
 @pytest.mark.parametrize("sets", [0, -1, 9, 100_001])
 def test_too_few_and_too_many_sets_are_refused_B147(sets):
     with pytest.raises(InvalidRequest) as refused:
-        parse_request({"sets": sets})
+        OptimizationRequest.parse({"sets": sets})
     assert str(refused.value) == f"sets is {sets}; 10-100000 would be right"
 
 
 @pytest.mark.parametrize("sets", [10, 100_000])
 def test_both_ends_of_sets_are_accepted_B147(sets):
-    assert parse_request({"sets": sets}).sets == sets
+    assert OptimizationRequest.parse({"sets": sets}).sets == sets
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ def test_both_ends_of_sets_are_accepted_B147(sets):
         ({"strategy": "scalper"}, "strategy 'scalper' is unknown"),
         ({"sets": "many"}, "sets is 'many': Input should be a valid integer"),
         ({"sets": 20.5}, "sets is 20.5: Input should be a valid integer"),
-        ({"colour": "red"}, "colour is unknown; there are strategy, symbol, sets"),
+        ({"colour": "red"}, "colour is unknown; there are strategy, symbol, fee_pct"),
         ({"space": {"period": [1]}}, "period is 1; a whole number from 2 to 1000"),
         ({"start": "March"}, "start is 'March'; a UTC day such as 2025-03-01 would be right"),
         ({"start": "2025-03-01", "end": "2025-03-01"}, "start 2025-03-01 is not before end 2025-03-01"),
@@ -53,9 +54,9 @@ def test_both_ends_of_sets_are_accepted_B147(sets):
 )
 def test_what_cannot_be_is_named_with_its_value(values, said):
     with pytest.raises(InvalidRequest, match=re.escape(said)):
-        parse_request(values)
+        OptimizationRequest.parse(values)
 
 
 def test_everything_that_is_wrong_is_told_at_once():
     with pytest.raises(InvalidRequest, match=r"sets is 5; 10-100000 would be right; folds is 1: "):
-        parse_request({"sets": 5, "folds": 1})
+        OptimizationRequest.parse({"sets": 5, "folds": 1})

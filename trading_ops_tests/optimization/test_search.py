@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trading_ops.optimization.chunks import KEPT_SEARCHES, ChunkError, ChunkFolder, tidy
+from trading_ops.files import FileNotWritten
+from trading_ops.optimization.chunks import KEPT_SEARCHES, ChunkFolder, tidy
 from trading_ops.optimization.moments import Moments
 from trading_ops.optimization.proposals import SHOWN_BEST, SHOWN_NEWEST, propose, shown
 from trading_ops.optimization.search import Found, Progress, search
@@ -143,7 +144,7 @@ def test_a_chunk_that_cannot_be_replaced_is_named(finished, tmp_path):
     copied(finished, tmp_path)
     (tmp_path / "00001.npz").unlink()
     (tmp_path / "00001.npz").mkdir()
-    with pytest.raises(ChunkError, match=r"00001\.npz: cannot be written"):
+    with pytest.raises(FileNotWritten, match=r"00001\.npz: cannot be written"):
         run(tmp_path)
 
 
@@ -174,7 +175,7 @@ def test_a_chunk_from_elsewhere_is_not_believed(tmp_path, foreign):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ChunkError, match="cannot be written: Not a directory"):
+    with pytest.raises(FileNotWritten, match="cannot be written: Not a directory"):
         run(tmp_path / "file" / "search")
 
 
@@ -190,7 +191,7 @@ def test_only_the_newest_searches_are_kept(tmp_path):
 
 def test_what_a_kill_left_half_written_goes_when_no_one_can_be_at_it_any_more(tmp_path):
     (tmp_path / "search").mkdir()
-    old, fresh = (tmp_path / "search" / f".{number:05d}.npz.1.part" for number in (1, 2))
+    old, fresh = (tmp_path / "search" / f"{number:05d}.npz.1.part" for number in (1, 2))
     for path in (old, fresh):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 from trading_ops.backtesting.keeping import keep_tear_sheet
 from trading_ops.backtesting.preparation import prepare
 from trading_ops.backtesting.report import run_backtest
-from trading_ops.backtesting.request import parse_request
+from trading_ops.backtesting.request import BacktestRequest
 from trading_ops.market.simulated import SimulatedCandles
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.ui.test_ui import chromium  # noqa: F401
@@ -16,7 +16,7 @@ from trading_ops_tests.ui.test_ui import chromium  # noqa: F401
 
 @pytest.fixture
 def sheet(tmp_path: Path) -> Path:
-    asked = parse_request({"symbol": "BTCUSDT", "start": "2024-06-01", "end": "2024-12-01"})
+    asked = BacktestRequest.parse({"symbol": "BTCUSDT", "start": "2024-06-01", "end": "2024-12-01"})
     return keep_tear_sheet(
         tmp_path, run_backtest(prepare(asked, SimulatedCandles(lambda: NOON, ["BTCUSDT"]), ("BTCUSDT",)))
     )
