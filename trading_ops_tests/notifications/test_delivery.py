@@ -295,6 +295,27 @@ def test_all_channels_are_under_way_at_once(store, clock):
     assert set(states(outbox(store, clock, *channels).publish(ALERT)).values()) == {"sent"}
 
 
+def test_a_store_that_fails_while_two_channels_are_under_way_makes_neither_hear_it_twice(clock, tmp_path):
+    together = threading.Barrier(2, timeout=20)
+    with UnreliableStore(tmp_path) as main:
+
+        def the_store_goes() -> None:
+            together.wait()
+            main.be(DOWN)
+            together.wait()
+
+        chat = Recorder("chat", during=the_store_goes)
+        mail = Recorder("mail", during=lambda: (together.wait(), together.wait()))
+        box = backed(main, tmp_path / "local.db", clock, chat, mail)
+        assert states(box.publish(ALERT)) == {"chat": "sent", "mail": "sent"}
+        main.be(UP)
+        clock.advance(CLAIM)
+        box.drain()
+        box.publish(ALERT)
+        assert (chat.told, mail.told) == ([(ALERT, False)], [(ALERT, False)])
+        assert [states(d) for d in box.deliveries()] == [{"chat": "sent", "mail": "sent"}]
+
+
 def test_a_dead_channel_costs_a_drain_one_wait_and_not_one_for_each_alert(store, clock):
     released = threading.Event()
     hangs = Recorder("chat", DeliveryError("down"), DeliveryError("down"), DeliveryError("down"))
