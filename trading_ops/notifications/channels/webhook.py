@@ -73,7 +73,7 @@ def document_of(alert: Alert, *, possible_duplicate: bool) -> dict[str, Any]:
         "what": fit(message.what, MOST_TEXT),
         "why": fit(message.why, MOST_TEXT),
         "what_to_do": fit(message.what_to_do, MOST_TEXT),
-        "day": alert.day,
+        "day": one_line(alert.day) if alert.day else None,
         "numbers": numbers,
         "possible_duplicate": possible_duplicate,
     }
