@@ -31,9 +31,8 @@ def bars_of(candles: pd.DataFrame, costs: Costs) -> Bars:
         raise InvalidCandles(
             f"a backtest needs at least 2 bars, one to decide at and one to fill in; there are {len(candles)}"
         )
-    opened, high, low, close = (
-        np.ascontiguousarray(candles[name].to_numpy("float64")) for name in ("open", "high", "low", "close")
-    )
+    # copies, of one kind whatever the frame: for another the loops would be compiled again
+    opened, high, low, close = (np.array(candles[name], dtype="float64") for name in ("open", "high", "low", "close"))
     hour = pd.DatetimeIndex(candles.index).as_unit("us").asi8 // HOUR_US
     days = hour // 24
     day_end = np.flatnonzero(np.diff(days, append=days[-1] + 1))

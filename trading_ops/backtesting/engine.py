@@ -1,6 +1,6 @@
 """What would a strategy have earned on these candles, after costs?
 
-Rules: DESIGN.md section 4, "Backtest". The loops are in kernel.py, costs and ways of placing orders in orders.py, many
+Rules: docs/backtests.md. The loops are in kernel.py, costs and ways of placing orders in orders.py, many
 parameter sets at once in scores.py.
 """
 
@@ -101,6 +101,8 @@ def sweep(
 
     Raises InvalidParameters before anything runs where one combination cannot be, such as oversold >= overbought.
     """
+    if not grid:
+        raise InvalidParameters(f"{strategy}: the grid is empty; a list of values for each parameter would be right")
     for name, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
             raise InvalidParameters(f"{strategy}: {name} is {values!r}; a list of values to try would be right")

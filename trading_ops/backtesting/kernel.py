@@ -1,6 +1,6 @@
 """Where do orders fill, and what is the account worth from bar to bar? Loops that run as machine code.
 
-Rules: DESIGN.md section 4, "Backtest". `fill_orders` is the one place where orders fill, of a single backtest as of
+Rules: docs/backtests.md. `fill_orders` is the one place where orders fill, of a single backtest as of
 every set of a sweep; `mark` is the one place where what they hold is valued. Imported where it is used: numba takes
 half a second.
 """
@@ -74,9 +74,10 @@ def fill_orders(  # type: ignore[no-untyped-def]
         at = enter_at[enter] + 1 + terms.latency
         if at >= n:
             break
-        ready = at
-        if len(allowed) > 0 and not allowed[at]:
+        if len(allowed) > 0 and not allowed[at]:  # the order is not given
+            ready = enter_at[enter] + 1
             continue
+        ready = at
         entry = bars.opened[at] * (1.0 + terms.side * terms.slip)
         quantity = cash * terms.share / (entry * (1.0 + terms.fee))
         if terms.lot_step > 0.0:

@@ -1,21 +1,16 @@
 """What does an order cost, and how is it placed?"""
 
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from trading_ops.strategies.signals import Side
+from trading_ops.strategies.signals import Side, is_number
 
 Market = Literal["spot", "futures"]
 MAX_LATENCY_BARS = 168
 INITIAL_USDT = 10_000.0
-
-
-def is_number(value: Any) -> bool:
-    """Whether this is a finite number, and no truth value."""
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and isfinite(value)
+LEAST_LOT, LEAST_EQUITY_PCT, LEAST_USDT = 1e-12, 0.01, 0.01  # below, rounding would be all there is
 
 
 class InvalidCosts(ValueError):
@@ -44,8 +39,10 @@ class Costs:
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value < 100:
                 raise InvalidCosts(f"{name} is {value!r}; a percentage from 0 to below 100 would be right")
-        if self.lot_step is not None and (not is_number(self.lot_step) or self.lot_step <= 0):
-            raise InvalidCosts(f"lot_step is {self.lot_step!r}; a quantity above 0, or None, would be right")
+        if self.lot_step is not None and (not is_number(self.lot_step) or self.lot_step < LEAST_LOT):
+            raise InvalidCosts(
+                f"lot_step is {self.lot_step!r}; a quantity of {LEAST_LOT:g} or more, or None, would be right"
+            )
         if self.min_notional_usdt is not None and (not is_number(self.min_notional_usdt) or self.min_notional_usdt < 0):
             raise InvalidCosts(f"min_notional_usdt is {self.min_notional_usdt!r}; 0 or more, or None, would be right")
         if not is_number(self.funding_pct) or not -5 <= self.funding_pct <= 5:
@@ -77,8 +74,10 @@ class Execution:
             raise InvalidExecution(
                 f"latency_bars is {late!r}; a whole number from 0 to {MAX_LATENCY_BARS} would be right"
             )
-        if not is_number(self.equity_pct) or not 0 < self.equity_pct <= 100:
-            raise InvalidExecution(f"equity_pct is {self.equity_pct!r}; a percentage above 0 up to 100 would be right")
+        if not is_number(self.equity_pct) or not LEAST_EQUITY_PCT <= self.equity_pct <= 100:
+            raise InvalidExecution(
+                f"equity_pct is {self.equity_pct!r}; a percentage from {LEAST_EQUITY_PCT:g} to 100 would be right"
+            )
 
 
 DEFAULT_COSTS = Costs()
@@ -100,8 +99,8 @@ class Terms(NamedTuple):
 
 def terms_of(costs: Costs, execution: Execution, initial_usdt: float) -> Terms:
     """Costs and execution as the kernel reads them. Raises InvalidCosts."""
-    if not is_number(initial_usdt) or initial_usdt <= 0:
-        raise InvalidCosts(f"initial_usdt is {initial_usdt!r}; an amount above 0 would be right")
+    if not is_number(initial_usdt) or initial_usdt < LEAST_USDT:
+        raise InvalidCosts(f"initial_usdt is {initial_usdt!r}; an amount of {LEAST_USDT:g} or more would be right")
     if costs.funding_pct and execution.market == "spot":
         raise InvalidCosts(
             f"funding_pct is {costs.funding_pct!r} on market 'spot', which has no funding; 0 would be right"

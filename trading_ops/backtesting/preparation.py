@@ -43,11 +43,13 @@ def prepare(request: BacktestRequest, source: CandleSource, symbols: Sequence[st
     `symbols`: of a request without one the first that has candles. Raises InvalidRequest for a symbol or period that
     the source does not cover and for too few bars, CandleError where the candles cannot be had.
     """
+    from trading_ops.strategies.signals import STRATEGIES
+
     symbol = _symbol(request, source, symbols)
     coverage = _coverage(source, symbol)
     start, end = _period(request, coverage, f"the {source.label} candles of {symbol}")
     parameters = request.checked_parameters()
-    longest = _longest(request.strategy, parameters)
+    longest = STRATEGIES[request.strategy].lookback(parameters)
     first = max(coverage.first, start - WARM_UP * longest * HOUR)
     candles = source.candles(symbol, first, end)
     warm_up = int((candles.index < start).sum())
@@ -114,13 +116,6 @@ def _period(request: BacktestRequest, coverage: Coverage, whose: str) -> tuple[d
         right = f"{first} to {end - timedelta(days=1)}"
         raise InvalidRequest(f"start is {start}; {covered}, so a day from {right} would be right")
     return _midnight(start), _midnight(end)
-
-
-def _longest(strategy: str, parameters: dict[str, float]) -> int:
-    """The most bars that one of the strategy's indicators looks back; its lengths are its whole-numbered parameters."""
-    from trading_ops.strategies.signals import STRATEGIES
-
-    return max(int(parameters[name]) for name in STRATEGIES[strategy].integers)
 
 
 def _midnight(day: date) -> datetime:

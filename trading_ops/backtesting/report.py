@@ -47,9 +47,10 @@ def run_backtest(prepared: Prepared) -> Backtest:
     """Trade the strategy with and without costs, and buy and hold; the same input gives the same document.
 
     The figures begin at the start, where the account holds its capital; the bars before it only warm up the indicators.
-    Raises InvalidCandles.
+    Raises InvalidCandles, and InvalidRequest where the capital does not buy the least order.
     """
     from trading_ops.backtesting.engine import backtest
+    from trading_ops.backtesting.request import InvalidRequest
 
     request, candles, first = prepared.request, prepared.candles, prepared.warm_up
     costs, execution, capital = request.costs, request.execution, request.initial_usdt
@@ -67,6 +68,12 @@ def run_backtest(prepared: Prepared) -> Backtest:
         for charged in (costs, replace(costs, fee_pct=0.0, slippage_pct=0.0, funding_pct=0.0))
     )
     held = buy_and_hold(candles, first, costs, execution, capital)
+    if held.rejected_orders:
+        price = candles["open"].iloc[max(first, 1)]
+        raise InvalidRequest(
+            f"initial_usdt is {capital:g}: at {price:g} a coin, {execution.equity_pct:g} % of it buys less than"
+            f" lot_step {costs.lot_step} or min_notional_usdt {costs.min_notional_usdt} allow; more would be right"
+        )
     equity, hold_equity = net.equity.iloc[first:], held.equity.iloc[first:]
     return Backtest(
         document=_document(prepared, net, gross, held),

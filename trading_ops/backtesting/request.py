@@ -39,7 +39,7 @@ class TradingRequest(BaseModel):
     side: str = Field("long", description="long, or short (on futures)")
     market: str = Field("spot", description="spot or futures")
     latency_bars: int = Field(0, description="Bars that an order comes late, 0-168")
-    equity_pct: float = Field(100.0, description="Share of the equity that an order takes in percent, above 0 to 100")
+    equity_pct: float = Field(100.0, description="Share of the equity that an order takes in percent, 0.01-100")
 
     @field_validator("symbol")
     @classmethod
@@ -101,7 +101,7 @@ class BacktestRequest(TradingRequest):
         description="The strategy's parameters, such as {period: 14, oversold: 25}, and stop_loss_pct (0.01-99) and"
         " take_profit_pct (0.01-1000), off where left out; see `trading-ops strategies describe`",
     )
-    initial_usdt: float = Field(10_000.0, description="Capital at the start in USDT, above 0 to 1e15")
+    initial_usdt: float = Field(10_000.0, description="Capital at the start in USDT, 0.01 to 1e15")
 
     @field_validator("start", "end", mode="before")
     @classmethod
@@ -122,6 +122,9 @@ class BacktestRequest(TradingRequest):
         if self.initial_usdt > MOST_USDT:
             raise ValueError(f"initial_usdt is {self.initial_usdt!r}; {MOST_USDT:.0e} at most would be right")
         require_order(self.start, self.end)
+        target = self.parameters.get("take_profit_pct")
+        if self.side == "short" and target is not None and target >= 100:
+            raise ValueError(f"take_profit_pct is {target!r} on side 'short'; below 100 would be right: no price is 0")
         return self
 
     def checked_parameters(self) -> dict[str, Any]:

@@ -71,6 +71,8 @@ def score_sets(
     """
     from trading_ops.backtesting import kernel
 
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; 1 or more would be right")
     require_sound(candles, "candles")
     columns, numbers = _checked_sets(strategy, sets)
     bars, terms = bars_of(candles, costs), terms_of(costs, execution, INITIAL_USDT)
@@ -110,7 +112,9 @@ def _checked_sets(strategy: str, sets: Mapping[str, Any]) -> tuple[dict[str, np.
     Raises InvalidParameters.
     """
     rule = check_names(strategy, sets)
-    count = len(next(iter(sets.values()))) if sets else 1
+    count = len(next(iter(sets.values()))) if sets else 0
+    if not count:
+        raise InvalidParameters(f"{strategy}: there is no set; a column of values for each parameter would be right")
     columns, numbers = {}, {}
     for name in (*rule.defaults, *STOPS):
         if name not in sets:

@@ -73,7 +73,8 @@ def tear_sheet(backtest: Backtest) -> str:
 <section><h2>Figures</h2>{_table(("", "strategy", "buy and hold", "difference"), figure_rows(document))}
 <p class="note">Sharpe ratio of daily equity returns, a year of 365 days, with its standard error. Exposure: bars at
 whose close a position was open. Turnover: value of all entries and exits over the mean equity. Buying and holding: the
-same capital, costs and period, bought at the first open. What is open at the end is marked to the last close.</p>
+same capital, costs and period, bought at the first open that
+follows a close. What is open at the end is marked to the last close.</p>
 </section>
 <section><h2>What was asked</h2>{_table(("", ""), _asked(document))}</section>
 </div>
@@ -119,7 +120,7 @@ def _asked(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     first = {name: request[name] for name in FIRST_ASKED}
     for name, value in (first | request).items():
         for part, setting in value.items() if name == "parameters" else [(name, value)]:
-            shown = "none" if setting is None else f"{setting:,g}" if isinstance(setting, float) else str(setting)
+            shown = "none" if setting is None else f"{setting:,.12g}" if isinstance(setting, float) else str(setting)
             yield part.replace("_pct", " %").replace("_usdt", " USDT").replace("_", " "), shown
     yield "bars missing in the period", f"{document['missing_bars']:,}"
     yield "bars before the start, to warm up", f"{document['warm_up_bars']:,}"

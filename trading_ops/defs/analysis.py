@@ -1,6 +1,7 @@
 """Which of many symbols look worth buying or selling right now? The job `bulk_analysis`, on demand."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -9,7 +10,7 @@ from dagster._core.executor.in_process import InProcessExecutor
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 from pydantic import Field
 
-from trading_ops.analysis.bulk import Plan, Progress, Share, conclude, make_plan, record, sentence
+from trading_ops.analysis.bulk import AnalysisFailed, Plan, Progress, Share, conclude, make_plan, record, sentence
 from trading_ops.analysis.bulk import analyse_share as analyse_symbols
 from trading_ops.analysis.request import (
     CHUNKS,
@@ -18,12 +19,13 @@ from trading_ops.analysis.request import (
     MOST_SYMBOLS,
     STEPS,
     THREADS,
+    InvalidRequest,
     Request,
     make_request,
 )
 from trading_ops.defs.partitions import MAX_RUNTIME, MAX_RUNTIME_S
 from trading_ops.defs.presenting import table_of
-from trading_ops.market.candles import Span
+from trading_ops.market.candles import CandleError, Span
 from trading_ops.services import Services
 
 QUEUE = {"dagster-celery/queue": "bulk_analysis"}
@@ -85,10 +87,11 @@ def choose_symbols(
     context: dg.OpExecutionContext, config: BulkAnalysis, services: dg.ResourceParam[Services]
 ) -> Iterator[Any]:
     """Which symbols are asked for, there and fresh; one share of them a step."""
-    request = config.request(services)
+    with _told_plainly():
+        request = config.request(services)
+        plan = make_plan(services.candles_among(request.symbols), request)
     if request.doubled:
         context.log.warning(f"named more than once, analysed once: {', '.join(request.doubled)}")
-    plan = make_plan(services.candles_among(request.symbols), request)
     context.log.info(f"{len(plan.spans)} of {plan.asked} symbols to analyse on {plan.label} candles")
     yield dg.Output(plan, "plan", metadata={"asked": plan.asked, "doubled": ", ".join(request.doubled) or "none"})
     shares = plan.shares(config.parallel_steps)
@@ -108,7 +111,8 @@ def rank_symbols(
     context: dg.OpExecutionContext, services: dg.ResourceParam[Services], plan: Plan, shares: list[Share]
 ) -> None:
     """Ranks by score and stores the document in `bulk_analyses`. Fails where every symbol did, and says why."""
-    document = conclude(plan, shares)
+    with _told_plainly():
+        document = conclude(plan, shares)
     receipt = record(services.store, document)
     where = "waits in the spool" if receipt.spooled else f"record {receipt.seq} of bulk_analyses"
     context.log.info(f"{sentence(document)}: {where}{'' if receipt.appended else ', stored already'}")
@@ -122,6 +126,15 @@ def rank_symbols(
             "rule": dg.MetadataValue.path("trading_ops/analysis/rule.py"),
         }
     )
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """What cannot be done fails the run with its own words, and is not tried again."""
+    try:
+        yield
+    except (InvalidRequest, AnalysisFailed, CandleError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def _progress(context: dg.OpExecutionContext, work: Work) -> Progress:

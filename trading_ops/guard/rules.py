@@ -62,7 +62,7 @@ def judge(
     """Judge one strategy by its closed trades (any order; `trade_id`, `closed_at`, `pnl_usdt`, maybe `position_id`).
 
     Trades after `day` (None: the last trade's UTC day) and before `since` (its resume) do not count. Without both
-    unrealised figures (None) the loss is of closed trades only. Source: DESIGN section 4 "Guard".
+    unrealised figures (None) the loss is of closed trades only.
     """
     if since is not None:
         trades = trades[trades["closed_at"] >= since]

@@ -39,7 +39,8 @@ class Rule:
 class Strategy:
     """What it does and what its parameters mean; its rules as (enter, leave) a side.
 
-    Bounds are inclusive, `ascending` names a pair of which the first must be lower.
+    Bounds are inclusive, `ascending` names a pair of which the first must be lower; `lookback` is the number of bars
+    until its signals are defined.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Strategy:
     defaults: Mapping[str, float]
     bounds: Mapping[str, tuple[float, float]]
     integers: frozenset[str]
+    lookback: Callable[[Mapping[str, Any]], int]
     ascending: tuple[str, str] | None = None
 
     def rules(self, side: Side) -> tuple[Rule, Rule]:
@@ -118,10 +120,17 @@ def out_of_order(rule: Strategy, parameters: Mapping[str, Any]) -> InvalidParame
     )
 
 
+def is_number(value: Any) -> bool:
+    """Whether this is a finite number that a computer can calculate with, and no truth value."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _checked(owner: str, name: str, value: Any, bounds: tuple[float, float], *, whole: bool = False) -> float | int:
     low, high = bounds
-    number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and isfinite(value)
-    if not number or not low <= value <= high or (whole and value != int(value)):
+    if not is_number(value) or not low <= value <= high or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
         raise InvalidParameters(f"{owner}: {name} is {value!r}; {kind} from {low:g} to {high:g} would be right")
     return int(value) if whole else float(value)
@@ -170,6 +179,7 @@ STRATEGIES: dict[str, Strategy] = {
             defaults={"period": 14, "oversold": 30.0, "overbought": 70.0},
             bounds={"period": (2, 1000), "oversold": (1.0, 99.0), "overbought": (1.0, 99.0)},
             integers=frozenset({"period"}),
+            lookback=lambda p: int(p["period"]) + 1,
             ascending=("oversold", "overbought"),
         ),
         Strategy(
@@ -184,8 +194,9 @@ STRATEGIES: dict[str, Strategy] = {
             long=(_MACD_UP, _MACD_DOWN),
             short=(_MACD_DOWN, _MACD_UP),
             defaults={"fast": 12, "slow": 26, "signal": 9},
-            bounds={"fast": (2, 1000), "slow": (2, 1000), "signal": (1, 1000)},
+            bounds={"fast": (2, 1000), "slow": (2, 1000), "signal": (2, 1000)},
             integers=frozenset({"fast", "slow", "signal"}),
+            lookback=lambda p: int(p["slow"] + p["signal"]) - 1,
             ascending=("fast", "slow"),
         ),
         Strategy(
@@ -201,6 +212,7 @@ STRATEGIES: dict[str, Strategy] = {
             defaults={"period": 20, "deviations": 2.0},
             bounds={"period": (2, 1000), "deviations": (0.1, 10.0)},
             integers=frozenset({"period"}),
+            lookback=lambda p: int(p["period"]),
         ),
         Strategy(
             name="volume",
@@ -215,6 +227,7 @@ STRATEGIES: dict[str, Strategy] = {
             defaults={"period": 20, "multiplier": 2.0},
             bounds={"period": (2, 1000), "multiplier": (0.1, 100.0)},
             integers=frozenset({"period"}),
+            lookback=lambda p: int(p["period"]) + 1,
         ),
     )
 }

@@ -186,8 +186,9 @@ def test_the_lot_step_rounds_the_quantity_down_and_the_rest_stays_cash():
 
 
 def test_a_lot_step_that_the_money_just_buys_is_bought():
-    result = trade([QUIET] * 3, enter=[0], leave=[], costs=Costs(0, 0, lot_step=0.1))
-    assert result.trades["quantity"].tolist() == pytest.approx([100.0])
+    assert 0.3 / 0.1 < 3  # which rounded down would be two steps
+    result = trade([QUIET] * 3, enter=[0], leave=[], costs=Costs(0, 0, lot_step=0.1), initial_usdt=30.0)
+    assert result.trades["quantity"].tolist() == pytest.approx([0.3])
 
 
 @pytest.mark.parametrize("limits", [{"lot_step": 200.0}, {"min_notional_usdt": 10_000.01}])

@@ -1,6 +1,6 @@
-"""Does the compiled engine do, bar for bar, what the plainest loop over DESIGN.md's rules does?
+"""Does the compiled engine do, bar for bar, what the plainest loop over the rules of docs/backtests.md does?
 
-`plain_backtest` is the reference: slow, obvious, written from DESIGN.md section 4 "Backtest" alone, in plain Python
+`plain_backtest` is the reference: slow, obvious, written from docs/backtests.md alone, in plain Python
 numbers; it shares no code with the engine. Signals are taken as given; their own reference is in test_signals.py.
 """
 
@@ -73,9 +73,7 @@ def plain_backtest(
             quantity = cash * execution.equity_pct / 100 / (price + price * fee_rate)
             if costs.lot_step is not None:
                 quantity = floor(quantity / costs.lot_step + 1e-9) * costs.lot_step
-            if not allowed[i]:
-                pass
-            elif quantity == 0 or (costs.min_notional_usdt is not None and quantity * price < costs.min_notional_usdt):
+            if quantity == 0 or (costs.min_notional_usdt is not None and quantity * price < costs.min_notional_usdt):
                 rejected += 1
             else:
                 fee = quantity * price * fee_rate
@@ -108,8 +106,10 @@ def plain_backtest(
                 close(target, i, "take_profit")
         # The close: marked, and decided.
         equity.append(cash if position is None else cash + sign * position.quantity * bar["close"])
-        if order is None and (entries[i] if position is None else exits[i]):
-            order = (i + 1 + execution.latency_bars, "entry" if position is None else "exit")
+        due = i + 1 + execution.latency_bars
+        may = position is not None or due >= len(rows) or allowed[due]
+        if order is None and may and (entries[i] if position is None else exits[i]):
+            order = (due, "entry" if position is None else "exit")
     if position is not None:
         last = rows[-1]["close"]
         profit = sign * (last - position.price) * position.quantity - position.fee - position.funding

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trading_ops.backtesting.engine import BacktestResult, backtest, sweep, trade_signals
 from trading_ops.backtesting.orders import Costs, Execution, InvalidCosts, InvalidExecution
 from trading_ops.backtesting.scores import MEASURES, score_sets
-from trading_ops.strategies.signals import STRATEGIES, signals
+from trading_ops.strategies.signals import STRATEGIES, InvalidParameters, signals
 from trading_ops_tests.backtesting.test_engine import FREE, QUIET, Bar, candles, hour, walk
 
 FUTURES = Execution(market="futures")
@@ -41,6 +41,12 @@ def test_a_stop_takes_a_position_out_while_its_exit_is_still_on_the_way():
     bars = [QUIET, QUIET, QUIET, (100.0, 101.0, 80.0, 90.0), QUIET, QUIET]
     result = trade(bars, enter=[0], leave=[2], execution=Execution(latency_bars=1), stop_loss_pct=10.0)
     assert (only(result)["close_reason"], only(result)["exit_time"]) == ("stop_loss", hour(3))
+
+
+def test_an_entry_that_is_forbidden_is_not_ordered_and_holds_up_no_later_one():
+    allowed = np.arange(12) >= 8
+    result = trade([QUIET] * 12, [2, 4], [], Execution(latency_bars=4), entries_allowed=allowed)
+    assert result.trades["entry_time"].tolist() == [hour(9)]  # that of 2 would fill at 7
 
 
 def test_a_part_of_the_equity_is_traded_and_the_rest_stays_cash():
@@ -130,8 +136,9 @@ def test_a_short_is_the_long_of_the_mirrored_price(strategy: str):
         ({"latency_bars": 1.5}, "latency_bars is 1.5; a whole number from 0 to 168"),
         ({"latency_bars": -1}, "latency_bars is -1"),
         ({"latency_bars": True}, "latency_bars is True"),
-        ({"equity_pct": 0}, "equity_pct is 0; a percentage above 0 up to 100"),
+        ({"equity_pct": 0}, "equity_pct is 0; a percentage from 0.01 to 100"),
         ({"equity_pct": float("nan")}, "equity_pct is nan"),
+        ({"equity_pct": 10**400}, "equity_pct is 1000"),
     ],
 )
 def test_an_execution_that_cannot_be_is_named(fields: dict, says: str):
@@ -149,7 +156,7 @@ def test_spot_has_no_funding():
 RSI = {"period": [3, 5], "oversold": [35.0, 45.0], "overbought": [55.0]}
 GRIDS = {
     "rsi": RSI | {"stop_loss_pct": [None, 2.0], "take_profit_pct": [None, 3.0]},
-    "macd": {"fast": [3, 5], "slow": [8, 13], "signal": [1, 4]},
+    "macd": {"fast": [3, 5], "slow": [8, 13], "signal": [2, 4]},
     "bollinger": {"period": [5, 9], "deviations": [0.8, 1.7], "stop_loss_pct": [1.0, None]},
     "volume": {"period": [4, 9], "multiplier": [0.8, 1.5]},
 }
@@ -212,3 +219,11 @@ def test_blocks_hold_the_sums_of_their_days_and_leave_out_what_is_left_out():
 def test_blocks_that_do_not_fit_the_candles_are_refused():
     with pytest.raises(ValueError, match=r"day_blocks has shape \(3,\); a block for each of 2 days is needed"):
         score_sets(walk(1, 48), "rsi", {"period": [5]}, day_blocks=np.zeros(3))
+
+
+@pytest.mark.parametrize(("sets", "says"), [({}, "there is no set"), ({"period": []}, "there is no set")])
+def test_no_set_at_all_is_refused(sets: dict, says: str):
+    with pytest.raises(InvalidParameters, match=says):
+        score_sets(walk(1, 48), "rsi", sets)
+    with pytest.raises(InvalidParameters, match="list of values"):
+        sweep(walk(1, 48), "rsi", sets)

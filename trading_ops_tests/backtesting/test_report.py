@@ -14,7 +14,7 @@ from trading_ops.backtesting.engine import backtest
 from trading_ops.backtesting.figures import figure_rows, trade_rows, verdict
 from trading_ops.backtesting.preparation import Prepared, prepare
 from trading_ops.backtesting.report import MOST_TRADES, Backtest, run_backtest
-from trading_ops.backtesting.request import BacktestRequest
+from trading_ops.backtesting.request import BacktestRequest, InvalidRequest
 from trading_ops.market.candles import InvalidCandles
 from trading_ops.market.simulated import SimulatedCandles
 from trading_ops.performance.intervals import wilson_interval
@@ -186,7 +186,7 @@ def test_the_days_before_the_start_are_in_no_figure():
     """Flat days before would pull the Sharpe ratio of a trading strategy towards 0."""
     found = run()
     assert found.document["days"] == 92
-    assert found.document["warm_up_bars"] == 280
+    assert found.document["warm_up_bars"] == 300
     assert len(found.equity) == len(found.held) == len(found.candles) == found.document["bars"] == 92 * 24
     assert found.trades["entry_time"].min() >= pd.Timestamp("2024-06-01", tz="UTC")
     returns = np.diff(np.log(np.concatenate(([10_000.0], found.equity.to_numpy()[23::24]))))
@@ -204,12 +204,12 @@ def test_months_compound_to_the_whole_return_and_a_month_that_is_cut_is_there():
 
 def test_missing_bars_are_counted_and_a_bar_that_cannot_be_is_refused():
     prepared = prepare(BacktestRequest.parse(PERIOD), SOURCE, ["BTCUSDT"])
-    holes = Prepared(prepared.request, prepared.candles.drop(prepared.candles.index[500:510]), 280, "recorded")
+    holes = Prepared(prepared.request, prepared.candles.drop(prepared.candles.index[500:510]), 300, "recorded")
     assert run_backtest(holes).document["missing_bars"] == 10
     broken = prepared.candles.copy()
     broken.iloc[400, 2] = -1.0
     with pytest.raises(InvalidCandles, match=r"low is -1; it must be above 0"):
-        run_backtest(Prepared(prepared.request, broken, 280, "recorded"))
+        run_backtest(Prepared(prepared.request, broken, 300, "recorded"))
 
 
 def test_only_the_newest_trades_are_listed_and_what_is_cut_is_said():
@@ -254,8 +254,8 @@ ASKED = st.fixed_dictionaries(
         "funding_pct": st.floats(-0.2, 0.2),
         "latency_bars": st.integers(0, 5),
         "equity_pct": st.floats(1, 100),
-        "initial_usdt": st.floats(1, 1e9),
-        "lot_step": st.none() | st.floats(1e-6, 10),
+        "initial_usdt": st.floats(1e5, 1e9),  # which always buys the least order
+        "lot_step": st.none() | st.floats(1e-6, 1e-3),
         "min_notional_usdt": st.none() | st.floats(0, 100),
         "parameters": st.fixed_dictionaries(
             {}, optional={"stop_loss_pct": st.floats(0.5, 20), "take_profit_pct": st.floats(0.5, 20)}
@@ -284,3 +284,27 @@ def test_whatever_is_asked_the_document_is_json_and_its_sums_are_right(asked, fi
     assert growth == pytest.approx(metrics["final_equity_usdt"] / capital, rel=1e-6, abs=1e-9)
     for row in figure_rows(document):
         assert all(isinstance(cell, str) for cell in row)
+
+
+def test_buying_and_holding_takes_the_same_share_of_the_capital_and_falls_from_the_capital_itself():
+    whole, quarter = (halved(equity_pct=share).document["buy_and_hold"] for share in (100.0, 25.0))
+    assert quarter["total_return_pct"] == pytest.approx(whole["total_return_pct"] / 4)
+    assert whole["max_drawdown_pct"] == pytest.approx(50.0)  # from the capital, in the first bar
+
+
+def halved(**asked: Any) -> Backtest:
+    """Nothing to trade on, and a price that halves in the first bar that is held."""
+    bars = [QUIET, QUIET, (100.0, 101.0, 49.0, 50.0), *[(50.0, 51.0, 49.0, 50.0)] * 3]
+    return on_bars(bars, [1] * 6, 2, parameters={"period": 2}, fee_pct=0.0, slippage_pct=0.0, **asked)
+
+
+def test_without_costs_is_without_funding_too():
+    asked = {"strategy": "macd", "market": "futures", "side": "short"}
+    free, funded = (run(**asked, funding_pct=funding).document["without_costs"] for funding in (0.0, 0.05))
+    assert free["total_return_pct"] == funded["total_return_pct"]
+
+
+@pytest.mark.parametrize("limits", [{"lot_step": 1.0}, {"min_notional_usdt": 20_000.0}])
+def test_a_capital_that_buys_nothing_is_refused_and_not_called_flat(limits: dict):
+    with pytest.raises(InvalidRequest, match=r"initial_usdt is 10000: at .* buys less than lot_step"):
+        run(**limits)

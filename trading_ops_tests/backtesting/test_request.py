@@ -60,16 +60,22 @@ def source() -> SimulatedCandles:
         ({"fee_pct": float("nan")}, "fee_pct is nan; a percentage from 0 to below 100 would be right"),
         ({"fee_pct": True}, "fee_pct is True: Input should be a valid number"),
         ({"slippage_pct": 100.0}, "slippage_pct is 100.0; a percentage from 0 to below 100 would be right"),
-        ({"lot_step": 0.0}, "lot_step is 0.0; a quantity above 0, or None, would be right"),
+        ({"lot_step": 0.0}, "lot_step is 0.0; a quantity of 1e-12 or more, or None, would be right"),
         ({"min_notional_usdt": -5.0}, "min_notional_usdt is -5.0; 0 or more, or None, would be right"),
         ({"funding_pct": 0.01}, "funding_pct is 0.01 on market 'spot', which has no funding; 0 would be right"),
+        ({"latency_bars": 10**400}, "latency_bars is 1000"),
+        ({"parameters": {"period": 10**400}}, "period is 1000"),
+        (
+            {"side": "short", "market": "futures", "parameters": {"take_profit_pct": 100}},
+            "take_profit_pct is 100 on side",
+        ),
         ({"side": "up"}, "side is 'up'; long or short would be right"),
         ({"side": "short"}, "side is 'short' on market 'spot', which cannot go short; give market 'futures'"),
         ({"market": "margin"}, "market is 'margin'; spot or futures would be right"),
         ({"latency_bars": 1.5}, "latency_bars is 1.5: Input should be a valid integer"),
         ({"latency_bars": 169}, "latency_bars is 169; a whole number from 0 to 168 would be right"),
-        ({"equity_pct": 0.0}, "equity_pct is 0.0; a percentage above 0 up to 100 would be right"),
-        ({"initial_usdt": 0.0}, "initial_usdt is 0.0; an amount above 0 would be right"),
+        ({"equity_pct": 0.0}, "equity_pct is 0.0; a percentage from 0.01 to 100 would be right"),
+        ({"initial_usdt": 0.0}, "initial_usdt is 0.0; an amount of 0.01 or more would be right"),
         ({"initial_usdt": 1e16}, "initial_usdt is 1e+16; 1e+15 at most would be right"),
         ({"capital": 5}, "capital is unknown; there are strategy, symbol, fee_pct"),
     ],
@@ -113,7 +119,7 @@ def test_a_request_is_light_to_import():
         ({"end": "2025-03-11"}, r"end is 2025-03-11, itself left out; .* a day from 2024-01-02 to 2025-03-10"),
         ({"end": "2024-01-01"}, r"end is 2024-01-01, itself left out; .* a day from 2024-01-02 to 2025-03-10"),
         ({"end": "0001-01-01"}, r"end is 0001-01-01"),
-        ({"end": "2024-01-03", "parameters": {"period": 47}}, r"rsi looks back 47 bars, .* there are 48 of BTCUSDT"),
+        ({"end": "2024-01-03", "parameters": {"period": 47}}, r"rsi looks back 48 bars, .* there are 48 of BTCUSDT"),
     ],
 )  # fmt: skip
 def test_what_the_candles_do_not_cover_is_refused_with_their_coverage(source, values, said):
@@ -134,7 +140,7 @@ def test_without_a_period_it_is_the_last_365_days_the_candles_cover(source):
 def test_the_bars_before_the_start_warm_the_indicators_up_as_far_as_there_are_any(source):
     asked = {"strategy": "macd", "start": "2024-06-01", "end": "2024-06-08"}
     prepared = prepare(BacktestRequest.parse(asked), source, SYMBOLS)
-    assert prepared.warm_up == WARM_UP * 26  # slow, the longest of its lengths
+    assert prepared.warm_up == WARM_UP * 34  # slow, and the average of its signal
     assert prepared.candles.index[prepared.warm_up] == pd.Timestamp("2024-06-01", tz="UTC")
     assert prepared.candles.index[-1] == pd.Timestamp("2024-06-07 23:00", tz="UTC")
     assert prepare(BacktestRequest.parse(asked | {"start": "2024-01-02"}), source, SYMBOLS).warm_up == 24

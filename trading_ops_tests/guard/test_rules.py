@@ -1,4 +1,4 @@
-"""Does the guard stop exactly what DESIGN section 4 "Guard" says, and admit when it cannot see?"""
+"""Does the guard stop exactly what its rules say, and admit when it cannot see?"""
 
 from __future__ import annotations
 
