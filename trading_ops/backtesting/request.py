@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -81,6 +81,13 @@ class TradingRequest(BaseModel):
         return Execution(self.side, self.market, self.latency_bars, self.equity_pct)  # type: ignore[arg-type]
 
 
+def require_reachable(side: str, targets: Iterable[float | None]) -> None:
+    """Raises ValueError for a take_profit_pct that no price can reach; None and NaN are off."""
+    for target in targets:
+        if side == "short" and target is not None and target >= 100:
+            raise ValueError(f"take_profit_pct is {target!r} on side 'short'; below 100 would be right: no price is 0")
+
+
 def require_order(start: date | str | None, end: date | str | None) -> None:
     """Raises ValueError unless the days, of one kind, are in order as far as they are given."""
     if start and end and start >= end:  # type: ignore[operator]
@@ -122,9 +129,7 @@ class BacktestRequest(TradingRequest):
         if self.initial_usdt > MOST_USDT:
             raise ValueError(f"initial_usdt is {self.initial_usdt!r}; {MOST_USDT:.0e} at most would be right")
         require_order(self.start, self.end)
-        target = self.parameters.get("take_profit_pct")
-        if self.side == "short" and target is not None and target >= 100:
-            raise ValueError(f"take_profit_pct is {target!r} on side 'short'; below 100 would be right: no price is 0")
+        require_reachable(self.side, [self.parameters.get("take_profit_pct")])
         return self
 
     def checked_parameters(self) -> dict[str, Any]:

@@ -96,7 +96,8 @@ def score_sets(
         for everything, piece in zip((out, *sums), part, strict=True):
             everything[at] = piece
 
-    chunks = [order[i : i + SETS_AT_ONCE] for i in range(0, count, SETS_AT_ONCE)]
+    size = min(SETS_AT_ONCE, -(-count // threads))
+    chunks = [order[i : i + size] for i in range(0, count, size)]
     if threads == 1:
         for chunk in chunks:
             work(chunk)

@@ -8,13 +8,14 @@ from functools import cache
 from importlib.metadata import version
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trading_ops.market.candles import FIELDS
 from trading_ops.optimization.periods import Split, bar_hours
 from trading_ops.optimization.request import OptimizationRequest
+from trading_ops.optimization.search import GRID, method_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,21 +34,28 @@ _LIBRARIES = ("numpy", "numba", "optuna", "TA-Lib")
 def search_digest(request: OptimizationRequest, symbol: str, split: Split, candles: pd.DataFrame) -> str:
     """A name for everything a search is made of, 32 hex digits; `candles`: its bars, without those of the final period.
 
-    The same digest means the same sets with the same figures, wherever and whenever. The final period's days belong to
-    it, its prices do not.
+    By the same rules (`rules_digest`) the same digest means the same sets with the same figures. The final period's
+    days belong to it, its prices do not.
     """
     space = {
         name: [None if isnan(value) else value for value in values]
         for name, values in request.search_space.values.items()
     }
     made_of = [
-        {name: value for name, value in request.model_dump().items() if name not in NO_PART},
+        what_bears(request),
         symbol,
         space,
         [split.search_days.tolist(), split.day_blocks.tolist(), split.final.days.tolist()],
         candles_digest(candles),
     ]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def what_bears(request: OptimizationRequest) -> dict[str, Any]:
+    """Those settings that bear on what is found, beside candles, days and space."""
+    # a whole grid is the same whatever proposes, and however many more sets were allowed
+    whole = method_for(request.search_space, request.sets) == GRID
+    return request.model_dump(exclude=NO_PART | ({"seed", "sets"} if whole else set()))
 
 
 def candles_digest(candles: pd.DataFrame) -> str:

@@ -105,11 +105,13 @@ def optimise(
     sharpe = sharpe_over(found.moments, folds)
     trials = count_trials(
         store,
-        f"{request.strategy}/{symbol}/{'simulated' if label == 'simulated' else 'recorded'}",
-        digest,
+        f"{symbol}/{'simulated' if label == 'simulated' else 'recorded'}",
+        request.strategy,
+        f"{digest}-{rules_digest()[:8]}",  # other rules try other sets, or find other figures
         len(found.places),
         sharpe / sqrt(DAYS_PER_YEAR),
-        (str(split.final.first), str(split.final.last)),
+        judged=str(split.folds[0].first),
+        final=(str(split.final.first), str(split.final.last)),
     )
     about = {"digest": digest, "rules": rules_digest(), "strategy": request.strategy, "symbol": symbol}
     document = {**about, "candles": label, **report(request, candles, seen, split, found, sharpe, trials)}

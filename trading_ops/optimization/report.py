@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trading_ops.optimization.figures import Traded, hold, return_figures, shape_of, trade_set
-from trading_ops.optimization.identity import NO_PART, candles_digest
+from trading_ops.optimization.identity import candles_digest, what_bears
 from trading_ops.optimization.overfitting import deflated_sharpe, expected_best_sharpe, probability_of_overfitting
 from trading_ops.optimization.periods import Period, Split, bar_days
 from trading_ops.optimization.request import OptimizationRequest
@@ -50,7 +50,7 @@ def report(
     judged = split.out_of_sample.days
     winner = int(ranking[0]) if len(ranking) else None
     document = {
-        "request": request.model_dump(exclude=NO_PART),
+        "request": what_bears(request),
         "space": {
             name: [None if isnan(v) else v for v in values] for name, values in request.search_space.values.items()
         },
@@ -132,7 +132,7 @@ class _Judging:
         return {"walk_forward": {**whole, "folds": folds}}
 
     def luck(self, winner: int | None, trials: Trials) -> dict[str, Any]:
-        """The deflated Sharpe ratio of the best of all trials, over all folds."""
+        """The deflated Sharpe ratio of the winner after all trials, over all folds."""
         expected = expected_best_sharpe(trials.trials, trials.variance)
         told: dict[str, Any] = {"deflated_sharpe": None, "expected_best_sharpe": expected * sqrt(DAYS_PER_YEAR)}
         if winner is None:
@@ -148,7 +148,7 @@ class _Judging:
 def _final(
     request: OptimizationRequest, candles: pd.DataFrame, split: Split, winner: dict[str, Any] | None, trials: Trials
 ) -> dict[str, Any]:
-    """The winner alone on the days that no search has seen, entered from their first on with warm indicators."""
+    """The winner alone on the days that this search has not seen, entered from their first on with warm indicators."""
     first, days = int(split.final.days[0]), split.final.days
     traded = None
     if winner is not None:

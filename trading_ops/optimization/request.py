@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from trading_ops.backtesting.request import TradingRequest, require_order
+from trading_ops.backtesting.request import TradingRequest, require_order, require_reachable
 from trading_ops.optimization.periods import Splitting
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class OptimizationRequest(TradingRequest):
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:
-        self.search_space  # noqa: B018  # raises what is wrong with it
+        require_reachable(self.side, self.search_space.values.get("take_profit_pct", ()))
         if self.splitting.blocks % 2 or self.splitting.blocks > MOST_BLOCKS:
             raise ValueError(
                 f"train_blocks and folds are {self.splitting.blocks} together; an even number up to {MOST_BLOCKS} would"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import floor, inf, isfinite, isnan, prod
-from numbers import Real
+from math import floor, inf, isnan, prod
 from typing import Any
 
 import numpy as np
 
-from trading_ops.strategies.signals import STOPS, STRATEGIES, InvalidParameters, check_names, check_value
+from trading_ops.strategies.signals import STOPS, STRATEGIES, InvalidParameters, check_names, check_value, is_number
 
 MOST_VALUES = 1_000  # of one parameter
 RANGE = ("low", "high", "step")
@@ -171,7 +170,7 @@ def _checked(strategy: str, name: str, value: Any) -> float | None:
 def _range(where: str, given: Mapping[str, Any]) -> list[float]:
     wrong = set(given) ^ set(RANGE)
     numbers = [given.get(part) for part in RANGE]
-    if wrong or any(isinstance(n, bool) or not isinstance(n, Real) or not isfinite(n) for n in numbers):
+    if wrong or not all(is_number(n) for n in numbers):
         raise InvalidParameters(
             f"{where} is {dict(given)!r}; a list of values, or the numbers low, high and step, would be right"
         )

@@ -230,12 +230,18 @@ def test_a_second_search_counts_its_trials_upon_the_first_ones_and_looks_again(s
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 2}, {"fee_pct": 0.2}, {"purge_days": 2}, {"min_trades": 6}, {"latency_bars": 1}, {"final_pct": 21},
+    [{"sets": 10}, {"fee_pct": 0.2}, {"purge_days": 2}, {"min_trades": 6}, {"latency_bars": 1}, {"final_pct": 21},
      {"space": TINY | {"period": [7, 15]}}, {"equity_pct": 50.0}, {"train_blocks": 5}],
 )  # fmt: skip
 def test_whatever_bears_on_a_search_makes_it_another_one(store, tmp_path, change):
     candles = random_walk(13, days=200)
     assert find(candles, store, tmp_path, **change).digest != find(candles, store, tmp_path).digest
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"sets": 300}])
+def test_what_does_nothing_to_a_whole_grid_makes_it_no_other_search(store, tmp_path, change):
+    candles = random_walk(13, days=200)
+    assert find(candles, store, tmp_path, **change).document == find(candles, store, tmp_path).document
 
 
 def test_cores_do_not_bear_on_a_search(store, tmp_path):

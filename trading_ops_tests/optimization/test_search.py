@@ -152,11 +152,20 @@ def test_every_flipped_bit_of_a_chunk_that_matters_is_noticed(tmp_path):
     whole, _, _ = run(tmp_path, SMALL, 150)
     path = tmp_path / "00001.npz"
     content = path.read_bytes()
-    for position in np.random.default_rng(0).integers(0, len(content), 60):
+    anywhere = [(int(at), int(at) % 8) for at in np.random.default_rng(0).integers(0, len(content), 60)]
+    directory = [(at, bit) for at in range(len(content) - 300, len(content)) for bit in range(8)]  # of the zip file
+    folder = ChunkFolder(tmp_path, "x")
+    for at, bit in anywhere + directory:
         changed = bytearray(content)
-        changed[position] ^= 1 << int(position) % 8
+        changed[at] ^= 1 << bit
         path.write_bytes(bytes(changed))
-        assert same(whole, run(tmp_path, SMALL, 150)[0])
+        if (at, bit) in anywhere:
+            assert same(whole, run(tmp_path, SMALL, 150)[0])
+        else:
+            folder.load(1, "", DAYS)  # whatever numpy and zipfile say, it is an answer
+    np.save(tmp_path / "other.npy", np.zeros(3))
+    (tmp_path / "other.npy").rename(path)
+    assert same(whole, run(tmp_path, SMALL, 150)[0])
 
 
 @pytest.mark.parametrize("foreign", ["another search", "another chunk", "other rules"])
