@@ -94,10 +94,12 @@ class Outbox:
                         self._fallback.carry_over(self._store, document)
                     except StoreError as error:
                         self._note(error)
+                        self._doubtful = True  # what was told of it is not known to the store, which may be back below
                 if left := [document for document in self._fallback.uncarried() if unsettled(document.body)]:
                     delivered += self._local_courier(self._fallback).drain(left, until)
             except (StoreError, FallbackError) as error:
                 self._note(error)
+                self._doubtful = True
         try:
             documents, damaged = self._waiting.documents()
             delivered += self._courier().drain(documents, until)
