@@ -38,8 +38,9 @@ class Waiting:
         self._write(key, lambda keys: keys | {key})
 
     def settle(self, document: StateDocument) -> None:
-        """Forget an alert that needs nothing any more; raises StoreUnavailable."""
+        """Forget an alert that needs nothing any more, and keep one that does; raises StoreUnavailable."""
         if self._concern(document.body):
+            self.add(document.key)  # another process may have seen it while it needed nothing
             return
         self._write(document.key, lambda keys: keys - {document.key})
         now = self._store.get_state(STATE, document.key)
