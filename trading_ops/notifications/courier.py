@@ -28,6 +28,7 @@ from trading_ops.notifications.delivery import (
     unsettled,
 )
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+from trading_ops.notifications.waiting import dead_letters
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -155,8 +156,8 @@ class Courier:
         attempts = before["attempts"] + (not again)
         try:
             alert = Alert.from_document(self._read(key).body["alert"])
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            unreadable = DeliveryError(f"the stored alert cannot be read ({type(error).__name__})", permanent=True)
+        except (LookupError, TypeError, ValueError, AttributeError) as wrong:
+            unreadable = DeliveryError(f"the stored alert cannot be read ({type(wrong).__name__})", permanent=True)
             self._note_failure(key, name, claim, attempts, unreadable)
             return unreadable
         doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
@@ -217,6 +218,8 @@ class Courier:
             state = DEAD
         elif attempts >= self._backoff.most_attempts:
             state, reason = DEAD, f"{reason}; given up after {attempts} attempts"
+        if state == DEAD:
+            dead_letters(self._store).add(key)  # before it is one, as with what waits
         in_doubt = error.in_doubt if isinstance(error, DeliveryError) else True
         self._change(key, name, state, when=ours, claim=claim, error=reason, wait_s=wait_s, in_doubt=in_doubt)
 

@@ -17,10 +17,11 @@ from trading_ops.notifications.delivery import (
     SENDING,
     SENT,
     STATE,
+    given_up,
     history_key,
     unsettled,
 )
-from trading_ops.notifications.waiting import Waiting
+from trading_ops.notifications.waiting import Waiting, dead_letters
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -84,6 +85,8 @@ class Fallback:
         known = main.get_state(STATE, document.key)
         if known and unsettled(known.body):
             Waiting(main).add(document.key)
+        if known and given_up(known.body):
+            dead_letters(main).add(document.key)
         for channel in document.body["channels"]:
             name = history_key(document.key, channel)
             for record in _local(lambda name=name: self.store().read(HISTORY, key=name)):  # type: ignore[misc]

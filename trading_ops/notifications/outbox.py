@@ -13,7 +13,7 @@ from trading_ops.notifications.channel import Channel
 from trading_ops.notifications.courier import Courier
 from trading_ops.notifications.delivery import STATE, given_up, undelivered, unsettled
 from trading_ops.notifications.fallback import Fallback, FallbackError
-from trading_ops.notifications.waiting import Waiting
+from trading_ops.notifications.waiting import Waiting, dead_letters
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
@@ -164,7 +164,15 @@ class Outbox:
 
     def dead(self) -> int:
         """How many alerts were given up on some channel; raises StoreError as `deliveries` does."""
-        return sum(bool(given_up(body)) for body in self.deliveries())
+        return len(self.dead_letters())
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """The alerts that were given up on some channel, oldest first; raises StoreError as `deliveries` does."""
+        documents, damaged = dead_letters(self._store).documents()
+        if damaged:
+            raise StoreError("; ".join(damaged))
+        newest = {d.key: dict(d.body) for d in [*documents, *self._local()] if given_up(d.body)}
+        return sorted(newest.values(), key=lambda body: body["created_at"])
 
     def _local(self) -> list[Any]:
         try:
