@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.cli.alerts import _try
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channels.console import ConsoleChannel
 from trading_ops.notifications.channels.slack import SlackChannel
@@ -66,6 +67,15 @@ def test_a_test_message_that_is_taken_ends_with_a_green_line(home, slack):
 def test_a_test_message_that_is_not_taken_ends_with_the_reason(home, slack, answer, reason):
     slack.faults.append(answer)
     assert reason in run(home, "test", slack=slack, code=1)
+
+
+def test_an_error_that_no_channel_describes_is_told_by_its_kind_alone(services):
+    class Chatty:
+        def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+            raise ValueError("timeout at https://api.telegram.org/bot123:GEHEIM/sendMessage")
+
+    services.__dict__["channels"] = {"chatty": Chatty()}
+    assert _try(services, "chatty") == "ValueError"
 
 
 def test_a_channel_that_is_not_chosen_says_so(home):
