@@ -148,6 +148,16 @@ def test_the_doctor_has_a_line_for_each_channel_and_asks_none(home, slack):
     assert len(slack.asked) == 1
 
 
+@pytest.mark.parametrize("answer", [Answer(404, b"no_service"), Answer(503)], ids=["dead", "failed"])
+def test_the_doctor_does_not_promise_what_a_channel_no_longer_chosen_cannot_keep(home, slack, answer):
+    published(home, slack, answer)
+    said = " ".join(command(["trading-ops", "doctor"], home, COLUMNS="200").stdout.split())
+    assert "warning alerts: 1 alerts are for slack, where alerts do not go any more" in said
+    assert "NOTIFICATION_CHANNELS" in said
+    assert "alerts retry" not in said
+    assert "sent again by themselves" not in said
+
+
 def test_an_alert_of_a_later_version_is_shown(home):
     with SqliteStore(home / "var" / "audit.db") as store:
         Outbox(store, {"console": ConsoleChannel()}).publish(Alert("NOTICE", "k", "what", "", ""))  # type: ignore[arg-type]
