@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from trading_ops.notifications.waiting import Waiting
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
+LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S) + CLAIM  # two machines' clocks are not quite the same
 RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
@@ -186,7 +187,7 @@ class Courier:
         """Whether it is still to come; what is further ahead than any pause was written by a clock that was wrong."""
         if not moment:
             return False
-        return timedelta(0) < datetime.fromisoformat(moment) - self._now() <= timedelta(seconds=LONGEST_RETRY_AFTER_S)
+        return timedelta(0) < datetime.fromisoformat(moment) - self._now() <= LONGEST_PAUSE
 
     def _rests_until(self, name: str) -> str | None:
         document = self._store.get_state(RESTING, name)

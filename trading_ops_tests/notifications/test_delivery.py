@@ -133,6 +133,15 @@ def test_a_clock_that_was_a_year_ahead_silences_no_channel_for_a_year(store, clo
     assert box.drain() == 1
 
 
+def test_the_longest_rest_is_kept_where_the_clock_is_a_little_behind(store, clock):
+    outbox(store, clock, Recorder("chat", DeliveryError("HTTP 429", retry_after_s=1e12))).publish(alert("a"))
+    clock.advance(timedelta(seconds=-30))
+    chat = Recorder("chat")
+    box = outbox(store, clock, chat)
+    assert states(box.publish(alert("b"))) == {"chat": "pending"}
+    assert (box.drain(), chat.tries) == (0, 0)
+
+
 @pytest.mark.parametrize("damage", [{"link": "of a newer version"}, {"what": None, "numbers": 5}, {"severity": []}])
 def test_an_alert_that_this_version_cannot_read_stops_no_other(store, clock, damage):
     chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 2)
