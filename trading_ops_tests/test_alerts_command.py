@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.cli.alerts import _try
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channels.console import ConsoleChannel
 from trading_ops.notifications.channels.slack import SlackChannel
@@ -66,6 +67,15 @@ def test_a_test_message_that_is_taken_ends_with_a_green_line(home, slack):
 def test_a_test_message_that_is_not_taken_ends_with_the_reason(home, slack, answer, reason):
     slack.faults.append(answer)
     assert reason in run(home, "test", slack=slack, code=1)
+
+
+def test_an_error_that_no_channel_describes_is_told_by_its_kind_alone(services):
+    class Chatty:
+        def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+            raise ValueError("timeout at https://api.telegram.org/bot123:GEHEIM/sendMessage")
+
+    services.__dict__["channels"] = {"chatty": Chatty()}
+    assert _try(services, "chatty") == "ValueError"
 
 
 def test_a_channel_that_is_not_chosen_says_so(home):
@@ -136,6 +146,16 @@ def test_the_doctor_has_a_line_for_each_channel_and_asks_none(home, slack):
     assert "warning alerts: 1 alerts were given up on a channel" in said
     assert "GEHEIM" not in done.stdout + done.stderr
     assert len(slack.asked) == 1
+
+
+@pytest.mark.parametrize("answer", [Answer(404, b"no_service"), Answer(503)], ids=["dead", "failed"])
+def test_the_doctor_does_not_promise_what_a_channel_no_longer_chosen_cannot_keep(home, slack, answer):
+    published(home, slack, answer)
+    said = " ".join(command(["trading-ops", "doctor"], home, COLUMNS="200").stdout.split())
+    assert "warning alerts: 1 alerts are for slack, where alerts do not go any more" in said
+    assert "NOTIFICATION_CHANNELS" in said
+    assert "alerts retry" not in said
+    assert "sent again by themselves" not in said
 
 
 def test_an_alert_of_a_later_version_is_shown(home):

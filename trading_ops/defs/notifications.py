@@ -2,8 +2,10 @@
 
 import dagster as dg
 
+from trading_ops.audit.store import StoreError
 from trading_ops.defs.alerting import days_of, root_cause, summarise_backfill
 from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.dead_letters import obituary
 from trading_ops.services import Services
 
 
@@ -43,11 +45,20 @@ def run_failure_alert_sensor(context: dg.RunFailureSensorContext, services: dg.R
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Sends the alerts that an earlier run could not deliver.",
+    description="Sends the alerts that an earlier run could not deliver, and tells of those that were given up.",
 )
-def outbox_sensor(services: dg.ResourceParam[Services]) -> dg.SkipReason:
-    delivered, why = services.outbox.drain(), services.outbox.store_error
-    return dg.SkipReason(f"{delivered} waiting alerts delivered" + (f"; the audit store is down: {why}" if why else ""))
+def outbox_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]) -> dg.SkipReason:
+    outbox = services.outbox
+    said, problem = f"{outbox.drain()} waiting alerts delivered", outbox.store_error
+    try:
+        dead = obituary(outbox.dead_letters(), services.channels, str(services.now().date()))
+        if dead is not None:
+            context.log.error(f"{dead.what}: {dead.why}")
+            said += f"; {dead.what}"
+            outbox.publish(dead)
+    except StoreError as error:
+        problem = problem or str(error)
+    return dg.SkipReason(said + (f"; the audit store is down: {problem}" if problem else ""))
 
 
 defs = dg.Definitions(sensors=[backfill_summary_sensor, run_failure_alert_sensor, outbox_sensor])

@@ -47,7 +47,12 @@ def spool(services: Services) -> Iterator[Diagnosis]:
 
 def outbox(services: Services) -> Iterator[Diagnosis]:
     """Alerts that have not reached people."""
-    waiting, dead = services.outbox.waiting(), services.outbox.dead()
+    from trading_ops.notifications.delivery import given_up, undelivered, unsettled
+
+    bodies, chosen = services.outbox.undelivered(), services.channels
+    dead = sum(any(name in chosen for name in given_up(body)) for body in bodies)
+    waiting = sum(any(name in chosen for name in unsettled(body)) for body in bodies)
+    former = sorted({name for body in bodies for name in undelivered(body) if name not in chosen})
     if dead:
         said = f"{dead} alerts were given up on a channel" + (f", {waiting} wait for one" if waiting else "")
         advice = "trading-ops alerts list --state dead says why; then: trading-ops alerts retry"
@@ -55,6 +60,10 @@ def outbox(services: Services) -> Iterator[Diagnosis]:
     elif waiting:
         said = f"{waiting} alerts wait for a channel"
         yield Diagnosis("alerts", "warning", said, "They are sent again by themselves.")
+    elif former:
+        said = f"{len(bodies)} alerts are for {', '.join(former)}, where alerts do not go any more"
+        advice = "They are kept; who is to get them is named in NOTIFICATION_CHANNELS again."
+        yield Diagnosis("alerts", "warning", said, advice)
     else:
         yield Diagnosis("alerts", "ok", "every alert was delivered")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -57,6 +57,7 @@ class Alert:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Alert:
-        """The inverse of `to_document`; a level that only a newer version knows stays as it is."""
+        """The inverse of `to_document`; of what only a newer version knows, a level stays and a field is left out."""
         level = document["severity"]
-        return cls(**{**document, "severity": Severity(level) if level in set(Severity) else level})
+        known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
+        return cls(**{**known, "severity": Severity(level) if level in set(Severity) else level})

@@ -9,12 +9,21 @@ from dataclasses import dataclass
 LONGEST_RETRY_AFTER_S = 7 * 86_400.0  # a receiver that asks for more is believed this much
 
 
+def believed(retry_after_s: float) -> float:
+    """Seconds of rest that a receiver gets when it asks for these.
+
+    >>> believed(60.0), believed(-1.0), believed(1e12)
+    (60.0, 0.0, 604800.0)
+    """
+    return min(max(retry_after_s, 0.0), LONGEST_RETRY_AFTER_S)
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """Exponential with full jitter; the defaults give an alert up after about a day.
 
-    The wait after the n-th attempt is uniform in [0, min(longest_s, first_s * 2^(n-1))), unless the receiver asks for a
-    time: then it is that. `random` gives a number in [0, 1).
+    The wait after the n-th attempt is uniform in [0, min(longest_s, first_s * 2^(n-1))), and no less than the receiver
+    asks for. `random` gives a number in [0, 1).
 
     >>> [Backoff(random=lambda: 1.0).wait_s(n, None) for n in (1, 2, 3, 7, 200)]
     [15.0, 30.0, 60.0, 900.0, 900.0]
@@ -27,6 +36,5 @@ class Backoff:
 
     def wait_s(self, attempts: int, retry_after_s: float | None) -> float:
         """Seconds until the next attempt, never less than the receiver asked for."""
-        if retry_after_s is not None:
-            return min(max(retry_after_s, 0.0), LONGEST_RETRY_AFTER_S)
-        return self.random() * min(self.longest_s, self.first_s * 2.0 ** min(attempts - 1, 30))
+        drawn = self.random() * min(self.longest_s, self.first_s * 2.0 ** min(attempts - 1, 30))
+        return max(drawn, believed(retry_after_s or 0.0))

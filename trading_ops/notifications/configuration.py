@@ -105,6 +105,8 @@ class ChannelSettings(BaseModel):
             whole = False
         if not whole or any(not character.isprintable() for character in value.get_secret_value()):
             raise ValueError("this is no address; give one that begins with https://")
+        if url.fragment:
+            raise ValueError("of an address, what follows # is not sent; leave it out")
         # the address itself is the password of these services
         if url.scheme == "http" and info.field_name != "webhook_url" and not _is_this_machine(url.hostname or ""):
             raise ValueError("an http:// address is sent for everybody to read; give one that begins with https://")
@@ -117,12 +119,22 @@ class ChannelSettings(BaseModel):
     def _is_a_key(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         text = value.get_secret_value() if value else ""
         if info.field_name == "smtp_password" or value is None:
-            return value
+            return value  # see _can_log_in: it may hold spaces
         if not text.strip():
             return None
         if any(c.isspace() or not c.isprintable() or not c.isascii() for c in text.strip()):
             raise ValueError("this is no key: it holds a space or a sign that keys do not have")
         return SecretStr(text.strip())
+
+    @field_validator("smtp_username", "smtp_password")
+    @classmethod
+    def _can_log_in(cls, value: str | SecretStr | None) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+        if not text.isascii() or not text.replace(" ", "").isprintable():
+            raise ValueError(
+                "a login by SMTP takes the letters, digits and signs of ASCII alone; this holds another sign"
+            )
+        return value
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Conflict, Entry
 from trading_ops.notifications.alert import Alert
+from trading_ops.notifications.backoff import LONGEST_RETRY_AFTER_S, believed
 from trading_ops.notifications.channel import Channel, DeliveryError
 from trading_ops.notifications.delivery import (
     CARRIED,
@@ -27,6 +28,7 @@ from trading_ops.notifications.delivery import (
     unsettled,
 )
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+from trading_ops.notifications.waiting import dead_letters
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from trading_ops.notifications.waiting import Waiting
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
+LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S) + CLAIM  # two machines' clocks are not quite the same
 RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
@@ -111,7 +114,8 @@ class Courier:
         for name in names:
             self._change(key, name, PENDING, when=lambda delivery: delivery["state"] in (FAILED, DEAD), claim="")
             if self._rests_until(name):
-                self._rest(name, self._now())
+                self._rest(name, self._now(), may_end_early=True)
+        self._waiting.add(key)  # again: a drain that saw it dead in between has forgotten it
         return self._deliver([key], names, {})[0]
 
     def _deliver(self, keys: list[str], names: Iterable[str], told: dict[str, bool]) -> list[dict[str, Any]]:
@@ -133,48 +137,72 @@ class Courier:
             error = yield from self._send(name, key, told)
             asked = _asked_to_wait(error)
             if asked is not None and asked <= SHORT_WAIT_S:
+                if until is not None and time.monotonic() + asked >= until:
+                    return
                 yield partial(time.sleep, asked)
-                error = yield from self._send(name, key, told)
+                error = yield from self._send(name, key, told, again=True)
             if isinstance(error, TookTooLong) or _asked_to_wait(error) is not None:
                 return
 
-    def _send(self, name: str, key: str, told: dict[str, bool]) -> _Send:
-        """Claim a delivery, yield the call that sends it, and note what became of it; why it failed, if it did."""
+    def _send(self, name: str, key: str, told: dict[str, bool], *, again: bool = False) -> _Send:
+        """Claim a delivery, yield the call that sends it, and note what became of it; why it failed, if it did.
+
+        `again`: the moment that the channel asked for is over; it is the same attempt, before its pause is.
+        """
         channel, claim = self._channels[name], uuid.uuid4().hex
-        before = self._change(key, name, SENDING, when=partial(self._may_send, name), claim=claim)
+        allowed = partial(self._may_send, name, again=again)
+        before = self._change(key, name, SENDING, when=allowed, claim=claim, attempt=not again)
         if before is None:
             return None
-        alert = Alert.from_document(self._read(key).body["alert"])
+        attempts = before["attempts"] + (not again)
+        try:
+            alert = Alert.from_document(self._read(key).body["alert"])
+        except (LookupError, TypeError, ValueError, AttributeError) as wrong:
+            unreadable = DeliveryError(f"the stored alert cannot be read ({type(wrong).__name__})", permanent=True)
+            self._note_failure(key, name, claim, attempts, unreadable)
+            return unreadable
         doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
         duplicate = doubt and not getattr(channel, "deduplicates", False)
         error = yield partial(channel.send, alert, possible_duplicate=duplicate)
         if error is not None:
-            self._note_failure(key, name, claim, before["attempts"] + 1, error)
+            self._note_failure(key, name, claim, attempts, error)
             return error
         told[name] = duplicate
         self._remember(alert, name, possible_duplicate=duplicate)
         self._change(key, name, SENT, when=lambda delivery: True, claim=claim)
         return None
 
-    def _may_send(self, name: str, delivery: Mapping[str, Any]) -> bool:
+    def _may_send(self, name: str, delivery: Mapping[str, Any], *, again: bool) -> bool:
         """Whether nobody has sent it, nobody is at it, and it is due."""
         state = delivery["state"]
         if state == SENDING:
             return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
         if state in (SENT, DEAD):
             return False
-        due = [moment for moment in (delivery.get("next_at"), self._rests_until(name)) if moment]
-        return not due or self._now() >= max(map(datetime.fromisoformat, due))
+        if self._lies_ahead(self._rests_until(name)):
+            return False
+        return again or not self._lies_ahead(delivery.get("next_at"))
+
+    def _lies_ahead(self, moment: str | None) -> bool:
+        """Whether it is still to come; what is further ahead than any pause was written by a clock that was wrong."""
+        if not moment:
+            return False
+        return timedelta(0) < datetime.fromisoformat(moment) - self._now() <= LONGEST_PAUSE
 
     def _rests_until(self, name: str) -> str | None:
         document = self._store.get_state(RESTING, name)
         return document.body["until"] if document else None
 
-    def _rest(self, name: str, until: datetime) -> None:
-        known = self._store.get_state(RESTING, name)
-        with suppress(Conflict):  # another process was told the same
-            body = {"until": until.isoformat()}
-            self._store.put_state(RESTING, name, body, expected_version=known.version if known else 0)
+    def _rest(self, name: str, until: datetime, *, may_end_early: bool = False) -> None:
+        """Leave the channel alone until then; a longer rest that it asked another process for is kept."""
+        while True:
+            known = self._store.get_state(RESTING, name)
+            if known and not may_end_early and self._lies_ahead(known.body["until"]):
+                until = max(until, datetime.fromisoformat(known.body["until"]))
+            with suppress(Conflict):  # another process was told to wait too: look again
+                body = {"until": until.isoformat()}
+                self._store.put_state(RESTING, name, body, expected_version=known.version if known else 0)
+                return
 
     def _note_failure(self, key: str, name: str, claim: str, attempts: int, error: Exception) -> None:
         def ours(delivery: Mapping[str, Any]) -> bool:
@@ -186,11 +214,13 @@ class Courier:
         asked = _asked_to_wait(error)
         state, wait_s = FAILED, self._backoff.wait_s(attempts, asked)
         if asked is not None:
-            self._rest(name, self._now() + timedelta(seconds=wait_s))
+            self._rest(name, self._now() + timedelta(seconds=believed(asked)))
         if isinstance(error, DeliveryError) and error.permanent:
             state = DEAD
         elif attempts >= self._backoff.most_attempts:
             state, reason = DEAD, f"{reason}; given up after {attempts} attempts"
+        if state == DEAD:
+            dead_letters(self._store).add(key)  # before it is one, as with what waits
         in_doubt = error.in_doubt if isinstance(error, DeliveryError) else True
         self._change(key, name, state, when=ours, claim=claim, error=reason, wait_s=wait_s, in_doubt=in_doubt)
 
@@ -210,6 +240,7 @@ class Courier:
         error: str | None = None,
         wait_s: float = 0.0,
         in_doubt: bool = False,
+        attempt: bool = True,
     ) -> Mapping[str, Any] | None:
         """Compare-and-set one channel's state where `when` allows it; what it was before, None where not allowed."""
         while True:
@@ -219,7 +250,7 @@ class Courier:
                 return None
             now = self._now()
             after = {**before, "state": state, "at": now.isoformat(), "claim": claim, "error": error}
-            after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING)
+            after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING and attempt)
             after["next_at"] = (now + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
             after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
             body = {**document.body, "channels": {**document.body["channels"], name: after}}

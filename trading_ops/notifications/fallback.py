@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trading_ops.audit.store import Conflict, Entry, StoreError
@@ -16,17 +17,18 @@ from trading_ops.notifications.delivery import (
     SENDING,
     SENT,
     STATE,
+    given_up,
     history_key,
     unsettled,
 )
-from trading_ops.notifications.waiting import Waiting
+from trading_ops.notifications.waiting import Waiting, dead_letters
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
 TAKEN = "fallback"  # the claim on a delivery that the fallback made
 # what the local store knows of a channel counts for more than these states in the audit store
-_OUTRANKED = {SENDING: (PENDING, FAILED, DEAD), DEAD: (PENDING, FAILED)}
+_OUTRANKED = {SENDING: (PENDING, FAILED, DEAD), DEAD: (PENDING, FAILED), FAILED: (PENDING,)}
 _Result = TypeVar("_Result")
 
 
@@ -83,6 +85,8 @@ class Fallback:
         known = main.get_state(STATE, document.key)
         if known and unsettled(known.body):
             Waiting(main).add(document.key)
+        if known and given_up(known.body):
+            dead_letters(main).add(document.key)
         for channel in document.body["channels"]:
             name = history_key(document.key, channel)
             for record in _local(lambda name=name: self.store().read(HISTORY, key=name)):  # type: ignore[misc]
@@ -104,17 +108,29 @@ def _local(ask: Callable[[], _Result]) -> _Result:
         raise FallbackError(f"the local outbox does not work: {error}") from error
 
 
+def _merged(known: Mapping[str, Any], local: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What both stores know of one delivery; a doubt of either stays, and the longer pause is kept."""
+    if known["state"] == SENT:
+        return known
+    if local["state"] == SENT:
+        return {**known, "state": SENT, "claim": TAKEN, "error": None}
+    merged = dict(local if known["state"] in _OUTRANKED.get(local["state"], ()) else known)
+    if known.get("in_doubt") or local.get("in_doubt"):
+        merged["in_doubt"] = True
+    pauses = [moment for moment in (known.get("next_at"), local.get("next_at")) if moment]
+    if known["state"] == local["state"] == FAILED and pauses:
+        merged["next_at"] = max(pauses, key=datetime.fromisoformat)
+    return merged
+
+
 def _note_deliveries(main: AuditStore, key: str, told: Mapping[str, Any]) -> None:
     """Mark what the local store has sent, or is at, where the audit store's own document says nobody has or is."""
     while document := main.get_state(STATE, key):
         body = document.body
         news = {}
         for name, known in body["channels"].items():
-            state = told.get(name, {}).get("state")
-            if state == SENT != known["state"]:
-                news[name] = {**known, "state": SENT, "claim": TAKEN, "error": None}
-            elif state in _OUTRANKED and known["state"] in _OUTRANKED[state]:
-                news[name] = told[name]
+            if name in told and (merged := _merged(known, told[name])) != known:
+                news[name] = merged
         news.update({name: told[name] for name in told.keys() - body["channels"].keys()})
         if not news:
             return

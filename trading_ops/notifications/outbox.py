@@ -13,10 +13,10 @@ from trading_ops.notifications.channel import Channel
 from trading_ops.notifications.courier import Courier
 from trading_ops.notifications.delivery import STATE, given_up, undelivered, unsettled
 from trading_ops.notifications.fallback import Fallback, FallbackError
-from trading_ops.notifications.waiting import Waiting
+from trading_ops.notifications.waiting import Waiting, dead_letters
 
 if TYPE_CHECKING:
-    from trading_ops.audit.store import AuditStore
+    from trading_ops.audit.store import AuditStore, StateDocument
     from trading_ops.notifications.alert import Alert
 
 DRAIN_S = 25.0  # what a drain takes before it begins nothing more: a sensor has a minute
@@ -94,10 +94,12 @@ class Outbox:
                         self._fallback.carry_over(self._store, document)
                     except StoreError as error:
                         self._note(error)
+                        self._doubtful = True  # what was told of it is not known to the store, which may be back below
                 if left := [document for document in self._fallback.uncarried() if unsettled(document.body)]:
                     delivered += self._local_courier(self._fallback).drain(left, until)
             except (StoreError, FallbackError) as error:
                 self._note(error)
+                self._doubtful = True
         try:
             documents, damaged = self._waiting.documents()
             delivered += self._courier().drain(documents, until)
@@ -155,14 +157,30 @@ class Outbox:
 
     def waiting(self) -> int:
         """How many alerts some channel is still to be told of; raises StoreError as `deliveries` does."""
-        documents, damaged = self._waiting.documents()
-        if damaged:
-            raise StoreError("; ".join(damaged))
-        return len({document.key for document in [*documents, *self._local()] if unsettled(document.body)})
+        return sum(bool(unsettled(body)) for body in self._indexed(self._waiting))
+
+    def undelivered(self) -> list[dict[str, Any]]:
+        """The alerts that some channel has not got, whether chosen or not; raises StoreError as `deliveries` does."""
+        return [body for body in self._indexed(self._waiting, dead_letters(self._store)) if undelivered(body)]
 
     def dead(self) -> int:
         """How many alerts were given up on some channel; raises StoreError as `deliveries` does."""
-        return sum(bool(given_up(body)) for body in self.deliveries())
+        return len(self.dead_letters())
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """The alerts that were given up on some channel, oldest first; raises StoreError as `deliveries` does."""
+        return [body for body in self._indexed(dead_letters(self._store)) if given_up(body)]
+
+    def _indexed(self, *indices: Waiting) -> list[dict[str, Any]]:
+        """The alerts that an index names, and what was not carried over yet, oldest first."""
+        found: list[StateDocument] = []
+        for index in indices:
+            documents, damaged = index.documents()
+            if damaged:
+                raise StoreError("; ".join(damaged))
+            found += documents
+        newest = {d.key: dict(d.body) for d in [*found, *self._local()]}
+        return sorted(newest.values(), key=lambda body: body["created_at"])
 
     def _local(self) -> list[Any]:
         try:

@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Conflict, StoreError, StoreUnavailable
-from trading_ops.notifications.delivery import STATE, readable, unsettled
+from trading_ops.notifications.delivery import STATE, given_up, readable, unsettled
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
 INDEX = "outbox_waiting"  # a fixed number of documents {keys: [...]}, so that its size follows what waits
+DEAD_INDEX = "outbox_dead"  # the same for what was given up
 SHARDS = 16
 COMPLETE = "complete"  # this document says that every alert from before the index was looked at
 
@@ -29,17 +30,21 @@ class Waiting:
     It may name an alert too many, never one too few. Where it is missing or damaged, all alerts are read instead.
     """
 
-    def __init__(self, store: AuditStore, concern: Callable[[Mapping[str, Any]], bool] = will_be_tried) -> None:
+    def __init__(
+        self, store: AuditStore, concern: Callable[[Mapping[str, Any]], bool] = will_be_tried, index: str = INDEX
+    ) -> None:
         self._store = store
         self._concern = concern
+        self._index = index
 
     def add(self, key: str) -> None:
         """From now on the alert is looked at; raises StoreUnavailable."""
         self._write(key, lambda keys: keys | {key})
 
     def settle(self, document: StateDocument) -> None:
-        """Forget an alert that needs nothing any more; raises StoreUnavailable."""
+        """Forget an alert that needs nothing any more, and keep one that does; raises StoreUnavailable."""
         if self._concern(document.body):
+            self.add(document.key)  # another process may have seen it while it needed nothing
             return
         self._write(document.key, lambda keys: keys - {document.key})
         now = self._store.get_state(STATE, document.key)
@@ -55,13 +60,13 @@ class Waiting:
             with suppress(StoreError):  # else the next time reads them all again
                 for document in concerned:
                     self.add(document.key)
-                self._store.put_state(INDEX, COMPLETE, {"keys": []}, expected_version=0)
+                self._store.put_state(self._index, COMPLETE, {"keys": []}, expected_version=0)
         return sorted(concerned, key=lambda document: str(document.body["created_at"])), damaged
 
     def _keys(self) -> list[str] | None:
         """The keys in the index, None where it does not tell."""
         try:
-            shards = self._store.list_state(INDEX)
+            shards = self._store.list_state(self._index)
         except StoreUnavailable:
             raise
         except StoreError:
@@ -90,12 +95,12 @@ class Waiting:
         shard = f"{zlib.crc32(key.encode()) % SHARDS:02}"
         while True:
             try:
-                known = self._store.get_state(INDEX, shard)
+                known = self._store.get_state(self._index, shard)
                 before = set(known.body["keys"]) if known else set()
                 if change(before) == before:
                     return
                 body = {"keys": sorted(change(before))}
-                self._store.put_state(INDEX, shard, body, expected_version=known.version if known else 0)
+                self._store.put_state(self._index, shard, body, expected_version=known.version if known else 0)
                 return
             except Conflict:  # another alert came or went: look again
                 continue
@@ -103,3 +108,8 @@ class Waiting:
                 raise
             except StoreError:  # a damaged index stops no alert: `documents` does without it
                 return
+
+
+def dead_letters(store: AuditStore) -> Waiting:
+    """The index of the alerts that were given up on some channel."""
+    return Waiting(store, lambda body: bool(given_up(body)), DEAD_INDEX)

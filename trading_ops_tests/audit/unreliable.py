@@ -23,6 +23,7 @@ class UnreliableStore(SqliteStore):
         self.asked: list[str] = []
         self.largest = 1_000_000  # bytes of a body; what is larger is refused for good
         self.writes_left: int | None = None  # so many more succeed
+        self.lost = 0  # so many writes fail first
         self.during: Callable[[], object] | None = None
         self._mode = folder / "mode"
 
@@ -75,6 +76,9 @@ class UnreliableStore(SqliteStore):
             raise StoreUnavailable("shared.example: connection refused")
         if writes and self.mode == READ_ONLY:
             raise StoreUnavailable("shared.example: this user may only read")
+        if writes and self.lost:
+            self.lost -= 1
+            raise StoreUnavailable("shared.example: one packet was lost")
         if writes and self.writes_left is not None:
             self.writes_left -= 1
             if self.writes_left < 0:

@@ -20,7 +20,6 @@ from trading_ops.doctor.records import audit_store, outbox, spool
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.configuration import NEEDS
-from trading_ops.notifications.outbox import Outbox
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.servers.bot import Says, ScriptedServer, raw_server, serving
@@ -291,7 +290,7 @@ class Deaf:
 
 
 def test_alerts_that_wait_are_counted(services):
-    services.__dict__["outbox"] = Outbox(services.store, {"deaf": Deaf()})
+    services.__dict__["channels"] = {"deaf": Deaf()}
     services.outbox.publish(Alert(Severity.ERROR, "key", "what", "why", "do"))
     diagnosis = only(outbox, services)
     assert (diagnosis.state, diagnosis.found) == ("warning", "1 alerts wait for a channel")

@@ -120,6 +120,9 @@ def test_what_is_switched_off_goes_to_the_terminal_however_incomplete(monkeypatc
         ("DISCORD_WEBHOOK_URL", "https:///GEHEIM"), ("DISCORD_WEBHOOK_URL", "http://discord.com/GEHEIM"),
         ("WEBHOOK_URL", "ftp://x/GEHEIM"), ("WEBHOOK_URL", "https://x:port/GEHEIM"),
         ("TELEGRAM_BOT_TOKEN", "123:GE HEIM"), ("PAGERDUTY_ROUTING_KEY", "GEHEIM\n2"), ("WEBHOOK_SECRET", "GEHEIMß"),
+        ("SMTP_PASSWORD", "GEHEIMß"), ("SMTP_PASSWORD", "GEHEIM\udcff"), ("SMTP_USERNAME", "jürgen"),
+        ("SMTP_USERNAME", "ops\udcff"), ("SMTP_PASSWORD", "GEHEIM\n"),
+        ("DISCORD_WEBHOOK_URL", "https://discord.com/api/webhooks/1/GEHEIM#thread"),
         ("NOTIFICATIONS_ENABLED", "perhaps"),
     ],
 )  # fmt: skip

@@ -402,7 +402,7 @@ def test_a_damaged_fallback_stops_nothing_and_makes_every_send_a_possible_duplic
     assert box.drain() == 1
     assert "local.db is damaged or no SQLite database" in (box.store_error or "")
     box.publish(replace(ALERT, dedup_key="another"))
-    assert [duplicate for _, duplicate in chat.told] == [False, True]
+    assert [duplicate for _, duplicate in chat.told] == [True, True]
     with pytest.raises(StoreError, match="local outbox does not work"):
         box.deliveries()
 
@@ -449,6 +449,56 @@ def test_a_store_that_fails_between_two_channels_makes_no_channel_hear_it_twice(
     assert len(chat.told) == len(mail.told) == 1
     assert [states(d) for d in box.deliveries()] == [{"chat": "sent", "mail": "sent"}]
     assert sends(main) == [("chat", False), ("mail", True)]
+
+
+def test_a_doubt_from_the_outage_is_told_with_the_next_try(main, local, clock):
+    chat = Recorder("chat", DeliveryError("timeout", in_doubt=True))
+    main.writes_left = 2  # the index and the alert, which is pending there
+    assert states(backed(main, local, clock, chat).publish(ALERT)) == {"chat": "failed"}
+    main.writes_left = None
+    clock.advance(CLAIM)
+    assert backed(main, local, clock, chat).drain() == 1
+    assert chat.told == [(ALERT, True)]
+
+
+@pytest.mark.parametrize("doubtful", [0, 1])
+def test_of_two_failures_the_doubt_of_either_and_the_longer_pause_are_kept(main, local, clock, doubtful):
+    doubts = [DeliveryError("HTTP 500"), DeliveryError("HTTP 500")]
+    doubts[doubtful].in_doubt = True
+    box = backed(main, local, clock, Recorder("chat", *doubts))
+    box.publish(ALERT)
+    main.be(DOWN)
+    clock.advance(timedelta(minutes=1))
+    assert states(box.publish(ALERT)) == {"chat": "failed"}
+    main.be(UP)
+    box.carry_over()
+    delivery = box.delivery(ALERT.dedup_key)["channels"]["chat"]
+    assert (delivery["state"], delivery["in_doubt"]) == ("failed", True)
+    assert delivery["next_at"] == clock().isoformat()
+
+
+def test_what_was_told_and_cannot_be_looked_up_is_a_possible_duplicate(main, local, clock):
+    chat = Recorder("chat")
+    main.writes_left = 2
+    backed(main, local, clock, chat).publish(ALERT)
+    main.writes_left = None
+    local.write_bytes(b"no database" * 1_000)
+    for beside in ("-wal", "-shm"):
+        local.with_name(local.name + beside).unlink(missing_ok=True)
+    box = backed(main, local, clock, chat)
+    assert box.drain() == 1
+    assert "local outbox" in str(box.store_error)
+    assert chat.told == [(ALERT, True), (ALERT, True)]
+
+
+def test_what_could_not_be_carried_over_for_a_moment_is_a_possible_duplicate(main, local, clock):
+    chat = Recorder("chat")
+    main.writes_left = 2
+    box = backed(main, local, clock, chat)
+    box.publish(ALERT)
+    main.writes_left, main.lost = None, 1
+    assert box.drain() == 1
+    assert chat.told == [(ALERT, True), (ALERT, True)]
 
 
 def test_an_alert_published_again_before_it_was_carried_over_is_not_told_again(main, local, clock):

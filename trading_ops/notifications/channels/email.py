@@ -106,7 +106,7 @@ class EmailChannel:
         if refused:
             codes = ", ".join(sorted({str(code) for code, _ in refused.values()}))
             told = f"SMTP {codes}: {len(refused)} of {len(self._recipients)} recipients refused, the others have it"
-            raise DeliveryError(told, permanent=True, in_doubt=True)
+            raise DeliveryError(told, permanent=min(code for code, _ in refused.values()) >= 500, in_doubt=True)
 
     def _connected(self, host: str) -> smtplib.SMTP:
         own = socket.gethostname()
@@ -127,7 +127,7 @@ class EmailChannel:
             return DeliveryError(f"{self._host} {what}", permanent=True)
         words: bytes | str
         if isinstance(error, smtplib.SMTPRecipientsRefused):
-            code, words = max(error.recipients.values(), key=lambda answer: answer[0])
+            code, words = min(error.recipients.values(), key=lambda answer: answer[0])  # one that may pass, if any
             about = "every recipient refused"
         elif isinstance(error, smtplib.SMTPResponseException):
             code, words = error.smtp_code, error.smtp_error
@@ -167,14 +167,17 @@ def message_id(dedup_key: str, sender: str) -> str:
 
 def text_of(message: Message) -> str:
     """The message in plain text."""
-    parts = [f"{message.severity}: {fit(message.what, MOST_TEXT)}", message.notice, fit(message.why, MOST_TEXT)]
+    severity = fit(message.severity, MOST_SUBJECT)
+    parts = [f"{severity}: {fit(message.what, MOST_TEXT)}", message.notice, fit(message.why, MOST_TEXT)]
     parts += [f"What to do: {fit(message.what_to_do, MOST_TEXT)}"] if message.what_to_do else []
-    return "\n\n".join(part for part in (*parts, message.figures, message.footer) if part) + "\n"
+    parts += [fit(message.figures, MOST_TEXT), fit(message.footer, MOST_TEXT)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def html_of(message: Message) -> str:
     """The message in HTML that every mail program shows: no images, no links, nothing loaded."""
     colour = STYLES.get(message.severity, NEUTRAL)
+    severity = _escape(fit(message.severity, MOST_SUBJECT))
 
     def paragraph(text: str, style: str = "") -> str:
         shown = _escape(fit(text, MOST_TEXT)).replace("\n", "<br>\n")
@@ -184,7 +187,7 @@ def html_of(message: Message) -> str:
     figures = f"<pre>{_escape(fit(message.figures, MOST_TEXT))}</pre>" if message.figures else ""
     return "\n".join(part for part in (
         '<html><body style="font-family:sans-serif">',
-        f'<h2 style="color:{colour}">{_escape(message.severity)}: {_escape(fit(message.what, MOST_TEXT))}</h2>',
+        f'<h2 style="color:{colour}">{severity}: {_escape(fit(message.what, MOST_TEXT))}</h2>',
         paragraph(message.notice, "font-style:italic"),
         paragraph(message.why),
         paragraph(todo, "font-weight:bold"),

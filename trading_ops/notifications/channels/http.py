@@ -51,7 +51,11 @@ class Http:
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
         """The answer to a post that got a 2xx status; raises DeliveryError."""
-        host = host_of(url)
+        return self.exchange(url, body, headers)[0]
+
+    def exchange(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[bytes, float | None]:
+        """As `post`, and the seconds that the answer asks to wait: Slack refuses with status 200 too."""
+        host, begun = host_of(url), False
         try:
             request = httpx.Request(
                 "POST",
@@ -63,6 +67,7 @@ class Http:
             until = time.monotonic() + self._timeout_s
             verify = _trusted() if request.url.scheme == "https" else False
             with httpx.HTTPTransport(verify=verify, trust_env=False) as transport:
+                begun = True
                 response = transport.handle_request(request)
                 try:
                     answer = _read(response.iter_raw(), until)
@@ -78,12 +83,14 @@ class Http:
             raise DeliveryError(f"no connection to {host}: {self.redacted(str(error))}") from None
         except httpx.TransportError as error:
             raise DeliveryError(f"the connection to {host} broke ({type(error).__name__})", in_doubt=True) from None
-        except (httpx.InvalidURL, UnicodeError, ValueError, OSError) as error:
+        except OSError as error:  # such as no file left to open: it is about this machine and may pass
+            raise DeliveryError(f"{host} cannot be asked now ({type(error).__name__})", in_doubt=begun) from None
+        except (httpx.InvalidURL, ValueError) as error:
             raise DeliveryError(f"{host} cannot be asked ({type(error).__name__})", permanent=True) from None
+        wait_s = _asked_to_wait(response.headers, answer)
         if not 200 <= response.status_code < 300:
-            said = self.redacted(_said(answer))
-            raise HttpError(response.status_code, said, _asked_to_wait(response.headers, answer))
-        return answer
+            raise HttpError(response.status_code, self.redacted(_said(answer)), wait_s)
+        return answer, wait_s
 
 
 def as_json(document: Any) -> bytes:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
-from trading_ops.notifications.channels.http import TIMEOUT_S, Http, HttpError, as_json, retry_after
+from trading_ops.notifications.channels.http import TIMEOUT_S, Http, HttpError, as_json, parsed
 from trading_ops.notifications.channels.redaction import host_of
 from trading_ops.notifications.text import Message, fit, message_of
 
@@ -49,7 +47,7 @@ class SlackChannel:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._webhook_url, self._bot_token, self._channel = webhook_url, bot_token, channel
-        self._base_url, self._timeout_s = base_url, timeout_s
+        self._base_url = base_url.rstrip("/")
         self._http = Http(webhook_url, bot_token, timeout_s=timeout_s)
 
     @property
@@ -72,48 +70,19 @@ class SlackChannel:
             )
 
     def _post_as_bot(self, payload: dict[str, Any], token: str, channel: str) -> None:
-        from slack_sdk import WebClient
-        from slack_sdk.errors import SlackApiError, SlackClientError
-
-        client = WebClient(
-            token,
-            base_url=self._base_url,
-            timeout=self._timeout_s,  # type: ignore[arg-type]  # it goes to a socket, which takes any number
-            retry_handlers=[],  # the outbox retries
-            logger=logging.Logger("silent", logging.CRITICAL + 1),
-        )
-        client.proxy = None  # it looks for one in the environment
-        try:
-            client.chat_postMessage(channel=channel, link_names=False, parse="none", unfurl_links=False, **payload)
-        except SlackApiError as error:
-            raise self._judged(error.response) from None
-        except TimeoutError:
-            raise DeliveryError(f"timeout: no answer within {self._timeout_s:g} s", in_doubt=True) from None
-        except SlackClientError as error:
-            raise DeliveryError(f"Slack's client: {type(error).__name__}", permanent=True) from None
-        except OSError as error:
-            reason = getattr(error, "reason", error)
-            if isinstance(reason, TimeoutError):
-                raise DeliveryError(f"timeout: no connection within {self._timeout_s:g} s") from None
-            never_sent = isinstance(reason, ConnectionRefusedError)
-            said = f"no connection: {self._http.redacted(str(reason))}"
-            raise DeliveryError(said, in_doubt=not never_sent) from None
-        except Exception as error:  # noqa: BLE001  # http.client's, whose texts may hold what was sent
-            raise DeliveryError(f"the connection broke ({type(error).__name__})", in_doubt=True) from None
-
-    def _judged(self, response: Any) -> DeliveryError:
-        status, headers = int(response.status_code), {k.lower(): v for k, v in dict(response.headers).items()}
-        code = response.data.get("error", "") if isinstance(response.data, dict) else ""
-        said = code if re.fullmatch("[a-z_]+", str(code)) else ""  # else it is what the client says of a strange page
-        asked = headers.get("retry-after", "")
-        asked = asked[0] if isinstance(asked, list) else asked
-        if status == 200 and code == "ratelimited":
-            status = 429
-        if status != 200:
-            return HttpError(status, said, retry_after(str(asked), datetime.now(UTC)))
-        if not said:
-            return DeliveryError("HTTP 200, but not Slack's answer")
-        return DeliveryError(f"Slack refused it (HTTP 200): {said}", permanent=said not in PASSING)
+        message = {"channel": channel, "link_names": False, "parse": "none", "unfurl_links": False, **payload}
+        headers = {"Authorization": f"Bearer {token}"}
+        answer, wait_s = self._http.exchange(f"{self._base_url}/chat.postMessage", as_json(message), headers)
+        document = parsed(answer)
+        document = document if isinstance(document, dict) else {}
+        if document.get("ok") is True:
+            return
+        code = str(document.get("error", ""))
+        if not re.fullmatch("[a-z_]+", code):
+            raise DeliveryError("HTTP 200, but not Slack's answer")
+        if code == "ratelimited":
+            raise HttpError(429, code, wait_s)
+        raise DeliveryError(f"Slack refused it (HTTP 200): {code}", permanent=code not in PASSING)
 
 
 def payload_of(message: Message) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
-from trading_ops.notifications.channels.email import EmailChannel
-from trading_ops.notifications.text import MARKER
+from trading_ops.notifications.channels.email import EmailChannel, html_of, text_of
+from trading_ops.notifications.text import MARKER, message_of
 from trading_ops_tests.notifications.channels.test_every_http_channel import ALERT, ALERTS, NASTY
 from trading_ops_tests.servers.bot import make_authority
 from trading_ops_tests.servers.smtp import PASSWORD, USER, MailServer
@@ -153,6 +153,24 @@ def test_a_recipient_who_is_refused_is_told_and_the_others_have_it(files):
         assert (error.permanent, error.in_doubt, len(server.taken_by.taken)) == (True, True, 1)
         server.taken_by.refused["anna@example.org"] = "450 4.2.1 later"
         assert "every recipient refused" in str(refusal(mail))
+
+
+def test_a_recipient_who_may_be_reached_later_is_tried_again(files):
+    with MailServer(files, "none", login=False) as server:
+        server.taken_by.refused["ben@example.org"] = "450 4.7.1 greylisted"
+        mail = channel(server, files, "none", username=None, password=None)
+        error = refusal(mail)
+        assert (error.permanent, error.in_doubt, len(server.taken_by.taken)) == (False, True, 1)
+        server.taken_by.refused["anna@example.org"] = "550 5.1.1 unknown"
+        error = refusal(mail)
+        assert (str(error)[:8], error.permanent, error.in_doubt) == ("SMTP 450", False, False)
+
+
+def test_the_plain_text_is_bounded_as_the_html_is():
+    alert = Alert("S" * 90_000, "k" * 90_000, *["w" * 90_000] * 3, numbers={str(i): "n" * 90_000 for i in range(60)})  # type: ignore[arg-type]
+    message = message_of(alert, possible_duplicate=True)
+    assert len(text_of(message)) < 6 * 20_000
+    assert len(html_of(message)) < 6 * 20_000
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,44 @@ def test_B110_a_status_is_named_and_says_whether_to_try_again(rig, server, statu
     error = refusal(rig, server, Answer(status, HTML))
     assert (f"HTTP {status}" in str(error), error.permanent) == (True, permanent)
     assert "secret page" not in str(error)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_refused_and_its_goal_hears_nothing(rig, server, status):
+    with VendorServer(lambda asked: Answer(200, {"ok": True})) as other:
+        error = refusal(rig, server, Answer(status, b"", {"Location": f"{other.url}/elsewhere"}))
+    assert (f"HTTP {status}" in str(error), error.permanent) == (True, True)
+    assert other.asked == []
+
+
+def test_a_proxy_in_the_environment_hears_nothing(rig, server, monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with VendorServer(lambda asked: Answer(200, {"ok": True})) as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        rig.make(server.url, 5.0).send(ALERT, possible_duplicate=False)
+    assert (len(server.taken), proxy.asked) == (1, [])
+
+
+def test_a_name_that_nobody_knows_leaves_nothing_in_doubt(rig):
+    with pytest.raises(DeliveryError, match="no connection") as refused:
+        rig.make("http://no-such-host.invalid", 5.0).send(ALERT, possible_duplicate=False)
+    assert (refused.value.permanent, refused.value.in_doubt) == (False, False)
+
+
+def test_a_machine_that_can_open_no_file_now_may_later(monkeypatch):
+    def no_file_left() -> Any:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("trading_ops.notifications.channels.http._trusted", no_file_left)
+    with pytest.raises(DeliveryError, match="OSError") as refused:
+        RIGS["webhook"].make("https://127.0.0.1:9", 1.0).send(ALERT, possible_duplicate=False)
+    assert (refused.value.permanent, refused.value.in_doubt) == (False, False)
+
+
+def test_an_endless_answer_is_read_to_a_bound(rig, server):
+    refusal(rig, server, Answer(500, b"x" * 10_000_000))
 
 
 def test_B110_a_server_that_hangs_is_a_timeout_that_may_have_arrived(rig, server):

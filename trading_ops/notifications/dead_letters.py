@@ -1,0 +1,36 @@
+"""How do people hear of the alerts that were given up?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.delivery import given_up
+
+KEY = "alerts_dead/"  # and the day; what has it is never told about itself
+
+
+def obituary(bodies: Iterable[Mapping[str, Any]], channels: Collection[str], day: str) -> Alert | None:
+    """One alert a day about all that were given up on these channels, and why; None where there is nothing to tell.
+
+    What was given up on a channel that is not chosen any more is listed by `trading-ops alerts`: nobody misses it.
+    """
+    reasons: Counter[str] = Counter()
+    dead = 0
+    for body in bodies:
+        names = [name for name in given_up(body) if name in channels]
+        if names and not str(body["alert"]["dedup_key"]).startswith(KEY):
+            dead += 1
+            reasons.update(f"{name}: {body['channels'][name].get('error') or 'no reason was kept'}" for name in names)
+    if not dead:
+        return None
+    return Alert(
+        severity=Severity.ERROR,
+        dedup_key=f"{KEY}{day}",
+        what=f"{dead} alert{'s were' if dead > 1 else ' was'} given up and did not reach everybody",
+        why="\n".join(f"{count} on {reason}" for reason, count in reasons.most_common()),
+        what_to_do="See `trading-ops alerts list --state dead`; when the cause is gone, `trading-ops alerts retry`.",
+        day=day,
+    )

@@ -1,0 +1,87 @@
+"""Does somebody hear of the alerts that were given up, once a day, and never of that alert itself?"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from trading_ops.defs.notifications import outbox_sensor
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.outbox import Outbox
+from trading_ops.services import Services
+from trading_ops_tests.conftest import NOON
+from trading_ops_tests.notifications.test_outbox import Recorder
+
+
+def use(services: Services, *channels: Any) -> None:
+    by_name = {channel.name: channel for channel in channels}
+    services.__dict__["channels"] = by_name
+    services.__dict__["outbox"] = Outbox(services.store, by_name, services.now)
+
+
+def look(services: Services) -> str:
+    context = dg.build_sensor_context(resources={"services": services})
+    return str(outbox_sensor(context).skip_message)  # type: ignore[union-attr]
+
+
+def refused() -> Recorder:
+    return Recorder("chat", *[DeliveryError("HTTP 404: no_service", permanent=True)] * 99)
+
+
+def publish(services: Services, *keys: str) -> None:
+    for key in keys:
+        services.outbox.publish(Alert(Severity.CRITICAL, key, "w", "y", "d"))
+
+
+def test_what_was_given_up_is_logged_counted_and_told_once_a_day_where_a_channel_works(services, capfd):
+    mail = Recorder("mail")
+    use(services, refused(), mail)
+    publish(services, "a", "b")
+    mail.told.clear()
+    for _ in range(3):
+        assert "2 alerts were given up" in look(services)
+    assert "ERROR - 2 alerts were given up and did not reach everybody: 2 on chat: HTTP 404" in capfd.readouterr().err
+    ((alert, _),) = mail.told
+    assert (alert.dedup_key, alert.severity) == ("alerts_dead/2025-03-10", Severity.ERROR)
+    assert "2 on chat: HTTP 404: no_service" in alert.why
+    services.now = lambda: NOON + timedelta(days=1)
+    assert "2 alerts were given up" in look(services)
+    assert [a.dedup_key for a, _ in mail.told] == ["alerts_dead/2025-03-10", "alerts_dead/2025-03-11"]
+
+
+def test_where_no_channel_works_the_alert_about_it_is_not_told_of(services):
+    use(services, refused())
+    publish(services, "a")
+    for day in range(3):
+        services.now = lambda day=day: NOON + timedelta(days=day)
+        assert "1 alert was given up" in look(services)
+
+
+def test_what_was_sent_again_or_was_for_a_channel_no_longer_chosen_is_not_told_of(services):
+    use(services, refused())
+    publish(services, "a")
+    use(services, Recorder("mail"))
+    assert look(services) == "0 waiting alerts delivered"
+    use(services, Recorder("chat"))
+    services.outbox.retry()
+    assert look(services) == "0 waiting alerts delivered"
+    assert services.outbox.dead() == 0
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_looking_reads_what_was_given_up_and_not_what_was_ever_told(services, times, monkeypatch):
+    use(services, refused())
+    publish(services, "a")
+    use(services, Recorder("chat"))
+    publish(services, *map(str, range(30)))
+    look(services)  # the first one looks at everything once
+    read: list[str] = []
+    whole = services.store.list_state
+    monkeypatch.setattr(services.store, "list_state", lambda name, *prefix: read.append(name) or whole(name, *prefix))
+    for _ in range(times):
+        assert "1 alert was given up" in look(services)
+    assert "outbox" not in read
