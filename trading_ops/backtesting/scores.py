@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ MEASURES = (
     "avg_duration_hours",
 )
 SETS_AT_ONCE = 1_000  # scored by one thread in one go
+SIGNALS_KEPT = 2_048  # of a rule and its parameters; the sets come sorted, so that neighbours share them
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +85,18 @@ def score_sets(
     out = np.empty((count, kernel.COLUMNS))
     sums = [np.zeros((count, block_count)) for _ in range(3)]
     rule, indicators = STRATEGIES[strategy], Indicators(candles)
+
+    @lru_cache(maxsize=SIGNALS_KEPT)
+    def bars_when(rule: Rule, *values: float) -> np.ndarray:
+        return np.flatnonzero(rule.when(indicators, *values))
+
     sides = [(side, _same(side, numbers)) for side in rule.rules(execution.side)]
     # neighbours share indicators and signals, in whatever order the sets are given
     order = np.lexsort([columns[name] for name in reversed(list(columns))])
 
     def work(at: np.ndarray) -> None:
         mine = {name: values[at] for name, values in columns.items()}
-        enter, leave = (_rows(side, rule, indicators, mine, same[at]) for side, same in sides)
+        enter, leave = (_rows(side, rule, bars_when, mine, same[at]) for side, same in sides)
         stops = [mine[name] / 100.0 for name in STOPS]
         part = np.empty((len(at), kernel.COLUMNS)), *(np.zeros((len(at), block_count)) for _ in sums)
         kernel.score(bars, terms, *enter, *leave, *stops, blocks, *part)
@@ -143,7 +150,11 @@ def _same(rule: Rule, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _rows(
-    rule: Rule, strategy: Strategy, indicators: Indicators, sets: Mapping[str, np.ndarray], same: np.ndarray
+    rule: Rule,
+    strategy: Strategy,
+    bars_when: Callable[..., np.ndarray],
+    sets: Mapping[str, np.ndarray],
+    same: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each different signal of the sets once: the bars where it is true end to end, where each begins, a row a set.
 
@@ -154,7 +165,7 @@ def _rows(
     found = []
     for at in first:
         values = (kind(sets[name][at]) for name, kind in zip(rule.parameters, kinds, strict=True))
-        found.append(np.flatnonzero(rule.when(indicators, *values)))
+        found.append(bars_when(rule, *values))
     return np.concatenate(found), np.cumsum([0, *map(len, found)]), row
 
 
