@@ -23,12 +23,26 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
 
+class Step(StrEnum):
+    """What a message says about its incident: it began, went on, waits for somebody, ended."""
+
+    OPENED = "opened"
+    UPDATED = "updated"  # nothing that must be heard anew: the channels that can show it in the opening message
+    REMINDED = "reminded"
+    ESCALATED = "escalated"
+    RESOLVED = "resolved"
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One message to people: what happened, why it matters, what to do.
 
-    `dedup_key` names the thing told about; the outbox tells each key once. `day` is the UTC day concerned, `numbers`
-    the figures behind it (plain JSON values).
+    `dedup_key` names the message; the outbox tells each key once. `day` is the UTC day concerned, `numbers` the figures
+    behind it (plain JSON values), `done` what was done about it already, `link` where to look.
+
+    `incident`: what and where (`performance_metrics/win_rate_on_target`), None for a message of its own such as a daily
+    report; `step` is what this message says about it, `opening` the dedup key of the message that opened it (None:
+    this one), `since` when it began (ISO, UTC). `picture` is what to draw: see notifications.picture.
     """
 
     severity: Severity
@@ -38,26 +52,31 @@ class Alert:
     what_to_do: str
     day: str | None = None
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    done: str = ""
+    link: str | None = None
+    incident: str | None = None
+    step: Step = Step.OPENED
+    opening: str | None = None
+    since: str | None = None
+    picture: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         # The key also names documents: a file's name in it may be no text that a store can compare.
-        object.__setattr__(self, "dedup_key", plain(self.dedup_key).replace("\0", "\\0"))
+        for name in ("dedup_key", "incident", "opening"):
+            if (key := getattr(self, name)) is not None:
+                object.__setattr__(self, name, plain(key).replace("\0", "\\0"))
 
     def to_document(self) -> dict[str, Any]:
         """The alert as plain JSON values."""
-        return {
-            "severity": str(self.severity),
-            "dedup_key": self.dedup_key,
-            "what": plain(self.what),
-            "why": plain(self.why),
-            "what_to_do": plain(self.what_to_do),
-            "day": plain(self.day),
-            "numbers": plain(self.numbers),
-        }
+        known = {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+        return {**known, "severity": str(self.severity), "step": str(self.step)}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Alert:
         """The inverse of `to_document`; of what only a newer version knows, a level stays and a field is left out."""
         level = document["severity"]
         known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
-        return cls(**{**known, "severity": Severity(level) if level in set(Severity) else level})
+        known["severity"] = Severity(level) if level in set(Severity) else level
+        step = known.get("step", Step.OPENED)
+        known["step"] = Step(step) if step in set(Step) else Step.UPDATED
+        return cls(**known)
