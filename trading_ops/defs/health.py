@@ -10,6 +10,7 @@ from trading_ops.bot.client import BotError
 from trading_ops.defs.partitions import MAX_RUNTIME
 from trading_ops.defs.presenting import table_of
 from trading_ops.health.checking import check
+from trading_ops.health.history import was_down
 from trading_ops.health.summary import table_rows, uptime_markdown
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.portfolio.snapshots import SNAPSHOTS, record_snapshot, take_snapshot
@@ -55,9 +56,13 @@ def equity_snapshots(
 ) -> Iterator[dg.MaterializeResult]:
     """The account's equity, marked to market, per strategy as far as the bot tells it.
 
-    A bot that cannot be read is told once an outage, which begins with the last snapshot; the end of a day in it may
-    have to be rebuilt from closed trades. Grain: one document every 15 minutes.
+    A bot that is up and cannot be read is told once an outage, which begins with the last snapshot; one that the check
+    found down is not asked again. The end of a day in it may have to be rebuilt from closed trades.
+    Grain: one document every 15 minutes.
     """
+    if was_down(services.store, _due(context), "engine"):
+        context.log.error("no snapshot: the engine is down, which the check has told")
+        return
     try:
         snapshot = take_snapshot(services.bot)
     except BotError as error:

@@ -28,10 +28,7 @@ def check_components(services: Services) -> list[Verdict]:
     settings = services.settings
     found = {verdict.component: verdict for verdict in check_up(probes(services), timeout_s=settings.health_timeout_s)}
     off = dict.fromkeys(settings.health_off, "switched off")
-    return [
-        found.get(name) or Verdict(name, Status.NOT_CONFIGURED, off.get(name, "no address is configured"))
-        for name in LABELS
-    ]
+    return [found.get(name) or Verdict(name, Status.NOT_CONFIGURED, off.get(name, "no address")) for name in LABELS]
 
 
 def limits_of(services: Services) -> Limits:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Entry
+from trading_ops.audit.store import Entry, StoreUnavailable
 from trading_ops.health.rules import LABELS, Status, Verdict, worst
 from trading_ops.health.uptime import WINDOWS, by_slot
 
@@ -31,9 +31,18 @@ def document_of(verdicts: Sequence[Verdict], at: datetime) -> dict[str, Any]:
 
 def record_check(store: AuditStore, document: Mapping[str, Any]) -> Receipt:
     """Store a check under its UTC day and time; the same check run again is a revision."""
-    at = datetime.fromisoformat(document["at"])
-    (receipt,) = store.append(HISTORY, [Entry(str(at.date()), f"{at:%H:%M:%S}", document)])
+    (receipt,) = store.append(HISTORY, [Entry(*_place(datetime.fromisoformat(document["at"])), document)])
     return receipt
+
+
+def was_down(store: AuditStore, at: datetime, component: str) -> bool:
+    """Whether the check that was due `at` found the component down; no where there is none, or nobody can say."""
+    day, time = _place(at)
+    try:
+        records = store.read(HISTORY, partitions=[day], key=time)
+    except StoreUnavailable:
+        return False
+    return any(record.body["components"][component]["status"] == Status.DOWN for record in records)
 
 
 def read_checks(store: AuditStore, until: datetime) -> dict[str, dict[datetime, Status]]:
@@ -48,3 +57,9 @@ def read_checks(store: AuditStore, until: datetime) -> dict[str, dict[datetime, 
             status = Status(seen["status"]) if seen["status"] in STATUSES else Status.UNKNOWN
             looks.setdefault(name, []).append((at, status))
     return {name: by_slot(seen) for name, seen in looks.items()}
+
+
+def _place(at: datetime) -> tuple[str, str]:
+    """The UTC day and time that a check is found under."""
+    utc = at.astimezone(UTC)
+    return str(utc.date()), f"{utc:%H:%M:%S}"

@@ -61,7 +61,9 @@ def _get(url: str, timeout_s: float, headers: Mapping[str, str], ca_file: Path |
     try:
         verify = ssl.create_default_context(cafile=ca_file) if url.startswith("https") else False
         timeout = httpx.Timeout(timeout_s).as_dict()
-        request = httpx.Request("GET", url, headers={"User-Agent": "trading-ops", **headers})
+        request = httpx.Request(
+            "GET", url, headers={"User-Agent": "trading-ops", "Accept-Encoding": "identity", **headers}
+        )
         request.extensions["timeout"] = timeout
         began = time.monotonic()
         # below httpx's client, which would log every address and go through proxies
@@ -75,7 +77,7 @@ def _get(url: str, timeout_s: float, headers: Mapping[str, str], ca_file: Path |
         raise ProbeFailed(f"no answer of {host} within {timeout_s:g} s") from None
     except httpx.ConnectError as error:
         raise ProbeFailed(f"no connection to {host}: {error}") from None
-    except (httpx.TransportError, OSError) as error:
+    except (httpx.RequestError, OSError) as error:
         raise ProbeFailed(f"the connection to {host} broke ({type(error).__name__})") from None
     return Reply(response.status_code, response.headers.get("content-type", ""), body, time.monotonic() - began)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from trading_ops.health.rules import LABELS, Verdict
+from trading_ops.health.rules import LABELS, Status, Verdict
 from trading_ops.health.uptime import LEGEND, WINDOWS, Checks, strip, uptime
 
 
@@ -22,7 +22,7 @@ def uptimes(past: Mapping[str, Checks], component: str, at: datetime) -> dict[st
 
 def uptime_markdown(past: Mapping[str, Checks], at: datetime) -> str:
     """A strip of the last 24 hours and the uptimes of each component that somebody looked at."""
-    looked_at = [name for name in LABELS if past.get(name)]
+    looked_at = [name for name in LABELS if set(past.get(name, {}).values()) - {Status.NOT_CONFIGURED}]
     if not looked_at:
         return "The uptime is unknown: the audit store cannot be read."
     lines = [f"| | last 24 hours | {' | '.join(WINDOWS)} |", f"|---|---|{'---|' * len(WINDOWS)}"]

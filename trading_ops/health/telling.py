@@ -10,7 +10,8 @@ from trading_ops.notifications.alert import Alert
 # why it matters, and what to do
 ADVICE = {
     "engine": (
-        "Until it answers, its trades cannot be measured and its strategies cannot be stopped from here.",
+        "Until it answers, its trades and equity cannot be read, nor its strategies stopped from here; days without"
+        " equity near 24:00 UTC are rebuilt from closed trades.",
         "See that the bot runs: its own log, then `trading-ops doctor`.",
     ),
     "ai_service": ("What the bot decides with it is not decided, or late.", "See that the AI service runs: its log."),

@@ -302,7 +302,7 @@ def test_the_asset_shows_a_table_and_the_uptime_of_what_was_looked_at(quiet):
     rows = {row.data["component"]: row.data for row in event.metadata["components"].records}
     assert (rows["frontend"]["status"], rows["frontend"]["found"]) == ("unhealthy", "frontend is unhealthy: HTTP 500")
     assert rows["cache"] == {
-        "component": "cache", "status": "not configured", "ms": "-", "found": "no address is configured",
+        "component": "cache", "status": "not configured", "ms": "-", "found": "no address",
     }  # fmt: skip
     assert event.metadata["overall"].value == "critical"
     lines = event.metadata["uptime"].value.splitlines()
@@ -326,6 +326,21 @@ def test_the_job_checks_first_and_records_the_account_then(quiet, make_services)
     assert {key.to_user_string() for key in job.asset_layer.selected_asset_keys} == {
         "system_health", "equity_snapshots",
     }  # fmt: skip
+
+
+def test_a_bot_that_the_check_found_down_is_not_asked_again_and_told_once(quiet):
+    with raw_server(lambda connection, _: connection.close()) as (address, connections):
+        services = quiet(bot_url=address)
+        assert materialise(services, system_health, equity_snapshots).success
+    assert len(connections) == 2  # the check's two looks
+    assert [severity for severity, _ in told(services)] == ["CRITICAL"]
+
+
+def test_a_bot_that_is_up_and_does_not_tell_its_equity_is_told(quiet):
+    with serving(ScriptedServer({"/api/health": WELL})) as address:
+        services = quiet(bot_url=address)
+        assert materialise(services, system_health, equity_snapshots).success
+    assert told(services) == [("ERROR", "The bot's equity could not be read")]
 
 
 def test_each_component_has_an_incident_of_its_own(quiet):
