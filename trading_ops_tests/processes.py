@@ -16,28 +16,10 @@ from tempfile import TemporaryDirectory
 
 BIN = Path(sys.executable).parent
 LIBRARIES = [
-    *("dagster", "dagster._cli", "dagster._daemon", "dagster._core.storage.sqlite_storage", "alembic.config"),
-    *(
-        "pandas",
-        "numba",
-        "talib",
-        "scipy.stats",
-        "pyarrow.parquet",
-        "matplotlib.pyplot",
-        "matplotlib.backends.backend_agg",
-    ),
-    *(
-        "ccxt",
-        "httpx",
-        "optuna",
-        "plotly.graph_objects",
-        "pymongo",
-        "rich.console",
-        "rich.progress",
-        "typer",
-        "uvicorn",
-    ),
-]
+    "dagster", "dagster._cli", "dagster._daemon", "dagster._core.storage.sqlite_storage", "alembic.config", "pandas",
+    "numba", "talib", "scipy.stats", "pyarrow.parquet", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "ccxt",
+    "httpx", "optuna", "plotly.graph_objects", "pymongo", "rich.console", "rich.progress", "typer", "uvicorn",
+]  # fmt: skip
 
 
 def run(
