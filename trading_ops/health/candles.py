@@ -11,8 +11,9 @@ import pandas  # noqa: F401  # check_candles needs it, and is not to import it w
 from trading_ops.bot.client import BotError, BotUnreachable
 from trading_ops.health.checkup import ProbeFailed
 from trading_ops.health.rules import Verdict, judge_candles
-from trading_ops.market.candles import CandleError, CandleReport, check_candles
+from trading_ops.market.candles import CandleError
 from trading_ops.market.inspection import judge
+from trading_ops.market.soundness import CandleReport, check_candles
 
 if TYPE_CHECKING:
     from trading_ops.bot.client import Bot

@@ -6,9 +6,9 @@ import pytest
 
 from trading_ops.health.components import check_components
 from trading_ops.health.rules import Status, judge_candles
-from trading_ops.market.candles import check_candles
 from trading_ops.market.inspection import judge
 from trading_ops.market.simulated import SimulatedCandles
+from trading_ops.market.soundness import check_candles
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.servers.bot import Says, ScriptedServer, serving
 
