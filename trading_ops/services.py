@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trading_ops.market.candles import CandleSource
     from trading_ops.market.exchange import ExchangeCandles
     from trading_ops.notifications.channel import Channel
+    from trading_ops.notifications.desk import IncidentDesk
     from trading_ops.notifications.outbox import Outbox
     from trading_ops.paper.bot import PaperBot
     from trading_ops.performance.verdict import Limits as PerformanceLimits
@@ -252,6 +253,15 @@ class Services:
             fallback=lambda: open_store(f"sqlite:///{local}"),
             fallback_exists=local.exists,
         )
+
+    @cached_property
+    def incidents(self) -> IncidentDesk:
+        """What is wrong, and what is told of it through the outbox; updates where a channel shows them."""
+        from trading_ops.notifications.desk import IncidentDesk
+        from trading_ops.notifications.incident import Policy
+
+        shown = any(getattr(channel, "updates", False) for channel in self.channels.values())
+        return IncidentDesk(self.store, self.outbox, self.now, Policy() if shown else Policy(update_every=None))
 
     @property
     def performance_limits(self) -> PerformanceLimits:

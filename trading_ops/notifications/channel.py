@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from trading_ops.notifications.alert import Alert
+from trading_ops.notifications.alert import Alert, Step
 
 
 class Channel(Protocol):
@@ -23,6 +23,14 @@ class Channel(Protocol):
         ...
 
     def send(self, alert: Alert, *, possible_duplicate: bool) -> None: ...
+
+
+def takes(channel: Channel, alert: Alert) -> bool:
+    """Whether it is for this channel: an update is for those that show it in the message that opened the incident.
+
+    Those say so by an attribute `updates` that is true.
+    """
+    return alert.step is not Step.UPDATED or bool(getattr(channel, "updates", False))
 
 
 class DeliveryError(Exception):

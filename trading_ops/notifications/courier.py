@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from trading_ops.audit.store import Conflict, Entry
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import LONGEST_RETRY_AFTER_S, believed
-from trading_ops.notifications.channel import Channel, DeliveryError
+from trading_ops.notifications.channel import Channel, DeliveryError, takes
 from trading_ops.notifications.delivery import (
     CARRIED,
     DEAD,
@@ -81,7 +81,11 @@ class Courier:
         body = {
             "alert": alert.to_document(),
             "created_at": self._now().isoformat(),
-            "channels": {n: {"state": SENT if n in told else PENDING, "attempts": 0} for n in self._channels},
+            "channels": {
+                name: {"state": SENT if name in told else PENDING, "attempts": 0}
+                for name, channel in self._channels.items()
+                if takes(channel, alert)
+            },
         }
         for name, duplicate in told.items():
             self._remember(alert, name, possible_duplicate=duplicate)
