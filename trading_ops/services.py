@@ -261,7 +261,9 @@ class Services:
         from trading_ops.notifications.incident import Policy
 
         shown = any(getattr(channel, "updates", False) for channel in self.channels.values())
-        return IncidentDesk(self.store, self.outbox, self.now, Policy() if shown else Policy(update_every=None))
+        return IncidentDesk(
+            self.store, self.outbox, lambda: self.now(), Policy() if shown else Policy(update_every=None)
+        )
 
     @property
     def performance_limits(self) -> PerformanceLimits:

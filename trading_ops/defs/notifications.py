@@ -45,11 +45,13 @@ def run_failure_alert_sensor(context: dg.RunFailureSensorContext, services: dg.R
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Sends the alerts that an earlier run could not deliver, and tells of those that were given up.",
+    description="Tells what is due of incidents, sends what could not be delivered, tells of what was given up.",
 )
 def outbox_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]) -> dg.SkipReason:
-    outbox = services.outbox
-    said, problem = f"{outbox.drain()} waiting alerts delivered", outbox.store_error
+    outbox, incidents = services.outbox, services.incidents
+    due = incidents.tick()
+    said = f"{outbox.drain()} waiting alerts delivered" + (f"; {due} messages about incidents" if due else "")
+    problem = incidents.store_error or outbox.store_error
     try:
         dead = obituary(outbox.dead_letters(), services.channels, str(services.now().date()))
         if dead is not None:

@@ -27,6 +27,7 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
         since=incident.opened_at.isoformat(),
     )
     seen = f"since {_minute(incident.opened_at)}, seen {_times(incident.count)}"
+    often = f", and was seen {_times(incident.count)}" if incident.count else ""
     if step is Step.RESOLVED:
         ended = incident.changed_at
         lasted = f"It lasted {duration(ended - incident.opened_at)}, until {_minute(ended)}"
@@ -34,7 +35,7 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
             message,
             severity=incident.told_severity,  # who heard of it hears that it is over
             what=f"Resolved: {alert.what}",
-            why=f"{lasted}, and was seen {_times(incident.count)}.",
+            why=f"{lasted}{often}.",
             what_to_do="Nothing.",
         )
     if step is Step.ESCALATED:
@@ -47,8 +48,8 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
                        numbers={**alert.numbers, "escalation": number})  # fmt: skip
     if incident.flapping and not incident.announced and step in (Step.OPENED, Step.REMINDED):
         quiet = f"You hear of it again when nothing has changed for {duration(policy.steady_after)}."
-        often = f"It came {_times(len(incident.openings))} within {duration(policy.flapping_within)}. {quiet}"
-        return replace(message, what=f"Flapping: {alert.what}", why=f"{often}\n{alert.why}")
+        came = f"It came {_times(len(incident.openings))} within {duration(policy.flapping_within)}. {quiet}"
+        return replace(message, what=f"Flapping: {alert.what}", why=f"{came}\n{alert.why}")
     if step is Step.OPENED and incident.count <= 1:
         return message
     label = "" if step in (Step.OPENED, Step.UPDATED) else "More: " if incident.news else "Still: "

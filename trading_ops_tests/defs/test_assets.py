@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from trading_ops.audit.chain import canonical_json
-from trading_ops.audit.store import Entry
+from trading_ops.audit.store import Entry, StoreUnavailable
 from trading_ops.definitions import defs
 from trading_ops.defs.alerting import root_cause, summarise_backfill
 from trading_ops.defs.notifications import run_failure_alert_sensor
@@ -475,6 +475,41 @@ def test_another_breach_of_the_same_severity_on_the_same_day_is_told_too(run, se
     bot.rows = bad["rsi"] + bad["macd"]
     run(services, "closed_trades", "performance_metrics")
     assert {"macd" in d["alert"]["why"] for d in services.outbox.deliveries()} == {False, True}
+
+
+def test_a_check_that_fails_and_then_passes_tells_its_opening_and_its_end(run, services):
+    good = trade("1", f"{NEWEST}T10:00:00+00:00")
+    bot = ScriptedBot([good | {"pnl_usdt": float("nan")}], equity=FLAT)
+    assert run(with_bot(services, bot), "closed_trades").success
+    bot.rows = [good]
+    for _ in range(2):
+        assert check(run(services, "closed_trades"), "closed_trades_believed").passed
+    opened, resolved = (delivery["alert"] for delivery in services.outbox.deliveries())
+    assert (opened["incident"], opened["step"]) == ("closed_trades/closed_trades_believed", "opened")
+    assert (resolved["step"], resolved["opening"]) == ("resolved", opened["dedup_key"])
+    assert resolved["what"] == f"Resolved: {opened['what']}"
+
+
+def test_a_past_day_that_passes_or_data_that_is_not_fresh_ends_no_incident(run, services):
+    good = trade("1", f"{NEWEST}T10:00:00+00:00")
+    bot = ScriptedBot([good | {"pnl_usdt": float("nan")}], equity=FLAT)
+    assert run(with_bot(services, bot), "closed_trades").success
+    assert check(run(services, "closed_trades", first="2025-03-05"), "closed_trades_believed").passed
+    stale = ScriptedBot([good], equity=FLAT, live=False)
+    assert check(run(with_bot(services, stale), "closed_trades"), "closed_trades_believed").passed
+    assert [delivery["alert"]["step"] for delivery in services.outbox.deliveries()] == ["opened"]
+
+
+def test_a_verdict_stands_where_neither_the_store_nor_the_outbox_can_be_written(run, services):
+    class Shut:
+        def __getattr__(self, name: str) -> Any:
+            raise StoreUnavailable("the disk is full")
+
+    services.__dict__["incidents"] = Shut()
+    bot = ScriptedBot([trade("1", f"{NEWEST}T10:00:00+00:00", pnl_usdt=float("nan"))], equity=FLAT)
+    result = run(with_bot(services, bot), "closed_trades")
+    assert result.success
+    assert not check(result, "closed_trades_believed").passed
 
 
 def test_a_failed_run_is_told_with_its_own_error(run, services):
