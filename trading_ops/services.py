@@ -244,7 +244,7 @@ class Services:
         from trading_ops.notifications.outbox import Outbox
 
         if self.spooled_store is None:
-            return Outbox(self.store, self.channels, self.now)
+            return Outbox(self.store, self.channels, self.now, routes=self.settings.routes)
         local = self.settings.data_dir / "outbox.db"
         return Outbox(
             self.store,
@@ -252,6 +252,7 @@ class Services:
             self.now,
             fallback=lambda: open_store(f"sqlite:///{local}"),
             fallback_exists=local.exists,
+            routes=self.settings.routes,
         )
 
     @cached_property
@@ -261,9 +262,12 @@ class Services:
         from trading_ops.notifications.incident import Policy
 
         shown = any(getattr(channel, "updates", False) for channel in self.channels.values())
-        return IncidentDesk(
-            self.store, self.outbox, lambda: self.now(), Policy() if shown else Policy(update_every=None)
+        policy = Policy(
+            escalate_after=timedelta(minutes=self.settings.notification_escalate_minutes),
+            escalation_steps=max(len(self.settings.notification_escalation), 1),
+            update_every=Policy().update_every if shown else None,
         )
+        return IncidentDesk(self.store, self.outbox, lambda: self.now(), policy)
 
     @property
     def performance_limits(self) -> PerformanceLimits:

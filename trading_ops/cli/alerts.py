@@ -51,7 +51,7 @@ def list_(
         show("no alert" if state is None else f"no alert is {state}")
         return
     rows = [
-        [minute(d["created_at"]), d["alert"]["severity"], short(d["alert"]["what"]), _told(d)]
+        [minute(d["created_at"]), _severity(d["alert"]), short(d["alert"]["what"]), _told(d)]
         for d in chosen[:limit]
     ]  # fmt: skip
     show_table("alerts", ["when (UTC)", "severity", "what", "channels"], rows)
@@ -169,6 +169,11 @@ def _not_chosen(services: Services, name: str) -> str:
 
 def _states(delivery: Mapping[str, Any]) -> dict[str, str]:
     return {name: channel["state"] for name, channel in delivery["channels"].items()}
+
+
+def _severity(alert: Mapping[str, Any]) -> str:
+    step = alert.get("step", "opened")
+    return str(alert["severity"]) if step in ("opened", "several") else f"{alert['severity']}, {step}"
 
 
 def _told(delivery: Mapping[str, Any]) -> str:

@@ -25,11 +25,11 @@ class Channel(Protocol):
     def send(self, alert: Alert, *, possible_duplicate: bool) -> None: ...
 
 
-def takes(channel: Channel, alert: Alert) -> bool:
-    """Whether it is for this channel: an update is for those that show it in the message that opened the incident.
-
-    Those say so by an attribute `updates` that is true.
-    """
+def concerns(channel: Channel, alert: Alert) -> bool:
+    """Whether the alert has a place on the channel."""
+    reports = bool(getattr(channel, "reports", True))
+    if alert.step in (Step.GROUPED, Step.SEVERAL):
+        return reports == (alert.step is Step.SEVERAL)
     return alert.step is not Step.UPDATED or bool(getattr(channel, "updates", False))
 
 

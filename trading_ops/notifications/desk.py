@@ -171,19 +171,23 @@ class IncidentDesk:
                 return None
 
     def _tell_together(self) -> int:
-        """Tell several openings that are due in one message, write-ahead; the number of messages."""
+        """Tell openings that are due in one message a severity where they are several, write-ahead; how many."""
+        told = 0
         while True:
             # before the incidents: who tells them in between changes its version
             known = self._store.get_state(GROUPING, GROUP)
             if known and known.body["episodes"]:
+                told += 1
                 self._finish(known)
-                return 1
+                continue
             due = [incident for incident in self._look()[0] if self._opens(incident)]
-            if len(due) < 2:
-                return 0
+            by_severity = [[one for one in due if one.level is severity] for severity in Severity]
+            several = next((some for some in reversed(by_severity) if len(some) > 1), None)
+            if several is None:
+                return told
             number = known.body["number"] + 1 if known else 1
-            alert = together(due, f"incidents_together/{number}")
-            episodes = {incident.key: incident.episode for incident in due}
+            alert = together(several, f"incidents_together/{number}")
+            episodes = {incident.key: incident.episode for incident in several}
             body = {"number": number, "alert": alert.to_document(), "episodes": episodes}
             with suppress(Conflict):  # another process tells them: look again
                 self._store.put_state(GROUPING, GROUP, body, expected_version=known.version if known else 0)
@@ -194,11 +198,11 @@ class IncidentDesk:
         return incidents.due(incident, self._now(), self._policy, release=True) is Step.OPENED
 
     def _finish(self, group: StateDocument) -> None:
-        alert = Alert.from_document(group.body["alert"])
-        self._outbox.publish(alert)
+        """Tell it, then that its incidents were told; each step changes nothing where it was done before."""
+        self._outbox.publish(Alert.from_document(group.body["alert"]))
         for key, episode in group.body["episodes"].items():
-            told = partial(incidents.told_together, episode=episode, key=alert.dedup_key, now=self._now())
-            self._write(key, told)
+            told = partial(incidents.told_together, episode=episode, now=self._now(), policy=self._policy)
+            self._send(self._write(key, told))
         with suppress(Conflict):  # another process has finished it
             body = {**group.body, "episodes": {}}
             self._store.put_state(GROUPING, GROUP, body, expected_version=group.version)

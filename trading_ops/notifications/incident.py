@@ -50,6 +50,7 @@ class Incident:
     told_at: datetime | None = None
     told_severity: Severity = Severity.INFO
     opening: str | None = None  # the message that people know it by
+    grouped: bool = False  # people were told of several in one message
     news: bool = False  # a finding that was not told yet
     steadied: bool = False  # no longer flapping, which was not told yet
     announced: bool = False  # that it flaps
@@ -57,7 +58,8 @@ class Incident:
     acknowledged_by: str | None = None
     acknowledged_at: datetime | None = None
     unanswered_since: datetime | None = None  # told as CRITICAL
-    escalated: int = 0
+    escalated: int = 0  # steps since somebody or nobody answered
+    reached: int = 0  # steps whose channels heard of it
     messages: int = 0  # of this episode
     unsent: tuple[Alert, ...] = ()
 

@@ -93,17 +93,17 @@ def due(incident: Incident, now: datetime, policy: Policy, *, release: bool) -> 
         waited = now - incident.unanswered_since
         if waited >= (incident.escalated + 1) * policy.escalate_after:
             return Step.ESCALATED
-    if incident.flapping or policy.update_every is None or incident.updated_at is None:
+    if incident.flapping or incident.grouped or policy.update_every is None or incident.updated_at is None:
         return None
     news = incident.seen_at > incident.updated_at
     return Step.UPDATED if news and now - incident.updated_at >= policy.update_every else None
 
 
-def told_together(known: Incident | None, *, episode: int, key: str, now: datetime) -> Incident | None:
-    """Its opening was told in a message about several, with this key."""
+def told_together(known: Incident | None, *, episode: int, now: datetime, policy: Policy) -> Incident | None:
+    """Its opening was told in a message about several, and is told where each stands by itself."""
     if known is None or known.episode != episode or known.told_open:
         return known
-    return _told_as_open(replace(known, opening=key), now)
+    return _tell(known, Step.GROUPED, now, policy)
 
 
 def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy) -> Incident | None:
@@ -178,15 +178,16 @@ def _tell(incident: Incident, step: Step, now: datetime, policy: Policy) -> Inci
     # of updates that no channel has shown yet the newest is enough
     unsent = tuple(waiting for waiting in incident.unsent if waiting.step is not Step.UPDATED)
     told = replace(incident, unsent=(*unsent, alert), messages=incident.messages + 1, updated_at=now)
-    if step is Step.OPENED:
-        return _told_as_open(replace(told, opening=key), now)
+    if step in (Step.OPENED, Step.GROUPED):
+        return _told_as_open(replace(told, opening=key, grouped=step is Step.GROUPED), now)
     if step is Step.REMINDED:
         return _told_as_open(told, now)
     if step is Step.ESCALATED:
-        return replace(told, escalated=incident.escalated + 1)
+        step_reached = incident.escalated + 1
+        return replace(told, escalated=step_reached, reached=max(incident.reached, step_reached))
     if step is Step.RESOLVED:
-        over = replace(told, told_open=False, told_at=now, news=False, steadied=False, announced=False, escalated=0)
-        return replace(over, acknowledged_by=None, acknowledged_at=None, unanswered_since=None)
+        over = replace(told, told_open=False, told_at=now, news=False, steadied=False, announced=False)
+        return replace(over, escalated=0, reached=0, acknowledged_by=None, acknowledged_at=None, unanswered_since=None)
     return told
 
 

@@ -23,52 +23,49 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
         dedup_key=key,
         incident=incident.key,
         step=step,
-        opening=None if step is Step.OPENED else incident.opening,
+        opening=None if step in (Step.OPENED, Step.GROUPED) else incident.opening,
         since=incident.opened_at.isoformat(),
+        escalation=incident.reached,
     )
-    seen = f"since {_minute(incident.opened_at)}, seen {_times(incident.count)}"
-    often = f", and was seen {_times(incident.count)}" if incident.count else ""
+    seen = f"Seen {_times(incident.count)}." if incident.count > 1 else ""
     if step is Step.RESOLVED:
         ended = incident.changed_at
-        lasted = f"It lasted {duration(ended - incident.opened_at)}, until {_minute(ended)}"
+        often = f", and was seen {_times(incident.count)}" if incident.count else ""
         return replace(
             message,
             severity=incident.told_severity,  # who heard of it hears that it is over
-            what=f"Resolved: {alert.what}",
-            why=f"{lasted}{often}.",
-            what_to_do="Nothing.",
+            why=f"It lasted {duration(ended - incident.opened_at)}, until {ended:%Y-%m-%d %H:%M} UTC{often}.",
+            what_to_do="",
         )
     if step is Step.ESCALATED:
-        number = incident.escalated + 1
-        why = (
-            f"Nobody has acknowledged it for {duration(now - (incident.unanswered_since or now))}, {seen}.\n{alert.why}"
+        waited = f"Nobody has acknowledged it for {duration(now - (incident.unanswered_since or now))}."
+        answer = f"Say who looks after it: `trading-ops alerts ack {incident.key}`."
+        return replace(
+            message,
+            why=_lines(waited, alert.why, seen),
+            what_to_do=_lines(alert.what_to_do, answer),
+            escalation=incident.escalated + 1,
         )
-        answer = f"{alert.what_to_do}\nWho looks after it says so: `trading-ops alerts ack {incident.key}`."
-        return replace(message, what=f"Unanswered: {alert.what}", why=why, what_to_do=answer.strip(),
-                       numbers={**alert.numbers, "escalation": number})  # fmt: skip
-    if incident.flapping and not incident.announced and step in (Step.OPENED, Step.REMINDED):
+    if incident.flapping and not incident.announced:
         quiet = f"You hear of it again when nothing has changed for {duration(policy.steady_after)}."
         came = f"It came {_times(len(incident.openings))} within {duration(policy.flapping_within)}. {quiet}"
-        return replace(message, what=f"Flapping: {alert.what}", why=f"{came}\n{alert.why}")
-    if step is Step.OPENED and incident.count <= 1:
-        return message
-    label = "" if step in (Step.OPENED, Step.UPDATED) else "More: " if incident.news else "Still: "
-    return replace(message, what=f"{label}{alert.what}", why=f"{alert.why}\n({seen})".strip())
+        return replace(message, what=f"Flapping: {alert.what}", why=_lines(came, alert.why))
+    more = "More: " if step is Step.REMINDED and incident.news else ""
+    return replace(message, what=more + alert.what, why=_lines(alert.why, seen))
 
 
 def together(incidents: Sequence[Incident], key: str) -> Alert:
-    """One message about several incidents that opened at about the same time, the worst first."""
-    worst_first = sorted(incidents, key=lambda incident: (-incident.alert.severity.rank, incident.key))
-    shown = worst_first[:LISTED]
-    more = len(incidents) - len(shown)
-    lines = [f"{incident.alert.severity}: {incident.alert.what}: {_first(incident.alert.why)}" for incident in shown]
-    advice = dict.fromkeys(incident.alert.what_to_do for incident in shown if incident.alert.what_to_do)
+    """One message about several incidents of one severity that began at about the same time."""
+    shown, more = incidents[:LISTED], len(incidents) - LISTED
+    lines = [f"{incident.alert.what}: {_first(incident.alert.why)}" for incident in shown]
+    advice = dict.fromkeys(incident.alert.what_to_do for incident in shown)
     return Alert(
-        severity=worst_first[0].alert.severity,
+        severity=incidents[0].alert.severity,
         dedup_key=key,
-        what=f"{len(incidents)} more incidents: {worst_first[0].alert.what} and {len(incidents) - 1} more",
-        why="\n".join([*lines, *([f"and {more} more: `trading-ops alerts incidents`"] if more else [])]),
-        what_to_do="\n".join(advice),
+        what=f"{incidents[0].alert.what}, and {len(incidents) - 1} more",
+        why=_lines(*lines, f"and {more} more: `trading-ops alerts incidents`" if more > 0 else ""),
+        what_to_do=_lines(*advice),
+        step=Step.SEVERAL,
         since=min(incident.opened_at for incident in incidents).isoformat(),
     )
 
@@ -91,8 +88,8 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _minute(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+def _lines(*texts: str) -> str:
+    return "\n".join(filter(None, texts))
 
 
 def _first(text: str) -> str:

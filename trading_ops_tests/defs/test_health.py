@@ -52,8 +52,8 @@ def test_an_account_that_is_none_is_told_once_and_recorded_as_nothing(services, 
     assert "Portfolio: " in told["alert"]["why"]
 
 
-def told(services: Services) -> list[str]:
-    return [delivery["alert"]["what"] for delivery in services.outbox.deliveries()]
+def steps(services: Services) -> list[str]:
+    return [delivery["alert"]["step"] for delivery in services.outbox.deliveries()]
 
 
 def test_each_outage_of_the_bot_is_told_once_and_so_is_its_end_and_the_runs_go_on(services):
@@ -61,7 +61,7 @@ def test_each_outage_of_the_bot_is_told_once_and_so_is_its_end_and_the_runs_go_o
         services.now = lambda minute=minute: NOON + timedelta(minutes=15 * minute)
         bot = ScriptedBot(account=ACCOUNT | {"as_of": f"{services.now():%Y-%m-%dT%H:%M:20Z}"}, reachable=reachable)
         assert check(services, bot).success
-    assert told(services) == ["The bot's equity could not be read", "Resolved: The bot's equity could not be read"] * 2
+    assert steps(services) == ["opened", "resolved"] * 2
     first, ended = (delivery["alert"] for delivery in services.outbox.deliveries()[:2])
     assert first["why"] == "connection refused"
     assert ended["why"] == "It lasted 30 min, until 2025-03-10 13:00 UTC, and was seen 2 times."
@@ -71,7 +71,7 @@ def test_an_outage_that_lasts_is_reminded_of_once_a_day(services):
     for hours in (0, 6, 24, 30, 48):
         services.now = lambda hours=hours: NOON + timedelta(hours=hours)
         assert check(services, ScriptedBot(reachable=False)).success
-    assert told(services) == ["The bot's equity could not be read"] + ["Still: The bot's equity could not be read"] * 2
+    assert steps(services) == ["opened", "reminded", "reminded"]
 
 
 def test_an_unreachable_bot_is_told_while_the_audit_store_is_down_too(make_services, capsys):

@@ -18,7 +18,7 @@ import pytest
 import trading_ops
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import StoreUnavailable
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.desk import STATE, IncidentDesk
 from trading_ops.notifications.incident import Policy
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
@@ -93,7 +93,9 @@ def desk(store: SqliteStore, clock: Callable[[], Any], *channels: Recorder, poli
 
 
 def told(chat: Recorder) -> list[str]:
-    return [alert.what for alert, _ in chat.told]
+    """What was said, with the step where it is none that begins something."""
+    begins = (Step.OPENED, Step.SEVERAL, Step.GROUPED)
+    return [alert.what if alert.step in begins else f"{alert.step}: {alert.what}" for alert, _ in chat.told]
 
 
 def test_an_incident_goes_on_from_process_to_process(store, clock):
@@ -103,7 +105,7 @@ def test_an_incident_goes_on_from_process_to_process(store, clock):
         clock.advance(timedelta(minutes=5))
     desk(store, clock, chat).recover("risk")
     desk(store, clock, chat).recover("risk")
-    assert told(chat) == ["risk is bad", "Resolved: risk is bad"]
+    assert told(chat) == ["risk is bad", "resolved: risk is bad"]
     assert "It lasted 15 min, until 2025-03-01 12:15 UTC, and was seen 3 times." in chat.told[1][0].why
     assert desk(store, clock).unsettled() == []
 
@@ -133,11 +135,11 @@ def test_what_opens_within_a_minute_of_another_is_told_together_and_critical_at_
     assert desk(store, clock, chat).tick() == 0
     clock.advance(timedelta(seconds=20))
     assert desk(store, clock, chat).tick() == 1
-    assert told(chat)[2:] == ["2 more incidents: b is bad and 1 more"]
-    assert chat.told[2][0].why == "ERROR: b is bad: above 10 %\nERROR: c is bad: above 10 %"
+    assert told(chat)[2:] == ["b is bad, and 1 more"]
+    assert chat.told[2][0].why == "b is bad: above 10 %\nc is bad: above 10 %"
     assert desk(store, clock, chat).tick() == 0
     desk(store, clock, chat).recover("c")
-    assert (told(chat)[3:], chat.told[3][0].opening) == (["Resolved: c is bad"], "incidents_together/1")
+    assert (told(chat)[3:], chat.told[3][0].opening) == (["resolved: c is bad"], "c/1/1")
 
 
 def test_one_alone_at_the_end_of_the_window_is_told_as_itself_and_what_ended_before_is_not(store, clock):
@@ -156,6 +158,29 @@ def test_after_the_window_the_next_one_is_the_first_again(store, clock):
     clock.advance(timedelta(minutes=1))
     desk(store, clock, chat).observe(alert("b"))
     assert told(chat) == ["a is bad", "b is bad"]
+
+
+def test_what_pages_for_each_incident_hears_of_each_and_of_no_summary(store, clock):
+    pager, chat = Recorder("pager"), Recorder("chat")
+    pager.reports = False  # type: ignore[attr-defined]
+    for name in "abc":
+        desk(store, clock, pager, chat).observe(alert(name))
+    clock.advance(timedelta(minutes=1))
+    desk(store, clock, pager, chat).tick()
+    assert told(pager) == ["a is bad", "b is bad", "c is bad"]
+    assert told(chat) == ["a is bad", "b is bad, and 1 more"]
+    desk(store, clock, pager, chat).recover("b")
+    assert pager.told[3][0].opening == pager.told[1][0].dedup_key
+
+
+def test_each_severity_has_a_message_of_its_own_for_each_has_a_route_of_its_own(store, clock):
+    chat = Recorder()
+    for name in "abcde":
+        desk(store, clock, chat).observe(alert(name, Severity.WARNING if name in "ce" else ERROR))
+    clock.advance(timedelta(minutes=1))
+    assert desk(store, clock, chat).tick() == 2
+    severities = [(str(a.severity), a.what) for a, _ in chat.told[1:]]
+    assert severities == [("ERROR", "b is bad, and 1 more"), ("WARNING", "c is bad, and 1 more")]
 
 
 def test_two_messages_about_several_have_two_keys(store, clock):
@@ -178,7 +203,7 @@ def test_a_silence_holds_for_what_it_names_and_its_end_tells_what_is_open(store,
     assert told(chat) == ["risk is bad"]
     clock.advance(timedelta(minutes=1))
     desk(store, clock, chat).tick()
-    assert told(chat)[1:] == ["2 more incidents: run/a is bad and 1 more"]
+    assert told(chat)[1:] == ["run/a is bad, and 1 more"]
 
 
 def test_a_silence_can_be_ended_early_and_needs_an_end_to_come_and_a_reason(store, clock):
@@ -218,7 +243,7 @@ def test_who_acknowledges_by_a_messages_key_or_the_incidents_ends_the_escalation
     assert desk(store, clock, chat).acknowledge("a", "ana").acknowledged_by == "ana"
     clock.advance(timedelta(minutes=15))
     desk(store, clock, chat).tick()
-    assert told(chat)[2:] == ["Unanswered: b is bad"]
+    assert told(chat)[2:] == ["escalated: b is bad"]
     assert desk(store, clock, chat).acknowledge(chat.told[2][0].dedup_key, "ben").key == "b"
     with pytest.raises(LookupError, match="no open incident has the key 'c'"):
         desk(store, clock, chat).acknowledge("c", "ana")
@@ -251,7 +276,7 @@ def test_a_damaged_incident_is_told_straight_and_stops_no_other(store, clock):
     ticking = desk(store, clock, chat)
     ticking.tick()
     assert "the incident 'a' is damaged" in str(ticking.store_error)
-    assert told(chat)[2:] == ["Unanswered: b is bad"]
+    assert told(chat)[2:] == ["escalated: b is bad"]
     for _ in range(2):
         desk(store, clock, chat).observe(alert("a", CRITICAL))
     assert [a.dedup_key for a, _ in chat.told[3:]] == ["a/first"]
@@ -291,7 +316,7 @@ def test_without_the_store_it_is_told_once_under_its_own_key_and_its_end_when_th
     away(chat).recover("risk")
     away(chat).tick()
     ((_, _), (over, _)) = chat.told
-    assert (over.what, over.opening) == ("Resolved: risk is bad", "risk/first")
+    assert (over.step, over.opening) == (Step.RESOLVED, "risk/first")
 
 
 def test_what_ended_before_the_store_was_back_is_resolved_then(main, away, clock):
@@ -303,7 +328,7 @@ def test_what_ended_before_the_store_was_back_is_resolved_then(main, away, clock
     for _ in range(2):
         away(chat).recover("risk")
         away(chat).tick()
-    assert told(chat) == ["risk is bad", "Resolved: risk is bad"]
+    assert told(chat) == ["risk is bad", "resolved: risk is bad"]
 
 
 def test_a_second_outage_of_the_same_thing_is_told_under_another_key(main, away, clock):
@@ -314,7 +339,7 @@ def test_a_second_outage_of_the_same_thing_is_told_under_another_key(main, away,
         main.be(UP)
         clock.advance(timedelta(minutes=5))
         away(chat).recover("risk")
-    assert told(chat) == ["risk is bad", "Resolved: risk is bad"] * 2
+    assert told(chat) == ["risk is bad", "resolved: risk is bad"] * 2
 
 
 @pytest.mark.parametrize("writes", range(12))
@@ -330,7 +355,7 @@ def test_a_store_that_fails_at_any_write_loses_nothing_and_each_key_is_told_once
         away(chat)._outbox.drain()
     assert Counter(told(chat)) == {"risk is bad": 1}
     away(chat).recover("risk")
-    assert told(chat)[-1] == "Resolved: risk is bad"
+    assert told(chat)[-1] == "resolved: risk is bad"
 
 
 def test_with_nothing_to_write_to_the_caller_learns_of_it(main, clock, tmp_path):
@@ -455,7 +480,7 @@ def test_a_process_killed_at_any_write_while_it_tells_several_together_loses_non
             assert sorted(once(folder)) == ["a/1/1", "d/1/1", "incidents_together/1"], deaths
             for name in "bc":
                 there.recover(name)
-            assert sorted(once(folder))[1:] == ["b/1/1", "c/1/1", "d/1/1", "incidents_together/1"], deaths
+            assert sorted(once(folder))[1:] == ["b/1/2", "c/1/2", "d/1/1", "incidents_together/1"], deaths
         if code == 0:
             break
         deaths += 1

@@ -91,7 +91,7 @@ def test_a_repeat_is_counted_and_told_as_an_update_every_quarter_of_an_hour_at_m
     assert story.incident
     assert (story.incident.count, story.incident.seen_at) == (7, NOON + timedelta(minutes=30))
     assert story.alerts[-1].opening == story.alerts[0].dedup_key
-    assert "seen 7 times" in story.alerts[-1].why
+    assert "Seen 7 times." in story.alerts[-1].why
 
 
 def test_without_a_channel_that_shows_updates_a_repeat_is_told_nobody():
@@ -124,7 +124,7 @@ def test_what_is_seen_on_a_new_day_is_reminded_of_once(opened, seen, reminded):
     for moment in seen:
         story.at(moment).seen()
     assert [when for when, step, _ in story.told if step is Step.REMINDED] == reminded
-    assert [what for _, step, what in story.told if step is Step.REMINDED] == ["Still: rsi lost 12 %"] * len(reminded)
+    assert [what for _, step, what in story.told if step is Step.REMINDED] == ["rsi lost 12 %"] * len(reminded)
 
 
 def test_what_nobody_looks_at_any_more_is_reminded_of_an_hour_later_than_a_day():
@@ -132,7 +132,7 @@ def test_what_nobody_looks_at_any_more_is_reminded_of_an_hour_later_than_a_day()
     for moment in ("2025-03-11T01:59", "2025-03-11T02:00", "2025-03-11T02:01"):
         story.at(moment).tick()
     assert story.steps == [("01:00", "opened"), ("02:00", "reminded")]
-    assert "since 2025-03-10 01:00 UTC" in story.alerts[-1].why
+    assert story.alerts[-1].since == "2025-03-10T01:00:00+00:00"
 
 
 def test_a_new_finding_and_a_higher_severity_are_told_at_once_and_a_lower_one_is_not():
@@ -155,7 +155,7 @@ def test_a_finding_that_comes_back_is_new_when_it_was_gone_for_half_an_hour(gone
 def test_recovery_tells_how_long_it_lasted_and_how_often_it_was_seen():
     story = Story().seen().at(10).seen().at(125).well()
     told = story.alerts[-1]
-    assert (told.step, told.what, told.opening) == (Step.RESOLVED, "Resolved: rsi lost 12 %", f"{KEY}/1/1")
+    assert (told.step, told.what, told.opening) == (Step.RESOLVED, "rsi lost 12 %", f"{KEY}/1/1")
     assert told.why == "It lasted 2 h 5 min, until 2025-03-10 14:05 UTC, and was seen 2 times."
     story.at(126).well().tick()
     assert story.steps == [("12:00", "opened"), ("14:05", "resolved")]
@@ -195,7 +195,7 @@ def test_what_flapped_and_stays_broken_is_told_as_open_when_steady():
         story.at(minute).seen()
     assert story.steps[-1] == ("12:30", "opened")
     story.at(66).tick()
-    assert story.told[-1] == ("13:06", Step.REMINDED, "Still: rsi lost 12 %")
+    assert story.told[-1] == ("13:06", Step.REMINDED, "rsi lost 12 %")
 
 
 def test_three_openings_in_an_hour_are_not_flapping():
@@ -237,7 +237,7 @@ def test_what_is_silenced_is_recorded_and_told_when_the_silence_ends_while_it_is
     story.silenced = False
     story.at(20).tick()
     assert story.steps == [("12:20", "opened")]
-    assert "since 2025-03-10 12:00 UTC, seen 2 times" in story.alerts[0].why
+    assert (story.alerts[0].since, story.alerts[0].why) == (NOON.isoformat(), "above 10 %\nSeen 2 times.")
 
 
 def test_what_opened_and_ended_in_a_silence_is_told_nobody_and_what_ended_in_one_is_told_after_it():
@@ -261,7 +261,8 @@ def test_an_unacknowledged_critical_escalates_once_a_step_and_no_further():
     for minute in (14, 15, 16, 29, 30, 45, 60):
         story.at(minute).tick()
     assert story.steps == [("12:00", "opened"), ("12:15", "escalated"), ("12:30", "escalated")]
-    assert [message.numbers for message in story.alerts[1:]] == [{"escalation": 1}, {"escalation": 2}]
+    assert [message.escalation for message in story.alerts] == [0, 1, 2]
+    assert story.at(61).well().alerts[-1].escalation == 2  # who was told of it hears of its end
     assert f"trading-ops alerts ack {KEY}" in story.alerts[1].what_to_do
 
 
@@ -284,15 +285,17 @@ def test_new_findings_do_not_put_an_escalation_off():
     assert story.steps[-1] == ("12:15", "escalated")
 
 
-def test_what_is_told_together_with_others_is_resolved_with_that_message_as_its_opening():
+def test_what_is_told_together_with_others_is_told_once_and_ends_by_itself():
     incident = observe(None, alert(), {}, NOON, POLICY, held_until=NOON)
-    told = told_together(incident, episode=1, key="incidents_together/1", now=NOON)
+    told = told_together(incident, episode=1, now=NOON, policy=POLICY)
     assert told
-    (message,) = recover(told, NOON + timedelta(minutes=1), POLICY).unsent
-    assert (message.step, message.opening) == (Step.RESOLVED, "incidents_together/1")
-    assert told_together(told, episode=1, key="another", now=NOON) == told
+    later = observe(told, alert(), {}, NOON + timedelta(minutes=20), POLICY)
+    assert [message.step for message in later.unsent] == [Step.GROUPED]  # there is no message that could show an update
+    resolved = recover(told, NOON + timedelta(minutes=1), POLICY).unsent[-1]
+    assert (resolved.step, resolved.opening) == (Step.RESOLVED, f"{KEY}/1/1")
+    assert told_together(told, episode=1, now=NOON, policy=POLICY) == told
     again = observe(recover(incident, NOON, POLICY), alert(), {}, NOON, POLICY, held_until=NOON)
-    assert told_together(again, episode=1, key="another", now=NOON) == again
+    assert told_together(again, episode=1, now=NOON, policy=POLICY) == again
 
 
 def test_what_was_told_without_the_store_is_not_told_again_and_its_end_is():
