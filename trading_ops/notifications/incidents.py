@@ -110,7 +110,8 @@ def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy)
     """It was seen at that moment and told as it was, while nobody could look it up."""
     if known and (known.open or known.changed_at > at or known.opening == alert.dedup_key):
         return known
-    return _told_as_open(replace(_opened(known, alert, at, policy, None), alert=alert, opening=alert.dedup_key), at)
+    opened = replace(_opened(known, alert, at, policy, None), alert=alert, seen_at=at, opening=alert.dedup_key)
+    return _told_as_open(opened, at)
 
 
 def sent(incident: Incident, keys: Iterable[str]) -> Incident:
