@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry
+from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import LONGEST_RETRY_AFTER_S, believed
-from trading_ops.notifications.channel import Channel, DeliveryError
+from trading_ops.notifications.channel import Channel, DeliveryError, concerns
 from trading_ops.notifications.delivery import (
     CARRIED,
     DEAD,
@@ -81,7 +81,11 @@ class Courier:
         body = {
             "alert": alert.to_document(),
             "created_at": self._now().isoformat(),
-            "channels": {n: {"state": SENT if n in told else PENDING, "attempts": 0} for n in self._channels},
+            "channels": {
+                name: {"state": SENT if name in told else PENDING, "attempts": 0}
+                for name, channel in self._channels.items()
+                if concerns(channel, alert)
+            },
         }
         for name, duplicate in told.items():
             self._remember(alert, name, possible_duplicate=duplicate)
@@ -163,14 +167,28 @@ class Courier:
             return unreadable
         doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
         duplicate = doubt and not getattr(channel, "deduplicates", False)
-        error = yield partial(channel.send, alert, possible_duplicate=duplicate)
+        opening = self._opening(alert, name)
+        handles: list[str | None] = []
+        error = yield lambda: handles.append(channel.send(alert, possible_duplicate=duplicate, opening=opening))
         if error is not None:
             self._note_failure(key, name, claim, attempts, error)
             return error
         told[name] = duplicate
         self._remember(alert, name, possible_duplicate=duplicate)
-        self._change(key, name, SENT, when=lambda delivery: True, claim=claim)
+        self._change(key, name, SENT, when=lambda delivery: True, claim=claim, handle=handles[0])
         return None
+
+    def _opening(self, alert: Alert, name: str) -> str | None:
+        """What the channel calls the message that opened the alert's incident, None where that is not known."""
+        if alert.opening is None:
+            return None
+        try:
+            document = self._store.get_state(STATE, alert.opening)
+        except StoreUnavailable:
+            raise
+        except StoreError:  # it is damaged: the alert is told by itself
+            return None
+        return document.body["channels"].get(name, {}).get("handle") if document else None
 
     def _may_send(self, name: str, delivery: Mapping[str, Any], *, again: bool) -> bool:
         """Whether nobody has sent it, nobody is at it, and it is due."""
@@ -241,6 +259,7 @@ class Courier:
         wait_s: float = 0.0,
         in_doubt: bool = False,
         attempt: bool = True,
+        handle: str | None = None,
     ) -> Mapping[str, Any] | None:
         """Compare-and-set one channel's state where `when` allows it; what it was before, None where not allowed."""
         while True:
@@ -252,6 +271,8 @@ class Courier:
             after = {**before, "state": state, "at": now.isoformat(), "claim": claim, "error": error}
             after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING and attempt)
             after["next_at"] = (now + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
+            if handle is not None:
+                after["handle"] = handle
             after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
             body = {**document.body, "channels": {**document.body["channels"], name: after}}
             body.pop(CARRIED, None)  # there is news to carry
