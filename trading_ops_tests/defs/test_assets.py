@@ -453,7 +453,8 @@ def test_the_newest_days_report_is_sent_once_with_its_numbers_and_the_audit_head
     assert delivery["alert"]["severity"] == "INFO"
     assert "account: equity 10,010.00 USDT, day +0.10 %, since start +0.10 %, 1 trades" in delivery["alert"]["why"]
     head = services.store.head("portfolio_reports")
-    assert f"portfolio_reports:{head.seq}:{head.hash}" in delivery["alert"]["why"]
+    heads = delivery["alert"]["numbers"]["audit_heads"]
+    assert heads["portfolio_reports"] == f"portfolio_reports:{head.seq}:{head.hash}"
 
 
 def test_a_bot_that_fails_later_hides_no_cost_it_had_told(run, services):

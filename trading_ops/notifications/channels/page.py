@@ -80,8 +80,8 @@ def _numbers(message: Message) -> str:
         return ""
     room = MOST_TEXT // (2 * len(message.numbers))
     rows = "\n".join(
-        f'<tr><td class="line" style="{CELL};padding-left:{16 * min(figure.depth, 8)}px">{_html(figure.name, room)}</td>'
-        f'<td class="line" style="{CELL};{VALUE}">{_html(figure.value, room)}</td></tr>'
+        f'<tr><td class="line" style="{CELL};padding-left:{16 * min(figure.depth, 8)}px">'
+        f'{_html(figure.name, room)}</td><td class="line" style="{CELL};{VALUE}">{_html(figure.value, room)}</td></tr>'
         for figure in message.numbers
     )
     return f'<table style="{TABLE}">\n{rows}\n</table>'
