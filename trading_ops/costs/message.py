@@ -16,14 +16,15 @@ def report_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[str]
     document = documents[days[-1]]
     day_usd, month_usd = document["day_usd"], document["month_usd"]
     spent = f"${day_usd:.2f} on the day, ${month_usd:.2f} this month"
+    whose = "the platform's own calls, " if document["error"] else ""
     return Alert(
         severity=Severity.INFO,
         dedup_key=f"report/api_costs/{days[-1]}",
         what=f"API costs on {days[-1]}: {'unknown' if document['error'] else spent}",
         why="\n".join(
             (
-                f"day: ${day_usd:.2f} of ${limits.day_critical_usd:.2f}, warning above ${limits.day_warning_usd:.2f}",
-                f"month: ${month_usd:.2f} of ${limits.month_critical_usd:.2f}, warning above"
+                f"{whose}day: ${day_usd:.2f} of ${limits.day_critical_usd:.2f}, warning above ${limits.day_warning_usd:.2f}",
+                f"{whose}month: ${month_usd:.2f} of ${limits.month_critical_usd:.2f}, warning above"
                 f" ${limits.month_warning_usd:.2f}, heading for ${document['platform_month_projected_usd']:.2f}"
                 " by the platform's own calls",
                 *([f"the bot's costs are unknown: {document['error']}"] if document["error"] else []),

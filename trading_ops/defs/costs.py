@@ -49,10 +49,10 @@ def costs_within_budget(
         for alert in document["alerts"]:
             text = f"${alert['spent_usd']:.2f} this {alert['period']} exceeds ${alert['limit_usd']:.2f}"
             findings.append(Finding(day, Severity(alert["severity"]), alert["period"], text))
-    alert_of = partial(report_alert, limits=services.cost_limits)
-    report(context, services, "api_cost_history", PICTURE_DAYS, alert_of)
     advice = "See which model and purpose spends; above the critical limit no LLM call starts until the period ends."
-    return conclude(context, services, findings, what_to_do=advice)
+    verdict = conclude(context, services, findings, what_to_do=advice)
+    report(context, services, "api_cost_history", PICTURE_DAYS, partial(report_alert, limits=services.cost_limits))
+    return verdict
 
 
 daily_api_cost_report = daily_job(

@@ -61,8 +61,11 @@ def portfolio_accounted(
     def alert_of(documents: Documents, days: list[str]) -> Alert:
         return report_alert(documents, days, heads=_heads(services))
 
+    verdict = conclude(
+        context, services, findings, what_to_do="Compare the bot's balance with its trades and deposits."
+    )
     report(context, services, "portfolio_reports", PICTURE_DAYS, alert_of)
-    return conclude(context, services, findings, what_to_do="Compare the bot's balance with its trades and deposits.")
+    return verdict
 
 
 def _heads(services: Services) -> list[str]:
