@@ -23,7 +23,8 @@ def report_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[str]
         what=f"API costs on {days[-1]}: {'unknown' if document['error'] else spent}",
         why="\n".join(
             (
-                f"{whose}day: ${day_usd:.2f} of ${limits.day_critical_usd:.2f}, warning above ${limits.day_warning_usd:.2f}",
+                f"{whose}day: ${day_usd:.2f} of ${limits.day_critical_usd:.2f},"
+                f" warning above ${limits.day_warning_usd:.2f}",
                 f"{whose}month: ${month_usd:.2f} of ${limits.month_critical_usd:.2f}, warning above"
                 f" ${limits.month_warning_usd:.2f}, heading for ${document['platform_month_projected_usd']:.2f}"
                 " by the platform's own calls",

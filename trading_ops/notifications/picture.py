@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "picture.png"
 MOST_POINTS, MOST_LINES = 1_000, 8
-WIDTH, HEIGHT, DPI = 6.4, 3.2, 150  # inches; as wide as a phone shows, twice as sharp
+WIDTH, HEIGHT, DPI = 4.8, 2.7, 200  # inches; words as large as a phone needs them
 COLOURS = ("#2f80ed", "#eb8a2f", "#27ae60", "#9b51e0", "#b7791f", "#56ccf2", "#828282", "#d6409f")
 LIMITS = ("#b7791f", "#b00020")  # the first that is passed, and those above it
 _ONE_AT_A_TIME = threading.Lock()  # channels send side by side; matplotlib's fonts are shared

@@ -204,7 +204,8 @@ def _figures(numbers: Mapping[str, Any], depth: int = 0) -> Iterator[Figure]:
         elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             base, _, last = name.rpartition("_")
             unit = UNITS.get(last, "") if base else ""
-            shown = _amount(value) if last in ("usd", "usdt") and unit else _shown(value)
+            money = unit and last in ("usd", "usdt")
+            shown = _amount(value) if money else f"{value:.5g}" if last == "pct" and abs(value) < 1e4 else _shown(value)
             yield Figure(depth, (base if unit else name).replace("_", " "), f"{shown}{unit}")
         else:
             yield Figure(depth, name.replace("_", " "), _shown(value))

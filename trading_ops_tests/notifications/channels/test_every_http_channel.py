@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.http import retry_after
 from trading_ops.notifications.channels.redaction import Redaction
@@ -244,6 +244,13 @@ ALERTS = st.builds(
     what_to_do=TEXTS,
     day=st.none() | st.just("2025-03-01"),
     numbers=st.dictionaries(TEXTS, NUMBERS, max_size=4),
+    done=TEXTS,
+    link=st.none() | TEXTS | TEXTS.map("https://example.org/{}".format),
+    incident=st.none() | TEXTS,
+    step=st.sampled_from(Step),
+    opening=st.none() | TEXTS,
+    since=st.none() | TEXTS | st.datetimes().map(datetime.isoformat),
+    picture=st.none() | st.dictionaries(st.sampled_from(["title", "days", "series"]) | TEXTS, NUMBERS, max_size=3),
 )
 
 
