@@ -52,6 +52,10 @@ class Settings(ChannelSettings, BaseSettings):
     bot_timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds the bot may take to answer a request")
     bot_since: date = Field(date(2024, 1, 1), description="First UTC day to measure the bot behind TRADING_OPS_BOT_URL")
 
+    ui_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:3000"), description="Address of the Dagster UI that alerts link to"
+    )
+
     exchange: str = Field("binance", description="Exchange, by its ccxt name, that candles are downloaded from")
     exchange_url: HttpUrl | None = Field(None, description="Address of a mirror or proxy of the exchange's interface")
 
@@ -103,7 +107,7 @@ class Settings(ChannelSettings, BaseSettings):
                                  f" {getattr(self, high)}")  # fmt: skip
         return self
 
-    @field_validator("bot_url", "exchange_url")
+    @field_validator("bot_url", "exchange_url", "ui_url")
     @classmethod
     def _address_holds_no_password(cls, value: HttpUrl | None) -> HttpUrl | None:
         if value is not None and (value.username or value.password):

@@ -51,6 +51,11 @@ def checked_days(context: dg.AssetCheckExecutionContext, services: Services) -> 
     return days_of(context.run.tags) or [str(services.bot.calendar().last_day)]
 
 
+def run_link(services: Services, run_id: str) -> str:
+    """The run's page in the Dagster UI."""
+    return f"{str(services.settings.ui_url).rstrip('/')}/runs/{run_id}"
+
+
 def root_cause(error: SerializableErrorInfo | None) -> str:
     """What went wrong in our own words, which say what to do, else in the innermost error's; without the stack."""
     messages = []
@@ -129,6 +134,7 @@ def _go_on(
             why=_worst_first(present),
             what_to_do=what_to_do,
             day=newest,
+            link=run_link(services, context.run.run_id),
             incident=name,
         ),
         worst,

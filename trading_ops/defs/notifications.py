@@ -3,7 +3,7 @@
 import dagster as dg
 
 from trading_ops.audit.store import StoreError
-from trading_ops.defs.alerting import days_of, root_cause, summarise_backfill
+from trading_ops.defs.alerting import days_of, root_cause, run_link, summarise_backfill
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.dead_letters import obituary
 from trading_ops.services import Services
@@ -38,6 +38,7 @@ def run_failure_alert_sensor(context: dg.RunFailureSensorContext, services: dg.R
             what_to_do=f"See run {run.run_id} in the Dagster UI; when the cause is gone, run it again"
             f"{' for that day' if day else ''}.",
             day=day,
+            link=run_link(services, run.run_id),
         )
     )
 

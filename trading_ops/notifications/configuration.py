@@ -26,6 +26,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "webhook": (("WEBHOOK_URL", "WEBHOOK_SECRET"),),
 }
 _ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+")
+_HOST = re.compile(r"[^\s:/@\[\]?#\\]+")
 Security = Literal["starttls", "ssl", "none"]
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -108,6 +109,21 @@ class ChannelSettings(BaseModel):
     def _without_spaces_around(cls, value: object) -> object:
         return value.strip() or None if isinstance(value, str) else value
 
+    @field_validator("smtp_host")
+    @classmethod
+    def _is_a_host(cls, value: str | None) -> str | None:
+        """A name or an IP address, v6 without brackets."""
+        if value is None or _HOST.fullmatch(value):
+            return value
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError(
+                "this is no host; give its name alone, such as mail.example.org: the port goes into SMTP_PORT, and"
+                " smtp:// is left out"
+            ) from None
+        return value
+
     @field_validator("smtp_security", mode="before")
     @classmethod
     def _in_small_letters(cls, value: object) -> object:
@@ -133,6 +149,8 @@ class ChannelSettings(BaseModel):
             whole = False
         if not whole or any(not character.isprintable() for character in value.get_secret_value()):
             raise ValueError("this is no address; give one that begins with https://")
+        if url.username is not None or url.password is not None:
+            raise ValueError("a name and password in an address are not sent; leave out what stands before @")
         if url.fragment:
             raise ValueError("of an address, what follows # is not sent; leave it out")
         # the address itself is the password of these services

@@ -11,7 +11,8 @@ from trading_ops.audit.store import StoreError, StoreUnavailable
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
-# a document an alert: {alert, created_at, channels: {name: {state, attempts, at, claim, error, next_at, in_doubt}}}
+# a document an alert: {alert, created_at, channels: {name: {state, attempts, at, claim, error, next_at, in_doubt,
+# handle}}}; `handle` is what the channel calls the message
 STATE = "outbox"
 HISTORY = "notifications"  # a record a delivery, under `history_key`
 CARRIED = "carried_over"  # in a document of the local store: the audit store has taken it over

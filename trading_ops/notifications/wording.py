@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from trading_ops.notifications.alert import Alert, Step
+from trading_ops.notifications.text import duration
 
 if TYPE_CHECKING:
     from trading_ops.notifications.incident import Incident, Policy
@@ -34,11 +35,11 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
         return replace(
             message,
             severity=incident.told_severity,  # who heard of it hears that it is over
-            why=f"It lasted {duration(ended - incident.opened_at)}, until {ended:%Y-%m-%d %H:%M} UTC{often}.",
+            why=f"It lasted {_length(ended - incident.opened_at)}, until {ended:%Y-%m-%d %H:%M} UTC{often}.",
             what_to_do="",
         )
     if step is Step.ESCALATED:
-        waited = f"Nobody has acknowledged it for {duration(now - (incident.unanswered_since or now))}."
+        waited = f"Nobody has acknowledged it for {_length(now - (incident.unanswered_since or now))}."
         answer = f"Say who looks after it: `trading-ops alerts ack {incident.key}`."
         return replace(
             message,
@@ -47,8 +48,8 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
             escalation=incident.escalated + 1,
         )
     if incident.flapping and not incident.announced:
-        quiet = f"You hear of it again when nothing has changed for {duration(policy.steady_after)}."
-        came = f"It came {_times(len(incident.openings))} within {duration(policy.flapping_within)}. {quiet}"
+        quiet = f"You hear of it again when nothing has changed for {_length(policy.steady_after)}."
+        came = f"It came {_times(len(incident.openings))} within {_length(policy.flapping_within)}. {quiet}"
         return replace(message, what=f"Flapping: {alert.what}", why=_lines(came, alert.why))
     more = "More: " if step is Step.REMINDED and incident.news else ""
     return replace(message, what=more + alert.what, why=_lines(alert.why, seen))
@@ -70,18 +71,8 @@ def together(incidents: Sequence[Incident], key: str) -> Alert:
     )
 
 
-def duration(length: timedelta) -> str:
-    """A length of time as people say it, in its two largest units.
-
-    >>> duration(timedelta(hours=2, minutes=5, seconds=9)), duration(timedelta(days=1)), duration(timedelta(seconds=1))
-    ('2 h 5 min', '1 d', '1 s')
-    """
-    left, parts = max(int(length.total_seconds()), 0), []
-    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, seconds)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "0 s"
+def _length(length: timedelta) -> str:
+    return duration(length.total_seconds()) or "less than a minute"
 
 
 def _times(count: int) -> str:

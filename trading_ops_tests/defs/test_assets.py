@@ -368,7 +368,12 @@ def test_the_bots_costs_are_judged_by_the_limits(run, services, usage, severitie
     assert [alert["severity"] for alert in document["alerts"]] == severities
     assert document["llm_allowed"] == ("CRITICAL" not in severities)
     assert check(result, "costs_within_budget").passed == (not severities)
-    assert [d["alert"]["severity"] for d in services.outbox.deliveries()] == sorted(set(severities))
+    assert severities_told(services) == sorted(set(severities))
+
+
+def severities_told(services):
+    """Of what is no daily report."""
+    return [d["alert"]["severity"] for d in services.outbox.deliveries() if d["alert"]["severity"] != "INFO"]
 
 
 @pytest.mark.parametrize(
@@ -392,7 +397,7 @@ def test_a_cost_that_is_no_amount_is_bad_data_that_names_the_field(run, services
     assert "daily_cost_usd" in document["error"]
     assert said in document["error"]
     assert not check(result, "costs_within_budget").passed
-    assert [d["alert"]["severity"] for d in services.outbox.deliveries()] == ["ERROR"]
+    assert severities_told(services) == ["ERROR"]
 
 
 def test_costs_of_a_past_day_come_from_the_ledger_alone(run, services):
@@ -450,10 +455,41 @@ def test_the_newest_days_report_is_sent_once_with_its_numbers_and_the_audit_head
     for _ in range(2):
         assert run(with_bot(services, bot), "closed_trades", "portfolio_report").success
     (delivery,) = services.outbox.deliveries()
-    assert delivery["alert"]["severity"] == "INFO"
+    assert (delivery["alert"]["severity"], delivery["alert"]["dedup_key"]) == ("INFO", f"report/portfolio/{NEWEST}")
+    assert delivery["alert"]["what"] == "Portfolio on 2025-03-09: 10,010.00 USDT, +0.10 % (scripted candles)"
+    assert delivery["alert"]["link"].startswith("http://127.0.0.1:3000/runs/")
+    assert delivery["alert"]["numbers"]["equity_usdt"] == 10_010.0
+    assert delivery["alert"]["picture"]["days"] == [NEWEST]  # no day before it is stored
+    assert delivery["alert"]["picture"]["series"] == {"equity": [10_010.0]}
     assert "account: equity 10,010.00 USDT, day +0.10 %, since start +0.10 %, 1 trades" in delivery["alert"]["why"]
     head = services.store.head("portfolio_reports")
-    assert f"portfolio_reports:{head.seq}:{head.hash}" in delivery["alert"]["why"]
+    heads = delivery["alert"]["numbers"]["audit_heads"]
+    assert heads["portfolio_reports"] == f"portfolio_reports:{head.seq}:{head.hash}"
+
+
+def test_the_costs_of_the_newest_day_are_told_once_beside_their_limits_and_with_the_days_before(run, services):
+    call = {"model": "gpt-4o", "tokens": {"input": 1000, "output": 200}, "cost_usd": 1.5}
+    services.store.append("llm_calls", [Entry("2025-03-08", "a", call), Entry(NEWEST, "b", call)])
+    services.__dict__["bot"] = ScriptedBot()
+    assert run(services, "api_costs", first="2025-03-06", last="2025-03-08").success
+    for _ in range(2):
+        assert run(services, "api_costs").success
+    (delivery,) = services.outbox.deliveries()
+    told = delivery["alert"]
+    assert (told["severity"], told["dedup_key"]) == ("INFO", f"report/api_costs/{NEWEST}")
+    assert told["what"] == "API costs on 2025-03-09: $1.50 on the day, $3.00 this month"
+    assert "day: $1.50 of $5.00, warning above $2.00" in told["why"]
+    assert told["numbers"]["month_projected_usd"] == pytest.approx(3.0 / 9 * 31)
+    assert told["picture"]["days"] == ["2025-03-06", "2025-03-07", "2025-03-08", NEWEST]
+    assert told["picture"]["series"] == {"spent": [0.0, 0.0, 1.5, 1.5]}
+    assert told["picture"]["limits"] == {"warning above": 2.0, "critical above": 5.0}
+
+
+@pytest.mark.parametrize("asset", ["portfolio_report", "api_costs"])
+def test_a_backfill_tells_no_daily_report_not_even_of_the_newest_day(run, services, asset):
+    bot = ScriptedBot(equity=FLAT, account=ACCOUNT)
+    assert run(with_bot(services, bot), "closed_trades", asset, first="2025-03-06", last=NEWEST).success
+    assert severities_told(services) == [d["alert"]["severity"] for d in services.outbox.deliveries()]
 
 
 def test_a_bot_that_fails_later_hides_no_cost_it_had_told(run, services):

@@ -285,7 +285,7 @@ def test_candles_that_are_missing_are_named(make_services, market):
 class Deaf:
     name = "deaf"
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
         raise DeliveryError("nobody listens")
 
 

@@ -55,7 +55,7 @@ class Mortal(SqliteStore):
 
 class Channel:
     name = "chat"
-    def send(self, alert, *, possible_duplicate):
+    def send(self, alert, *, possible_duplicate, opening=None):
         with open(folder / "delivered", "a") as file:
             file.write(f"{alert.dedup_key} {possible_duplicate}\\n")
 
@@ -417,7 +417,7 @@ class Filing(Recorder):
         super().__init__("chat")
         self.folder = folder
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
         with (self.folder / "delivered").open("a") as file:
             file.write(f"{alert.dedup_key} {possible_duplicate}\n")
 
