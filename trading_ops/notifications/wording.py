@@ -67,6 +67,7 @@ def together(incidents: Sequence[Incident], key: str) -> Alert:
         why=_lines(*lines, f"and {more} more: `trading-ops alerts incidents`" if more > 0 else ""),
         what_to_do=_lines(*advice),
         step=Step.SEVERAL,
+        numbers={"incidents": [incident.key for incident in incidents]},
         since=min(incident.opened_at for incident in incidents).isoformat(),
     )
 
