@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from trading_ops.notifications.outbox import Outbox
     from trading_ops.paper.bot import PaperBot
     from trading_ops.performance.verdict import Limits as PerformanceLimits
+    from trading_ops.watchdog.heartbeat import Heartbeats
+    from trading_ops.watchdog.watch import Watchdog
 
 
 def utc_now() -> datetime:
@@ -238,12 +240,10 @@ class Services:
 
     @cached_property
     def outbox(self) -> Outbox:
-        """Where alerts are written; on this machine's disk while an audit store on a server is away."""
+        """Where alerts are written; in a file of its own while the audit store is away or damaged."""
         from trading_ops.audit.store import open_store
         from trading_ops.notifications.outbox import Outbox
 
-        if self.spooled_store is None:
-            return Outbox(self.store, self.channels, self.now)
         local = self.settings.data_dir / "outbox.db"
         return Outbox(
             self.store,
@@ -252,6 +252,20 @@ class Services:
             fallback=lambda: open_store(f"sqlite:///{local}"),
             fallback_exists=local.exists,
         )
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        """Signs of life, in files beside the databases: they are there while those are not."""
+        from trading_ops.watchdog.heartbeat import Heartbeats
+
+        return Heartbeats(self.settings.data_dir / "heartbeats")
+
+    def watchdog(self) -> Watchdog:
+        from trading_ops.watchdog.ping import Ping
+        from trading_ops.watchdog.watch import Watchdog
+
+        url, stale_s = _told(self.settings.watchdog_ping_url), self.settings.watchdog_stale_s
+        return Watchdog(self.heartbeats, self.outbox, self.now, stale_s=stale_s, ping=Ping(url) if url else None)
 
     @property
     def performance_limits(self) -> PerformanceLimits:

@@ -53,12 +53,14 @@ class Http:
         """The answer to a post that got a 2xx status; raises DeliveryError."""
         return self.exchange(url, body, headers)[0]
 
-    def exchange(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[bytes, float | None]:
+    def exchange(
+        self, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None, method: str = "POST"
+    ) -> tuple[bytes, float | None]:
         """As `post`, and the seconds that the answer asks to wait: Slack refuses with status 200 too."""
         host, begun = host_of(url), False
         try:
             request = httpx.Request(
-                "POST",
+                method,
                 url,
                 content=body,
                 headers={"Content-Type": "application/json", "User-Agent": "trading-ops", **(headers or {})},
