@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from trading_ops.paper.bot import PaperBot
     from trading_ops.performance.verdict import Limits as PerformanceLimits
     from trading_ops.watchdog.heartbeat import Heartbeats
-    from trading_ops.watchdog.watch import Watchdog
 
 
 def utc_now() -> datetime:
@@ -241,12 +240,13 @@ class Services:
     @cached_property
     def outbox(self) -> Outbox:
         """Where alerts are written; in a file of its own while the audit store is away or damaged."""
+        from trading_ops.audit.late import late
         from trading_ops.audit.store import open_store
         from trading_ops.notifications.outbox import Outbox
 
         local = self.settings.data_dir / "outbox.db"
         return Outbox(
-            self.store,
+            late(lambda: self.store),
             self.channels,
             self.now,
             fallback=lambda: open_store(f"sqlite:///{local}"),
@@ -259,13 +259,6 @@ class Services:
         from trading_ops.watchdog.heartbeat import Heartbeats
 
         return Heartbeats(self.settings.data_dir / "heartbeats")
-
-    def watchdog(self) -> Watchdog:
-        from trading_ops.watchdog.ping import Ping
-        from trading_ops.watchdog.watch import Watchdog
-
-        url, stale_s = _told(self.settings.watchdog_ping_url), self.settings.watchdog_stale_s
-        return Watchdog(self.heartbeats, self.outbox, self.now, stale_s=stale_s, ping=Ping(url) if url else None)
 
     @property
     def performance_limits(self) -> PerformanceLimits:

@@ -21,6 +21,7 @@ PAUSE_S = 5.0  # before what ended is started again
 SETTLED_S = 60.0  # a UI that ends before this cannot start: its port is taken, its code does not load
 PATIENCE_S = 20.0  # for an orderly end
 POLL_S = 0.2
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -59,35 +60,36 @@ def up(
     dg, own = (shutil.which(name, path=str(here)) or name for name in ("dg", "trading-ops"))
     ui = Child("the UI", [dg, "dev", "--host", host, "--port", str(port)])
     watchdog = Child("the watchdog", [own, "watchdog"])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    run_together(ui, watchdog)
+
+
+def run_together(ui: Child, watchdog: Child, *, pause_s: float = PAUSE_S, settled_s: float = SETTLED_S) -> NoReturn:
+    """Run both until a signal comes or the UI cannot start; raises typer.Exit once both have ended."""
+    for number in ENDINGS:
         signal.signal(number, _leave)  # handled here, so that the children do not inherit an ignored one
-    children = [ui, watchdog]
+    children, settled = [ui, watchdog], False
     try:
         for child in children:
             child.start()
         while True:
             time.sleep(POLL_S)
+            settled = settled or ui.lasted_s() > settled_s  # what dies later was no mistake in its settings
             for child in children:
-                if child.process.poll() is not None:
-                    _start_again(child, gives_up=child is ui)
+                if (code := child.process.poll()) is not None:
+                    if child is ui and not settled:
+                        raise typer.Exit(code if code > 0 else 1)
+                    typer.echo(f"{child.name} ended by itself (exit code {code}); it is started again", err=True)
+                    child.send(signal.SIGKILL)  # what it may have left behind would fight with the new one
+                    time.sleep(pause_s)
+                    child.start()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in ENDINGS:
             signal.signal(number, signal.SIG_IGN)
         _end(children)
 
 
 def _leave(*_: object) -> NoReturn:
     raise typer.Exit(0)
-
-
-def _start_again(child: Child, *, gives_up: bool) -> None:
-    code = child.process.returncode
-    if gives_up and child.lasted_s() < SETTLED_S:
-        raise typer.Exit(code if code > 0 else 1)
-    typer.echo(f"{child.name} ended by itself (exit code {code}); it is started again", err=True)
-    child.send(signal.SIGKILL)  # what it may have left behind would fight with the new one
-    time.sleep(PAUSE_S)
-    child.start()
 
 
 def _end(children: list[Child]) -> None:

@@ -56,6 +56,8 @@ def _keep_looking(services: Services, interval_s: float) -> None:
     from filelock import FileLock, Timeout
 
     from trading_ops.files import FileNotWritten
+    from trading_ops.watchdog.ping import Ping
+    from trading_ops.watchdog.watch import Watchdog
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", level=logging.WARNING)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -72,9 +74,11 @@ def _keep_looking(services: Services, interval_s: float) -> None:
     except OSError as error:
         fail(str(FileNotWritten(f"{heartbeats.folder}: {error.strerror or error}")), code=1)
     typer.echo(f"watching {heartbeats.daemon_file} every {interval_s:g} s; told is what is {stale_s:g} s late")
-    watchdog = services.watchdog()
+    url = services.settings.watchdog_ping_url
+    ping = Ping(url.get_secret_value()) if url else None
+    dog = Watchdog(heartbeats, services.outbox, services.now, stale_s=stale_s, ping=ping)
     while True:
-        watchdog.look()
+        dog.look()
         time.sleep(interval_s)
 
 

@@ -174,5 +174,5 @@ def test_a_heartbeat_is_read_as_it_was_written_and_what_is_none_is_named(tmp_pat
     assert heartbeats.daemon() == whole
     assert heartbeats.watchdog() is None
     heartbeats.daemon_file.write_text("{}")
-    with pytest.raises(HeartbeatUnreadable, match="daemon.json cannot be read: it is no heartbeat"):
+    with pytest.raises(HeartbeatUnreadable, match=r"daemon\.json cannot be read: it is no heartbeat"):
         heartbeats.daemon()
