@@ -251,6 +251,7 @@ class Services:
             self.now,
             fallback=lambda: open_store(f"sqlite:///{local}"),
             fallback_exists=local.exists,
+            routes=self.settings.routes,
         )
 
     @cached_property

@@ -33,10 +33,12 @@ from trading_ops.notifications.waiting import dead_letters
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
     from trading_ops.notifications.backoff import Backoff
+    from trading_ops.notifications.routes import Routes
     from trading_ops.notifications.waiting import Waiting
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
 LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S) + CLAIM  # two machines' clocks are not quite the same
+LONGEST_NIGHT = timedelta(days=1) + CLAIM
 RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
@@ -72,16 +74,19 @@ class Courier:
         self._workers = workers
         self._timeout_s = timeout_s
 
-    def publish(self, alert: Alert, told: dict[str, bool]) -> dict[str, Any]:
-        """Write the alert and try its channels; the delivery document.
+    def publish(self, alert: Alert, told: dict[str, bool], routes: Routes) -> dict[str, Any]:
+        """Write the alert and try the channels that `routes` give it; the delivery document.
 
         `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing.
         """
-        key = alert.dedup_key
+        key, now = alert.dedup_key, self._now()
+        quiet = routes.quiet_until(alert, now)
+        new = {"state": PENDING, "attempts": 0, **({"quiet_until": quiet.isoformat()} if quiet else {})}
+        names = routes.channels_of(alert, self._channels)
         body = {
             "alert": alert.to_document(),
-            "created_at": self._now().isoformat(),
-            "channels": {n: {"state": SENT if n in told else PENDING, "attempts": 0} for n in self._channels},
+            "created_at": now.isoformat(),
+            "channels": {name: {**new, "state": SENT} if name in told else new for name in names},
         }
         for name, duplicate in told.items():
             self._remember(alert, name, possible_duplicate=duplicate)
@@ -91,7 +96,7 @@ class Courier:
         self._waiting.add(key)
         with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried again below
             self._store.put_state(STATE, key, body, expected_version=0)
-        return self._deliver([key], self._channels, told)[0]
+        return self._deliver([key], names, told)[0]
 
     def drain(self, documents: Iterable[StateDocument], until: float) -> int:
         """Try what is due of these alerts, in their order; how many are now sent on all their channels.
@@ -107,12 +112,12 @@ class Courier:
         return sum(not undelivered(body) for body in self._settled(keys))
 
     def retry(self, key: str, only: str | None = None) -> dict[str, Any]:
-        """Try what failed or was given up again, now and from the beginning; raises LookupError for no such alert."""
+        """Try what waits, failed or was given up, now and from the beginning; raises LookupError for no such alert."""
         self._read(key)
         self._waiting.add(key)
         names = [name for name in self._channels if only in (None, name)]
         for name in names:
-            self._change(key, name, PENDING, when=lambda delivery: delivery["state"] in (FAILED, DEAD), claim="")
+            self._change(key, name, PENDING, when=lambda d: d["state"] in (PENDING, FAILED, DEAD), claim="")
             if self._rests_until(name):
                 self._rest(name, self._now(), may_end_early=True)
         self._waiting.add(key)  # again: a drain that saw it dead in between has forgotten it
@@ -181,13 +186,15 @@ class Courier:
             return False
         if self._lies_ahead(self._rests_until(name)):
             return False
+        if self._lies_ahead(delivery.get("quiet_until"), LONGEST_NIGHT):
+            return False
         return again or not self._lies_ahead(delivery.get("next_at"))
 
-    def _lies_ahead(self, moment: str | None) -> bool:
-        """Whether it is still to come; what is further ahead than any pause was written by a clock that was wrong."""
+    def _lies_ahead(self, moment: str | None, most: timedelta = LONGEST_PAUSE) -> bool:
+        """Whether it is still to come; what is further ahead than `most` was written by a clock that was wrong."""
         if not moment:
             return False
-        return timedelta(0) < datetime.fromisoformat(moment) - self._now() <= LONGEST_PAUSE
+        return timedelta(0) < datetime.fromisoformat(moment) - self._now() <= most
 
     def _rests_until(self, name: str) -> str | None:
         document = self._store.get_state(RESTING, name)
@@ -251,6 +258,8 @@ class Courier:
             now = self._now()
             after = {**before, "state": state, "at": now.isoformat(), "claim": claim, "error": error}
             after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING and attempt)
+            if state == PENDING:
+                after.pop("quiet_until", None)  # a person wants it told now
             after["next_at"] = (now + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
             after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
             body = {**document.body, "channels": {**document.body["channels"], name: after}}

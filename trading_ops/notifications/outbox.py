@@ -13,6 +13,7 @@ from trading_ops.notifications.channel import Channel
 from trading_ops.notifications.courier import Courier
 from trading_ops.notifications.delivery import STATE, given_up, undelivered, unsettled
 from trading_ops.notifications.fallback import Fallback, FallbackError
+from trading_ops.notifications.routes import Routes
 from trading_ops.notifications.waiting import Waiting, dead_letters
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Outbox:
         *,
         fallback: Callable[[], AuditStore] | None = None,
         fallback_exists: Callable[[], bool] = lambda: True,
+        routes: Routes | None = None,
         backoff: Backoff | None = None,
         workers: int = 8,
         send_timeout_s: float = SEND_S,
@@ -52,6 +54,7 @@ class Outbox:
         self._channels = channels
         self._now = now or (lambda: datetime.now(UTC))
         self._fallback = Fallback(fallback, fallback_exists) if fallback else None
+        self._routes = routes or Routes()
         self._backoff = backoff or Backoff()
         self._workers, self._send_timeout_s = workers, send_timeout_s
         self._waiting = Waiting(store)
@@ -59,15 +62,16 @@ class Outbox:
         self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
 
     def publish(self, alert: Alert) -> dict[str, Any]:
-        """Store the alert, try each channel at once, and return the delivery document. Told before: nothing is sent.
+        """Store the alert, try each channel of its route at once, and return the delivery document.
 
+        What was told before is not sent, an INFO in quiet hours is sent when they are over.
         Raises StoreUnavailable when neither the store nor the fallback can be written.
         """
         told: dict[str, bool] = {}
         self.store_error, self._doubtful = None, False
         try:
             self._carry_over_what_is_known_of(alert)
-            return self._courier().publish(alert, told)
+            return self._courier().publish(alert, told, self._routes)
         except InvalidRecord:
             raise
         except StoreError as error:
@@ -75,7 +79,7 @@ class Outbox:
                 raise
             self._note(error)
             try:
-                return self._local_courier(self._fallback).publish(alert, told)
+                return self._local_courier(self._fallback).publish(alert, told, self._routes)
             except StoreError as local:
                 raise StoreUnavailable(f"{error}; and the local outbox does not work: {local}") from local
 

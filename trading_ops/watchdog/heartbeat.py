@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from trading_ops.files import write_whole
+from trading_ops.notifications.alert import Severity
 
 
 class HeartbeatUnreadable(ValueError):
@@ -47,6 +48,7 @@ class Outage(_Document):
 
     since: AwareDatetime
     opening: str
+    severity: Severity
     what: str
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.alert import Alert, Step
 from trading_ops.watchdog.heartbeat import Outage
 from trading_ops.watchdog.rules import Finding, shown
 
@@ -38,12 +38,12 @@ def tell(
 
 def _began(finding: Finding) -> Outage:
     opening = f"watchdog/{finding.name}/{finding.since.isoformat()}"
-    return Outage(since=finding.since, opening=opening, what=finding.what)
+    return Outage(since=finding.since, opening=opening, severity=finding.severity, what=finding.what)
 
 
 def _opened(finding: Finding, outage: Outage) -> Alert:
     return Alert(
-        severity=finding.severity,
+        severity=outage.severity,
         dedup_key=outage.opening,
         what=outage.what,
         why=finding.why,
@@ -56,7 +56,7 @@ def _opened(finding: Finding, outage: Outage) -> Alert:
 
 def _resolved(name: str, outage: Outage, now: datetime) -> Alert:
     return Alert(
-        severity=Severity.INFO,
+        severity=outage.severity,  # who heard of it hears that it is over
         dedup_key=f"{outage.opening}/resolved",
         what=f"Over: {outage.what}",
         why=f"It lasted from {shown(outage.since)} to {shown(now)}.",

@@ -93,7 +93,7 @@ def test_a_silent_daemon_is_told_once_through_kills_and_its_return_too(home, peo
         assert told(people) == [("CRITICAL", what)]
         beat(home, at=datetime.now(UTC) + timedelta(seconds=1))
         until(lambda: len(people.taken) == 2, home)
-        assert told(people)[1] == ("INFO", f"Over: {what}")
+        assert told(people)[1] == ("CRITICAL", f"Over: {what}")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
     assert len(people.taken) == 2

@@ -120,7 +120,7 @@ def test_one_of_dagsters_daemons_is_told_when_it_is_silent_or_fails_again_and_ag
     assert bool(found(beat(daemons=(daemon,)))) == told
 
 
-KNOWN = Outage(since=at(-900), opening="key", what="x is late")
+KNOWN = Outage(since=at(-900), opening="key", severity=Severity.ERROR, what="x is late")
 
 
 @pytest.mark.parametrize(
