@@ -550,16 +550,9 @@ def test_a_verdict_stands_where_neither_the_store_nor_the_outbox_can_be_written(
 def test_a_failed_run_is_told_with_its_own_error(run, services):
     instance = dg.DagsterInstance.ephemeral()
     result = run(with_bot(services, ScriptedBot(reachable=False)), "closed_trades", instance=instance)
-    (failure,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
-    context = dg.build_run_status_sensor_context(
-        sensor_name="run_failure_alert_sensor",
-        dagster_event=failure,
-        dagster_instance=instance,
-        dagster_run=result.dagster_run,
-        resources={"services": services},
-    ).for_run_failure()
+    assert not result.success
     for _ in range(2):
-        run_failure_alert_sensor(context)
+        run_failure_alert_sensor(dg.build_sensor_context(instance, resources={"services": services}))
     (delivery,) = services.outbox.deliveries()
     assert delivery["alert"]["severity"] == "ERROR"
     assert delivery["alert"]["why"] == "trading_ops.bot.client.BotUnreachable: connection refused"
