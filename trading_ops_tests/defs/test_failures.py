@@ -16,7 +16,7 @@ from dagster._utils.error import SerializableErrorInfo
 from trading_ops.audit.store import StoreUnavailable
 from trading_ops.definitions import defs
 from trading_ops.defs.failures import RETRY_WITHIN, fate_of
-from trading_ops.defs.notifications import run_failure_alert_sensor
+from trading_ops.defs.notifications import backfill_summary_sensor, run_failure_alert_sensor
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.services import Services
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
@@ -85,6 +85,48 @@ def test_a_failed_step_is_told_with_its_innermost_error_also_when_started_in_a_t
     assert run.run_id in alert["what_to_do"]
 
 
+@dg.job
+def sometimes() -> None:
+    pass
+
+
+def succeeded(instance: dg.DagsterInstance, services: Services) -> None:
+    """A run of the job that succeeds, and the sensor that sees it."""
+    result = sometimes.execute_in_process(instance=instance)
+    (success,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_SUCCESS]
+    backfill_summary_sensor(
+        dg.build_run_status_sensor_context(
+            "backfill_summary_sensor", success, instance, result.dagster_run, resources={"services": services}
+        )
+    )
+
+
+def failed(instance: dg.DagsterInstance, why: str) -> None:
+    run = create_run_for_test(instance, job_name="sometimes", status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run, why)
+
+
+def test_a_job_that_fails_again_is_one_incident_until_it_succeeds(instance, sensor, services):
+    failed(instance, "the disk is full")
+    assert len(sensor.tick()) == 1
+    failed(instance, "the disk is full")
+    assert len(sensor.tick()) == 1
+    failed(instance, "the bot is gone")
+    *_, another = sensor.tick()
+    assert (another["step"], another["why"]) == ("reminded", "the bot is gone\nSeen 3 times.")
+    for _ in range(2):
+        succeeded(instance, services)
+    steps = [(alert["incident"], alert["step"]) for alert in sensor.tick()]
+    assert steps == [("run/sometimes", step) for step in ("opened", "reminded", "resolved")]
+
+
+def test_a_job_that_has_succeeded_before_its_failure_was_seen_is_no_open_incident(instance, sensor, services):
+    failed(instance, "the disk is full")
+    succeeded(instance, services)
+    assert [alert["step"] for alert in sensor.tick()] == ["opened", "resolved"]
+    assert services.incidents.unsettled() == []
+
+
 def killed(instance, run):
     instance.report_engine_event(KILLED, run)
     instance.report_run_failed(run)
@@ -128,7 +170,7 @@ def test_what_happened_to_a_run_from_outside_is_told_once(instance, sensor, happ
     happens(instance, run)
     for _ in range(2):
         (alert,) = sensor.tick()
-    assert alert["dedup_key"] == f"run_failed/{run.run_id}"
+    assert alert["link"].endswith(f"/runs/{run.run_id}")
     assert why in alert["why"]
 
 
@@ -143,7 +185,7 @@ def test_of_a_run_with_retries_only_the_last_failure_is_told(instance, sensor):
     instance.report_run_failed(last, "the last failure")
     for _ in range(2):
         (alert,) = sensor.tick()
-    assert alert["dedup_key"] == f"run_failed/{last.run_id}"
+    assert alert["link"].endswith(f"/runs/{last.run_id}")
     assert (alert["what"], alert["why"]) == ("j failed after 1 retry", "the last failure")
     assert json.loads(sensor.cursor)["waiting"] == {}
 
