@@ -324,15 +324,23 @@ def test_a_finding_that_is_no_text_is_told_once():
 
 # whatever happens
 
+FINDINGS = st.frozensets(st.sampled_from(["rsi", "macd"]), min_size=1)
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["seen", "seen", "well", "tick", "answered", "silence", "speak"]),
         st.integers(0, 600),  # seconds since the one before
         st.sampled_from(Severity),
-        st.frozensets(st.sampled_from(["rsi", "macd"]), min_size=1),
+        FINDINGS,
         st.booleans(),
     ),
     min_size=1,
+    max_size=80,
+)
+NERVOUS = st.lists(
+    st.tuples(
+        st.sampled_from(["seen", "well"]), st.integers(0, 22), st.sampled_from(Severity), FINDINGS, st.just(False)
+    ),
+    min_size=70,
     max_size=80,
 )
 
@@ -376,12 +384,15 @@ def test_whatever_happens_people_end_up_knowing_what_is_so(events: Any):
         assert message.opening == (None if message.step is Step.OPENED else known)
 
 
-@settings(max_examples=100, deadline=None)
-@given(events=EVENTS)
+@settings(max_examples=40, deadline=None)
+@given(events=NERVOUS)
 def test_however_often_it_comes_and_goes_the_messages_in_half_an_hour_are_few(events: Any):
-    """Three openings with their ends, the flapping, its end, each of 8 findings at a level once, 3 rises, 2 steps."""
+    """Three openings with their ends and what was new in each, the flapping, and 3 rises while it flaps."""
     story = Story(replace(POLICY, update_every=None))
-    fast = [(what, min(after_s, 22), severity, findings, held) for what, after_s, severity, findings, held in events]
-    play(story, fast)
+    play(story, events)
     assert story.now - NOON < timedelta(minutes=30)
-    assert len(story.alerts) <= 6 + 2 + 8 + 3 + 2
+    steps = [message.step for message in story.alerts]
+    assert steps.count(Step.OPENED) <= 4
+    assert steps.count(Step.RESOLVED) <= 3
+    assert steps.count(Step.REMINDED) <= 3 * 7 + 3  # of 8 findings at a level one at least is in the opening
+    assert steps.count(Step.ESCALATED) <= 2
