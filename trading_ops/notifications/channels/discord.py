@@ -47,13 +47,8 @@ class DiscordChannel:
     def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> str | None:
         if not self._webhook_url:
             raise DeliveryError("discord is not configured: set DISCORD_WEBHOOK_URL", permanent=True)
-        if alert.step is Step.UPDATED and opening:
-            payload = payload_of(message_of(alert, possible_duplicate=False))
-            try:
-                return self._ask("PATCH", f"/messages/{quote(opening, safe='')}", as_json(payload), {})
-            except HttpError as error:
-                if error.status != 404 or "Unknown Message" not in str(error):
-                    raise  # else somebody deleted it
+        if alert.step is Step.UPDATED:
+            return self._change(alert, opening) if opening else None
         payload = payload_of(message_of(alert, possible_duplicate=possible_duplicate))
         picture = picture_of(alert.picture)
         if picture is None:
@@ -61,6 +56,16 @@ class DiscordChannel:
         payload["embeds"][0]["image"] = {"url": f"attachment://{NAME}"}
         payload["attachments"] = [{"id": 0, "filename": NAME}]
         return self._ask("POST", "", *as_form({"payload_json": json.dumps(payload)}, ("files[0]", NAME, picture)))
+
+    def _change(self, alert: Alert, opening: str) -> str:
+        """Show it in the opening message; where somebody deleted that, nobody is told anew."""
+        payload = payload_of(message_of(alert, possible_duplicate=False))
+        try:
+            return self._ask("PATCH", f"/messages/{quote(opening, safe='')}", as_json(payload), {})
+        except HttpError as error:
+            if error.status != 404 or "Unknown Message" not in str(error):
+                raise
+        return opening
 
     def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> str:
         """The id of the message that was written."""

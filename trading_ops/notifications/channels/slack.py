@@ -35,7 +35,7 @@ PASSING = {
     "team_added_to_org",
     "ratelimited",
 }
-# the message that opened the incident was deleted, or is too old to be changed: there is a new one instead
+# the message that opened the incident was deleted, or is too old to be changed
 GONE = {"message_not_found", "thread_not_found", "cant_update_message", "edit_window_closed", "invalid_ts"}
 _log = logging.getLogger(__name__)
 
@@ -96,17 +96,10 @@ class SlackChannel:
             raise DeliveryError(f"HTTP 200, but not Slack's answer: {self._http.redacted(repr(answer[:80]))}")
         return None
 
-    def _send_as_bot(self, alert: Alert, channel: str, possible_duplicate: bool, opening: str | None) -> str:
+    def _send_as_bot(self, alert: Alert, channel: str, possible_duplicate: bool, opening: str | None) -> str | None:
         place, _, thread = (opening or "").partition("/")
-        if alert.step is Step.UPDATED and thread:
-            payload = payload_of(message_of(alert, possible_duplicate=False))
-            try:
-                self._ask("chat.update", {"channel": place, "ts": thread, **PLAIN, **payload})
-                return f"{place}/{thread}"
-            except SlackRefused as refused:
-                if refused.code not in GONE:
-                    raise
-                thread = ""
+        if alert.step is Step.UPDATED:
+            return self._change(alert, place, thread) if opening else None
         key, doubt = short_key(alert.dedup_key), possible_duplicate
         if possible_duplicate:
             found, doubt = self._look_for(key, place or channel, thread)
@@ -129,6 +122,16 @@ class SlackChannel:
         place, moment = str(posted.get("channel", "")), str(posted.get("ts", ""))
         if picture := picture_of(alert.picture):
             self._add_picture(picture, alert, place, thread)
+        return f"{place}/{moment}"
+
+    def _change(self, alert: Alert, place: str, moment: str) -> str:
+        """Show it in the opening message; where that cannot be changed any more, nobody is told anew."""
+        payload = payload_of(message_of(alert, possible_duplicate=False))
+        try:
+            self._ask("chat.update", {"channel": place, "ts": moment, **PLAIN, **payload})
+        except SlackRefused as refused:
+            if refused.code not in GONE:
+                raise
         return f"{place}/{moment}"
 
     def _look_for(self, key: str, place: str, thread: str) -> tuple[str | None, bool]:

@@ -22,8 +22,8 @@ STYLES: dict[str, str] = {
 }
 NEUTRAL = "\N{MEDIUM WHITE CIRCLE}"
 RESOLVED = "\N{WHITE HEAVY CHECK MARK}"
-# what Telegram says of a message that it cannot change
-GONE = ("message to edit not found", "message can't be edited", "MESSAGE_ID_INVALID")
+# what Telegram says of a message that says it already, is gone, or is too old to be changed
+UNCHANGED = ("message is not modified", "message to edit not found", "message can't be edited", "MESSAGE_ID_INVALID")
 _log = logging.getLogger(__name__)
 MOST = 4_096  # what the reader sees, after the markup was read
 MOST_LABEL, MOST_WHAT, MOST_SINCE, MOST_FOOTER = 60, 400, 100, 200
@@ -60,8 +60,8 @@ class TelegramChannel:
             raise DeliveryError(
                 "telegram is not configured: set TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID", permanent=True
             )
-        if alert.step is Step.UPDATED and opening and self._edit(alert, opening):
-            return opening
+        if alert.step is Step.UPDATED:
+            return self._change(alert, opening) if opening else None
         reply = {"reply_parameters": _reply_to(opening)} if opening else {}
         message = message_of(alert, possible_duplicate=possible_duplicate)
         sent = self._ask("sendMessage", as_json({**self._text(message), **reply}))
@@ -74,18 +74,15 @@ class TelegramChannel:
         quiet = {"link_preview_options": {"is_disabled": True}}
         return {"chat_id": self._chat_id, "text": html_of(message), "parse_mode": "HTML", **quiet}
 
-    def _edit(self, alert: Alert, opening: str) -> bool:
-        """Whether the opening message says it now; False where it is gone, or too old to be changed."""
+    def _change(self, alert: Alert, opening: str) -> str:
+        """Show it in the opening message; where that cannot be changed any more, nobody is told anew."""
         text = self._text(message_of(alert, possible_duplicate=False))
         try:
             self._ask("editMessageText", as_json({**text, "message_id": int(opening)}))
         except HttpError as error:
-            if error.status == 400 and "message is not modified" in str(error):
-                return True
-            if error.status == 400 and any(said in str(error) for said in GONE):
-                return False
-            raise
-        return True
+            if error.status != 400 or not any(said in str(error) for said in UNCHANGED):
+                raise
+        return opening
 
     def _add_picture(self, picture: bytes, number: str) -> None:
         """Below the words, which are taken already: what goes wrong here must not tell them again."""
