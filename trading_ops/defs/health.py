@@ -1,12 +1,13 @@
 """Is everything up, and what is the account worth right now? `system_health_check`, every 15 minutes."""
 
+import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 
-from trading_ops.audit.store import StoreUnavailable
 from trading_ops.bot.client import BotError
+from trading_ops.defs.alerting import run_link
 from trading_ops.defs.partitions import MAX_RUNTIME
 from trading_ops.defs.presenting import table_of
 from trading_ops.health.checking import check
@@ -16,7 +17,7 @@ from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.portfolio.snapshots import SNAPSHOTS, record_snapshot, take_snapshot
 from trading_ops.services import Services
 
-REMEMBERED = timedelta(days=31)  # an outage longer than this is told again every day
+EQUITY = "equity_snapshot"  # the incident of a bot whose equity cannot be read
 DUE = "trading_ops/due"  # the tag of the time that a check's schedule asked for
 
 
@@ -27,9 +28,11 @@ def system_health(context: dg.AssetExecutionContext, services: dg.ResourceParam[
     Grain: one document a check, in `health_history`. Rules: trading_ops/health/rules.py
     """
     at = _due(context)
-    done = check(services, at)
+    done = check(services, at, link=run_link(services, context.run.run_id))
     for found in done.document["alerts"]:
         context.log.warning(found)
+    if not done.recorded:
+        context.log.error(f"{done.kept}; what was found: {json.dumps(done.document)}")
     return dg.MaterializeResult(
         metadata={
             "overall": done.document["overall"],
@@ -56,9 +59,8 @@ def equity_snapshots(
 ) -> Iterator[dg.MaterializeResult]:
     """The account's equity, marked to market, per strategy as far as the bot tells it.
 
-    A bot that is up and cannot be read is told once an outage, which begins with the last snapshot; one that the check
-    found down is not asked again. The end of a day in it may have to be rebuilt from closed trades.
-    Grain: one document every 15 minutes.
+    A bot that is up and cannot be read is an incident until it can; one that the check found down is not asked again.
+    The end of a day in it may have to be rebuilt from closed trades. Grain: one document every 15 minutes.
     """
     if was_down(services.store, _due(context), "engine"):
         context.log.error("no snapshot: the engine is down, which the check has told")
@@ -67,10 +69,11 @@ def equity_snapshots(
         snapshot = take_snapshot(services.bot)
     except BotError as error:
         day = str(services.now().date())
-        services.outbox.publish(
+        services.incidents.observe(
             Alert(
                 severity=Severity.ERROR,
-                dedup_key=f"equity_snapshot/{_last_snapshot(services) or day}",
+                incident=EQUITY,
+                dedup_key=f"{EQUITY}/{day}",
                 what="The bot's equity could not be read",
                 why=str(error),
                 what_to_do="See that the bot runs and answers: `trading-ops doctor`. Days without a snapshot near 24:00"
@@ -80,21 +83,11 @@ def equity_snapshots(
         )
         context.log.error(f"no snapshot: {error}")
         return
+    services.incidents.recover(EQUITY)
     receipt = record_snapshot(services.store, snapshot)
     where = "waits in the spool" if receipt.spooled else f"{SNAPSHOTS} record {receipt.seq}"
     yield dg.MaterializeResult(metadata={"equity_usdt": snapshot["equity_usdt"], "as_of": snapshot["as_of"],
                                          "candles": snapshot["candles"], "audit": where})  # fmt: skip
-
-
-def _last_snapshot(services: Services) -> str | None:
-    """When the bot was last read, by its clock; None where that is longer ago than it is remembered, or unknown."""
-    since = services.now().date() - REMEMBERED
-    try:
-        records = services.store.read(SNAPSHOTS, first=str(since))
-        source = services.bot.source
-    except (StoreUnavailable, BotError):
-        return None
-    return next((record.body["as_of"] for record in reversed(records) if record.body["source"] == source), None)
 
 
 system_health_check = dg.define_asset_job(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Entry, StoreUnavailable
+from trading_ops.audit.store import Entry, StoreError
 from trading_ops.health.rules import LABELS, Status, Verdict, worst
 from trading_ops.health.uptime import WINDOWS, by_slot
 
@@ -40,13 +40,13 @@ def was_down(store: AuditStore, at: datetime, component: str) -> bool:
     day, time = _place(at)
     try:
         records = store.read(HISTORY, partitions=[day], key=time)
-    except StoreUnavailable:
+    except StoreError:
         return False
     return any(record.body["components"][component]["status"] == Status.DOWN for record in records)
 
 
 def read_checks(store: AuditStore, until: datetime) -> dict[str, dict[datetime, Status]]:
-    """How each component was in each quarter of an hour of the last 30 days; raises StoreUnavailable."""
+    """How each component was in each quarter of an hour of the last 30 days; raises StoreError."""
     first = until.astimezone(UTC) - LONGEST - timedelta(days=1)
     records = store.read(HISTORY, first=str(first.date()), last=str(until.astimezone(UTC).date()))
     looks: dict[str, list[tuple[datetime, Status]]] = {name: [] for name in LABELS}

@@ -42,7 +42,7 @@ def incident_of(component: str) -> str:
     return f"health/{component}"
 
 
-def alert_of(verdict: Verdict, at: datetime) -> Alert | None:
+def alert_of(verdict: Verdict, at: datetime, link: str | None = None) -> Alert | None:
     """What is told of a component; None where it is well, or nobody can say."""
     severity = verdict.status.severity
     if severity is None:
@@ -59,6 +59,7 @@ def alert_of(verdict: Verdict, at: datetime) -> Alert | None:
         what_to_do=what_to_do,
         day=f"{at:%Y-%m-%d}",
         numbers={**verdict.numbers, **latency},
+        link=link,
         incident=incident_of(verdict.component),
     )
 

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry
+from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import LONGEST_RETRY_AFTER_S, believed
-from trading_ops.notifications.channel import Channel, DeliveryError
+from trading_ops.notifications.channel import Channel, DeliveryError, concerns
 from trading_ops.notifications.delivery import (
     CARRIED,
     DEAD,
@@ -82,7 +82,7 @@ class Courier:
         key, now = alert.dedup_key, self._now()
         quiet = routes.quiet_until(alert, now)
         new = {"state": PENDING, "attempts": 0, **({"quiet_until": quiet.isoformat()} if quiet else {})}
-        names = routes.channels_of(alert, self._channels)
+        names = [n for n in routes.channels_of(alert, self._channels) if concerns(self._channels[n], alert)]
         body = {
             "alert": alert.to_document(),
             "created_at": now.isoformat(),
@@ -168,14 +168,28 @@ class Courier:
             return unreadable
         doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
         duplicate = doubt and not getattr(channel, "deduplicates", False)
-        error = yield partial(channel.send, alert, possible_duplicate=duplicate)
+        opening = self._opening(alert, name)
+        handles: list[str | None] = []
+        error = yield lambda: handles.append(channel.send(alert, possible_duplicate=duplicate, opening=opening))
         if error is not None:
             self._note_failure(key, name, claim, attempts, error)
             return error
         told[name] = duplicate
         self._remember(alert, name, possible_duplicate=duplicate)
-        self._change(key, name, SENT, when=lambda delivery: True, claim=claim)
+        self._change(key, name, SENT, when=lambda delivery: True, claim=claim, handle=handles[0])
         return None
+
+    def _opening(self, alert: Alert, name: str) -> str | None:
+        """What the channel calls the message that opened the alert's incident, None where that is not known."""
+        if alert.opening is None:
+            return None
+        try:
+            document = self._store.get_state(STATE, alert.opening)
+        except StoreUnavailable:
+            raise
+        except StoreError:  # it is damaged: the alert is told by itself
+            return None
+        return document.body["channels"].get(name, {}).get("handle") if document else None
 
     def _may_send(self, name: str, delivery: Mapping[str, Any], *, again: bool) -> bool:
         """Whether nobody has sent it, nobody is at it, and it is due."""
@@ -248,6 +262,7 @@ class Courier:
         wait_s: float = 0.0,
         in_doubt: bool = False,
         attempt: bool = True,
+        handle: str | None = None,
     ) -> Mapping[str, Any] | None:
         """Compare-and-set one channel's state where `when` allows it; what it was before, None where not allowed."""
         while True:
@@ -261,6 +276,8 @@ class Courier:
             if state == PENDING:
                 after.pop("quiet_until", None)  # a person wants it told now
             after["next_at"] = (now + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
+            if handle is not None:
+                after["handle"] = handle
             after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
             body = {**document.body, "channels": {**document.body["channels"], name: after}}
             body.pop(CARRIED, None)  # there is news to carry

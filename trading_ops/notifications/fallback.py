@@ -113,7 +113,8 @@ def _merged(known: Mapping[str, Any], local: Mapping[str, Any]) -> Mapping[str, 
     if known["state"] == SENT:
         return known
     if local["state"] == SENT:
-        return {**known, "state": SENT, "claim": TAKEN, "error": None}
+        handle = {"handle": local["handle"]} if "handle" in local else {}
+        return {**known, **handle, "state": SENT, "claim": TAKEN, "error": None}
     merged = dict(local if known["state"] in _OUTRANKED.get(local["state"], ()) else known)
     if known.get("in_doubt") or local.get("in_doubt"):
         merged["in_doubt"] = True

@@ -80,7 +80,7 @@ def test_the_paper_bots_snapshot_tells_every_strategy(services):
 
 
 @pytest.mark.parametrize("account", [{}, None, ACCOUNT | {"equity_usdt": float("nan")}], ids=["empty", "null", "NaN"])
-def test_an_account_that_is_none_and_never_was_is_told_once_a_day_and_recorded_as_nothing(services, account):
+def test_an_account_that_is_none_is_told_once_and_recorded_as_nothing(services, account):
     for _ in range(3):
         assert check(services, ScriptedBot(account=account)).success
     assert services.store.read("equity_snapshots") == []
@@ -89,35 +89,26 @@ def test_an_account_that_is_none_and_never_was_is_told_once_a_day_and_recorded_a
     assert "Portfolio: " in told["alert"]["why"]
 
 
-def test_an_unreachable_bot_is_told_once_an_outage_and_the_run_goes_on(services):
-    for _ in range(2):
-        assert check(services, ScriptedBot(reachable=False)).success
-    (told,) = services.outbox.deliveries()
-    assert "connection refused" in told["alert"]["why"]
+def steps(services: Services) -> list[str]:
+    return [delivery["alert"]["step"] for delivery in services.outbox.deliveries()]
 
 
-def test_a_second_outage_on_the_same_day_is_told_too(services):
-    for quarter in ("08:00:20", "09:15:20"):
-        assert check(services, ScriptedBot(account=ACCOUNT | {"as_of": f"2025-03-10T{quarter}Z"})).success
-        for _ in range(3):
-            assert check(services, ScriptedBot(reachable=False)).success
-    assert len(services.outbox.deliveries()) == 2
-
-
-def test_an_outage_that_lasts_over_midnight_is_one(services):
-    check(services, ScriptedBot(account=ACCOUNT | {"as_of": "2025-03-10T08:00:20Z"}))
-    for day in (10, 11, 12):
-        services.now = lambda day=day: NOON.replace(day=day)
-        assert check(services, ScriptedBot(reachable=False)).success
-    assert len(services.outbox.deliveries()) == 1
-
-
-def test_another_bots_snapshot_ends_no_outage(services):
-    other = ScriptedBot(account=ACCOUNT)
-    other.source = "another"
-    for bot in (ScriptedBot(reachable=False), other, ScriptedBot(reachable=False)):
+def test_each_outage_of_the_bot_is_told_once_and_so_is_its_end_and_the_runs_go_on(services):
+    for minute, reachable in enumerate([False, False, True, True, False, False, True]):
+        services.now = lambda minute=minute: NOON + timedelta(minutes=15 * minute)
+        bot = ScriptedBot(account=ACCOUNT | {"as_of": f"{services.now():%Y-%m-%dT%H:%M:20Z}"}, reachable=reachable)
         assert check(services, bot).success
-    assert len(services.outbox.deliveries()) == 1
+    assert steps(services) == ["opened", "resolved"] * 2
+    first, ended = (delivery["alert"] for delivery in services.outbox.deliveries()[:2])
+    assert first["why"] == "connection refused"
+    assert ended["why"] == "It lasted 30 min, until 2025-03-10 13:00 UTC, and was seen 2 times."
+
+
+def test_an_outage_that_lasts_is_reminded_of_once_a_day(services):
+    for hours in (0, 6, 24, 30, 48):
+        services.now = lambda hours=hours: NOON + timedelta(hours=hours)
+        assert check(services, ScriptedBot(reachable=False)).success
+    assert steps(services) == ["opened", "reminded", "reminded"]
 
 
 def test_an_unreachable_bot_is_told_while_the_audit_store_is_down_too(make_services, capsys):
@@ -248,11 +239,13 @@ def test_a_disk_that_fills_is_told_with_its_figure(make_services, settings, stat
 
 def test_a_slow_answer_is_a_warning_B005(quiet):
     with serving(ScriptedServer({"/": {}})) as address:
-        services = quiet(frontend_url=address, health_slow_s=0.000_001)
+        services = quiet(
+            frontend_url=address, health_slow_s=0.000_001, health_off=("engine", "disk", "memory", "candles")
+        )
         document = checked(services)
     seen = document["components"]["frontend"]
     assert (document["overall"], seen["status"]) == ("degraded", "degraded")
-    assert ("WARNING", f"frontend is slow: {seen['latency_ms']}ms") in told(services)
+    assert told(services) == [("WARNING", f"frontend is slow: {seen['latency_ms']}ms")]
 
 
 def test_a_failure_that_passes_within_the_check_tells_nobody_B017(quiet):
@@ -341,6 +334,50 @@ def test_a_bot_that_is_up_and_does_not_tell_its_equity_is_told(quiet):
         services = quiet(bot_url=address)
         assert materialise(services, system_health, equity_snapshots).success
     assert told(services) == [("ERROR", "The bot's equity could not be read")]
+
+
+def test_an_outage_is_told_once_and_so_is_its_end(quiet):
+    down, answers = Says("no", 500), {}
+    with serving(ScriptedServer({"/": Turns(*2 * [down], *2 * [down], answers, answers)})) as address:
+        services = quiet(frontend_url=address)
+        for minutes in (0, 10, 20, 30):
+            services.now = lambda minutes=minutes: NOON + timedelta(minutes=minutes)
+            checked(services, services.now().isoformat())
+    assert steps(services) == ["opened", "resolved"]
+    opened, ended = (delivery["alert"] for delivery in services.outbox.deliveries())
+    assert (opened["what"], opened["incident"]) == ("frontend is unhealthy: HTTP 500", "health/frontend")
+    assert "/runs/" in opened["link"]
+    assert "It lasted 20 min" in ended["why"]
+
+
+def test_a_component_that_gets_worse_is_told_again(make_services):
+    for critical_pct in (100, 0):
+        services = make_services(
+            health_off=("engine", "memory", "candles"), health_disk_warning_pct=0, health_disk_critical_pct=critical_pct
+        )
+        checked(services)
+    assert [severity for severity, _ in told(services)] == ["WARNING", "CRITICAL"]
+
+
+def test_a_component_that_is_switched_off_is_no_incident_any_more(make_services):
+    off = ("engine", "memory", "candles")
+    checked(make_services(health_off=off, frontend_url="http://127.0.0.1:9", health_timeout_s=1.0))
+    services = make_services(health_off=(*off, "frontend"), frontend_url="http://127.0.0.1:9")
+    checked(services)
+    assert steps(services) == ["opened", "resolved"]
+
+
+def test_what_is_found_is_told_and_logged_while_the_audit_store_on_this_machine_is_damaged(quiet, tmp_path, capsys):
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "audit.db").write_bytes(b"not a database, " * 1_000)
+    services = quiet(frontend_url="http://127.0.0.1:9")
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = materialise(services, system_health, instance=instance)
+        logged = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    assert run.success
+    assert "frontend is down" in "".join(capsys.readouterr())
+    (report,) = [text for text in logged if text.startswith("not recorded: ")]
+    assert json.loads(report.partition("what was found: ")[2])["overall"] == "critical"
 
 
 def test_each_component_has_an_incident_of_its_own(quiet):

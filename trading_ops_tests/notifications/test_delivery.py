@@ -449,7 +449,7 @@ from trading_ops.audit.store import open_store
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.outbox import Outbox
 class Hangs:
-    def send(self, alert, *, possible_duplicate):
+    def send(self, alert, *, possible_duplicate, opening=None):
         time.sleep(600)
 store = open_store("sqlite:///{tmp_path}/audit.db")
 box = Outbox(store, {{"chat": Hangs()}}, send_timeout_s=0.2)

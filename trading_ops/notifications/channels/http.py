@@ -53,12 +53,14 @@ class Http:
         """The answer to a post that got a 2xx status; raises DeliveryError."""
         return self.exchange(url, body, headers)[0]
 
-    def exchange(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[bytes, float | None]:
+    def exchange(
+        self, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, method: str = "POST"
+    ) -> tuple[bytes, float | None]:
         """As `post`, and the seconds that the answer asks to wait: Slack refuses with status 200 too."""
         host, begun = host_of(url), False
         try:
             request = httpx.Request(
-                "POST",
+                method,
                 url,
                 content=body,
                 headers={"Content-Type": "application/json", "User-Agent": "trading-ops", **(headers or {})},
@@ -96,6 +98,13 @@ class Http:
 def as_json(document: Any) -> bytes:
     """The document as compact JSON in ASCII, which no proxy or server misreads."""
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def as_form(fields: Mapping[str, str], file: tuple[str, str, bytes]) -> tuple[bytes, dict[str, str]]:
+    """The body and the header of a multipart form with one PNG file: (field, name, content)."""
+    name, filename, content = file
+    request = httpx.Request("POST", "http://form", data=fields, files={name: (filename, content, "image/png")})
+    return request.read(), {"Content-Type": request.headers["Content-Type"]}
 
 
 def parsed(answer: bytes) -> Any:
