@@ -63,7 +63,7 @@ def look_at_rabbitmq(url: str, queues: Sequence[str], limits: Limits, *, timeout
         userid=unquote(broker.username or "guest"),
         password=unquote(broker.password or "guest"),
         virtual_host=unquote(broker.path[1:]) or "/",
-        ssl=broker.scheme == "amqps",
+        ssl={"server_hostname": broker.hostname} if broker.scheme == "amqps" else False,  # else the name is not checked
         connect_timeout=timeout_s,
         read_timeout=timeout_s,
         write_timeout=timeout_s,

@@ -7,7 +7,7 @@ import pytest
 from trading_ops.health.checkup import ProbeFailed
 from trading_ops.health.rules import Limits, Status
 from trading_ops.health.servers import look_at_mongodb, look_at_rabbitmq, look_at_redis
-from trading_ops_tests.servers.bot import raw_server
+from trading_ops_tests.servers.bot import ScriptedServer, make_authority, raw_server, serving
 from trading_ops_tests.servers.mongod import Mongod
 from trading_ops_tests.servers.rabbitmq import queue_of, rabbitmq
 from trading_ops_tests.servers.redis import redis_server
@@ -104,3 +104,19 @@ def test_a_broker_that_is_gone_or_hangs_is_no_answer_B015():
         look_at_rabbitmq("amqp://127.0.0.1:9//", [], LIMITS, timeout_s=PATIENCE_S)
     with raw_server(lambda connection, _: time.sleep(3)) as (address, _), pytest.raises(ProbeFailed, match="timed out"):
         look_at_rabbitmq(address.replace("http", "amqp"), [], LIMITS, timeout_s=0.3)
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted", "said"),
+    [("127.0.0.1", False, "unable to get local issuer certificate"), ("localhost", True, "Hostname mismatch")],
+)
+def test_no_login_goes_to_a_server_whose_certificate_is_not_the_brokers(tmp_path, monkeypatch, host, trusted, said):
+    authority, certificate, key = make_authority(tmp_path)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    with serving(ScriptedServer(), certificate=certificate, key=key) as address:
+        port = address.rpartition(":")[2]
+        with pytest.raises(ProbeFailed, match=said):
+            look_at_rabbitmq(f"amqps://ops:geheim@{host}:{port}//", [], LIMITS, timeout_s=PATIENCE_S)
+        with pytest.raises(ProbeFailed, match=said):
+            look_at_redis(f"rediss://:geheim@{host}:{port}/0", LIMITS, timeout_s=PATIENCE_S)
