@@ -177,7 +177,7 @@ def test_the_check_ends_after_two_timeouts_with_everything_hanging_B004(make_ser
     sent: list[int] = []
     with ExitStack() as stack:
         silent = stack.enter_context(Silence())
-        drips, _ = stack.enter_context(raw_server(lambda c, _: drip(c, head * 100, 0.05, sent)))
+        drips, _ = stack.enter_context(raw_server(lambda c, _: drip(c, head * 25, 0.05, sent)))
 
         def drip_the_body(connection: socket.socket, _: int) -> None:
             connection.sendall(head + b"\r\n")
@@ -200,7 +200,7 @@ def test_the_check_ends_after_two_timeouts_with_everything_hanging_B004(make_ser
         assert (verdicts[name].status, verdicts[name].tries) == (Status.DOWN, 2), verdicts[name]
     assert verdicts["candles"].status is Status.UNKNOWN  # the engine's outage tells it
     assert {verdicts["disk"].status, verdicts["memory"].status}.isdisjoint({Status.DOWN, Status.UNKNOWN})
-    assert took_s < 2.5 * 1.0 + 2  # 25 s for a timeout of 10 s, and the imports of a cold process
+    assert took_s < 20  # two timeouts of 1 s, on a busy machine; each drip would last 50 s, and a silence for ever
     assert "geheim" not in repr(verdicts)
 
 
