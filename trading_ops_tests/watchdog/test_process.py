@@ -135,6 +135,8 @@ def test_it_pings_an_address_outside_while_all_is_well_and_survives_that_nobody_
     with VendorServer(lambda asked: Answer(200, b"OK")) as outside:
         outside.faults.extend([Answer(500, b"no"), Answer(reset=True)])
         with watching(home, **environment(people, WATCHDOG_PING_URL=outside.url + "/GEHEIM-ping")):
+            looks(home, 3)
+            assert outside.asked == []  # that a daemon has time to start does not mean that it runs
             until(lambda: beat(home) and len(outside.taken) >= 3, home)
             until(lambda: people.taken, home)  # nobody beats any more
             pinged = len(outside.taken)
