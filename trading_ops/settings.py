@@ -82,6 +82,9 @@ class Settings(ChannelSettings, BaseSettings):
     guard_consecutive_losses: int = Field(10, ge=1, description="More losses in a row than this stop a strategy")
     guard_recent_win_rate_pct: Percent = Field(30.0, description="Win rate over the last 20 trades below this warns")
 
+    watchdog_stale_s: float = Field(180.0, gt=0, description="Seconds without a tick after which people are told")
+    watchdog_interval_s: float = Field(30.0, gt=0, description="Seconds between two looks of the watchdog")
+
     @field_validator("symbols", mode="before")
     @classmethod
     def _split_symbols(cls, value: object) -> object:

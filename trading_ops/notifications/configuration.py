@@ -71,6 +71,7 @@ class ChannelSettings(BaseModel):
     pagerduty_routing_key: SecretStr | None = _setting("PAGERDUTY_ROUTING_KEY", None, "Key of an Events v2 integration")
     webhook_url: SecretStr | None = _setting("WEBHOOK_URL", None, "Address that gets alerts as signed JSON")
     webhook_secret: SecretStr | None = _setting("WEBHOOK_SECRET", None, "Key of the signature")
+    watchdog_ping_url: SecretStr | None = _setting("WATCHDOG_PING_URL", None, "Who misses the watchdog's GET tells")
 
     @property
     def active_channels(self) -> tuple[str, ...]:
@@ -137,7 +138,7 @@ class ChannelSettings(BaseModel):
                 raise ValueError("this is no e-mail address; give one such as ops@example.org, several with commas")
         return value
 
-    @field_validator("slack_webhook_url", "discord_webhook_url", "webhook_url")
+    @field_validator("slack_webhook_url", "discord_webhook_url", "webhook_url", "watchdog_ping_url")
     @classmethod
     def _is_a_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None:

@@ -175,6 +175,10 @@ class Outbox:
         """The alerts that were given up on some channel, oldest first; raises StoreError as `deliveries` does."""
         return [body for body in self._indexed(dead_letters(self._store)) if given_up(body)]
 
+    def without_store(self) -> list[dict[str, Any]]:
+        """The alerts that the audit store does not know of yet, oldest first; raises StoreError."""
+        return [dict(document.body) for document in self._local()]
+
     def _indexed(self, *indices: Waiting) -> list[dict[str, Any]]:
         """The alerts that an index names, and what was not carried over yet, oldest first."""
         found: list[StateDocument] = []

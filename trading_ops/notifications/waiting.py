@@ -1,4 +1,4 @@
-"""Which alerts still need something, without reading all that were ever told?"""
+"""Which alerts or incidents still need something, without reading all that ever were?"""
 
 from __future__ import annotations
 
@@ -25,17 +25,22 @@ def will_be_tried(body: Mapping[str, Any]) -> bool:
 
 
 class Waiting:
-    """An index of the alerts in a store that `concern` us; a key is in it from before the alert is written.
+    """An index of the documents in a store's `state` that `concern` us; a key is in it from before its document.
 
     It may name an alert too many, never one too few. Where it is missing or damaged, all alerts are read instead.
     """
 
     def __init__(
-        self, store: AuditStore, concern: Callable[[Mapping[str, Any]], bool] = will_be_tried, index: str = INDEX
+        self,
+        store: AuditStore,
+        concern: Callable[[Mapping[str, Any]], bool] = will_be_tried,
+        index: str = INDEX,
+        state: str = STATE,
     ) -> None:
         self._store = store
         self._concern = concern
         self._index = index
+        self._state = state
 
     def add(self, key: str) -> None:
         """From now on the alert is looked at; raises StoreUnavailable."""
@@ -47,14 +52,14 @@ class Waiting:
             self.add(document.key)  # another process may have seen it while it needed nothing
             return
         self._write(document.key, lambda keys: keys - {document.key})
-        now = self._store.get_state(STATE, document.key)
+        now = self._store.get_state(self._state, document.key)
         if now and self._concern(now.body):  # somebody began anew in between
             self.add(document.key)
 
     def documents(self) -> tuple[list[StateDocument], list[str]]:
         """The alerts that need something, oldest first, and why others cannot be read; raises StoreUnavailable."""
         keys = self._keys()
-        found, damaged = readable(self._store) if keys is None else self._read(keys)
+        found, damaged = readable(self._store, self._state) if keys is None else self._read(keys)
         concerned = [document for document in found if self._concern(document.body)]
         if keys is None and not damaged:
             with suppress(StoreError):  # else the next time reads them all again
@@ -79,7 +84,7 @@ class Waiting:
         found, damaged = [], []
         for key in keys:
             try:
-                document = self._store.get_state(STATE, key)
+                document = self._store.get_state(self._state, key)
             except StoreUnavailable:
                 raise
             except StoreError as error:

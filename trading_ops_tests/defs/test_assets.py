@@ -7,15 +7,17 @@ import dagster as dg
 import pytest
 
 from trading_ops.audit.chain import canonical_json
-from trading_ops.audit.store import Entry
+from trading_ops.audit.store import Entry, StoreUnavailable
 from trading_ops.definitions import defs
 from trading_ops.defs.alerting import root_cause, summarise_backfill
 from trading_ops.defs.notifications import run_failure_alert_sensor
 from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.resources import AuditIOManager
+from trading_ops.notifications.channel import DeliveryError
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NEWEST
 from trading_ops_tests.fakes import ScriptedBot, trade
+from trading_ops_tests.notifications.test_outbox import Recorder
 
 COLLECTIONS = ("closed_trades", "performance_metrics", "strategy_risk", "portfolio_reports", "api_cost_history")
 ACCOUNT = {
@@ -513,19 +515,60 @@ def test_another_breach_of_the_same_severity_on_the_same_day_is_told_too(run, se
     assert {"macd" in d["alert"]["why"] for d in services.outbox.deliveries()} == {False, True}
 
 
+def test_a_check_that_fails_and_then_passes_tells_its_opening_and_its_end(run, services):
+    good = trade("1", f"{NEWEST}T10:00:00+00:00")
+    bot = ScriptedBot([good | {"pnl_usdt": float("nan")}], equity=FLAT)
+    assert run(with_bot(services, bot), "closed_trades").success
+    bot.rows = [good]
+    for _ in range(2):
+        assert check(run(services, "closed_trades"), "closed_trades_believed").passed
+    opened, resolved = (delivery["alert"] for delivery in services.outbox.deliveries())
+    assert (opened["incident"], opened["step"]) == ("closed_trades/closed_trades_believed", "opened")
+    assert (resolved["step"], resolved["opening"]) == ("resolved", opened["dedup_key"])
+
+
+def test_a_past_day_that_passes_or_data_that_is_not_fresh_ends_no_incident(run, services):
+    good = trade("1", f"{NEWEST}T10:00:00+00:00")
+    bot = ScriptedBot([good | {"pnl_usdt": float("nan")}], equity=FLAT)
+    assert run(with_bot(services, bot), "closed_trades").success
+    assert check(run(services, "closed_trades", first="2025-03-05"), "closed_trades_believed").passed
+    stale = ScriptedBot([good], equity=FLAT, live=False)
+    assert check(run(with_bot(services, stale), "closed_trades"), "closed_trades_believed").passed
+    assert [delivery["alert"]["step"] for delivery in services.outbox.deliveries()] == ["opened"]
+
+
+def test_a_verdict_stands_where_neither_the_store_nor_the_outbox_can_be_written(run, services):
+    class Shut:
+        def __getattr__(self, name: str) -> Any:
+            raise StoreUnavailable("the disk is full")
+
+    services.__dict__["incidents"] = Shut()
+    bot = ScriptedBot([trade("1", f"{NEWEST}T10:00:00+00:00", pnl_usdt=float("nan"))], equity=FLAT)
+    result = run(with_bot(services, bot), "closed_trades")
+    assert result.success
+    assert not check(result, "closed_trades_believed").passed
+
+
+@pytest.mark.parametrize(
+    "error", [None, DeliveryError("HTTP 404", permanent=True), DeliveryError("HTTP 503"), RuntimeError("a slip in it")]
+)
+def test_a_delivery_never_changes_a_verdict(run, services, error):
+    chat = Recorder("chat", *[error] * 9)
+    services.__dict__["channels"] = {"chat": chat}
+    rows = [trade(f"r{i}", f"{NEWEST}T{i:02}:00:00+00:00", -10.0) for i in range(20)]
+    result = run(with_bot(services, ScriptedBot(rows, equity=FLAT)), "closed_trades", "performance_metrics")
+    assert result.success
+    assert chat.tries > 0
+    verdicts = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
+    assert verdicts["performance_within_limits"] == (False, dg.AssetCheckSeverity.ERROR)
+
+
 def test_a_failed_run_is_told_with_its_own_error(run, services):
     instance = dg.DagsterInstance.ephemeral()
     result = run(with_bot(services, ScriptedBot(reachable=False)), "closed_trades", instance=instance)
-    (failure,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
-    context = dg.build_run_status_sensor_context(
-        sensor_name="run_failure_alert_sensor",
-        dagster_event=failure,
-        dagster_instance=instance,
-        dagster_run=result.dagster_run,
-        resources={"services": services},
-    ).for_run_failure()
+    assert not result.success
     for _ in range(2):
-        run_failure_alert_sensor(context)
+        run_failure_alert_sensor(dg.build_sensor_context(instance, resources={"services": services}))
     (delivery,) = services.outbox.deliveries()
     assert delivery["alert"]["severity"] == "ERROR"
     assert delivery["alert"]["why"] == "trading_ops.bot.client.BotUnreachable: connection refused"

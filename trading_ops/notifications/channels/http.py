@@ -54,7 +54,7 @@ class Http:
         return self.exchange(url, body, headers)[0]
 
     def exchange(
-        self, url: str, body: bytes, headers: Mapping[str, str] | None = None, *, method: str = "POST"
+        self, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, method: str = "POST"
     ) -> tuple[bytes, float | None]:
         """As `post`, and the seconds that the answer asks to wait: Slack refuses with status 200 too."""
         host, begun = host_of(url), False
