@@ -50,7 +50,6 @@ class Incident:
     told_at: datetime | None = None
     told_severity: Severity = Severity.INFO
     opening: str | None = None  # the message that people know it by
-    grouped: bool = False  # people were told of several in one message
     news: bool = False  # a finding that was not told yet
     steadied: bool = False  # no longer flapping, which was not told yet
     announced: bool = False  # that it flaps

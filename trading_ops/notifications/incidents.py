@@ -93,7 +93,7 @@ def due(incident: Incident, now: datetime, policy: Policy, *, release: bool) -> 
         waited = now - incident.unanswered_since
         if waited >= (incident.escalated + 1) * policy.escalate_after:
             return Step.ESCALATED
-    if incident.flapping or incident.grouped or policy.update_every is None or incident.updated_at is None:
+    if incident.flapping or policy.update_every is None or incident.updated_at is None:
         return None
     news = incident.seen_at > incident.updated_at
     return Step.UPDATED if news and now - incident.updated_at >= policy.update_every else None
@@ -180,7 +180,7 @@ def _tell(incident: Incident, step: Step, now: datetime, policy: Policy) -> Inci
     unsent = tuple(waiting for waiting in incident.unsent if waiting.step is not Step.UPDATED)
     told = replace(incident, unsent=(*unsent, alert), messages=incident.messages + 1, updated_at=now)
     if step in (Step.OPENED, Step.GROUPED):
-        return _told_as_open(replace(told, opening=key, grouped=step is Step.GROUPED), now)
+        return _told_as_open(replace(told, opening=key), now)
     if step is Step.REMINDED:
         return _told_as_open(told, now)
     if step is Step.ESCALATED:

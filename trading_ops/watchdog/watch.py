@@ -71,25 +71,20 @@ class Watchdog:
         began = self._now()
         since = alive_since(self._last, began, self._stale_s)
         found = look(self._heartbeats, began, watching_since=since, stale_s=self._stale_s)
-        told = self._tell(found, began, since)
-        if told and not found.findings:
-            self._ping_outside()
-        self._note(since, self._last.open if self._last else {})  # at the end: telling may take a while
-        return found
-
-    def _tell(self, found: Look, began: datetime, since: datetime) -> bool:
-        """Tell what is new, and send what waits while it may be that nobody else does; whether it could be told."""
-        known, over = self._last.open if self._last else {}, set()
-        if found.heartbeat is not None and beats(found.heartbeat, began, self._stale_s):
-            over = ended(known, found.heartbeat, found.findings)
+        fresh = found.heartbeat if beats(found.heartbeat, began, self._stale_s) else None
+        known = self._last.open if self._last else {}
+        over = ended(known, fresh, found.findings) if fresh else set()
         try:
             tell(self._outbox, known, found.findings, over, began, lambda outages: self._note(since, outages))
         except StoreError as error:
             log.error("nobody could be told: %s", error)
-            return False
         if found.findings:
-            self._outbox.drain()
-        return True
+            self._outbox.drain()  # it may be that nobody else sends what waits
+        outages = self._last.open if self._last else {}
+        if fresh and not outages:
+            self._ping_outside()
+        self._note(since, outages)  # at the end: telling may take a while
+        return found
 
     def _note(self, since: datetime, outages: Mapping[str, Outage]) -> None:
         self._last = Heartbeat(at=self._now(), since=since, open=outages)

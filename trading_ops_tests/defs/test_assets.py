@@ -13,9 +13,11 @@ from trading_ops.defs.alerting import root_cause, summarise_backfill
 from trading_ops.defs.notifications import run_failure_alert_sensor
 from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.resources import AuditIOManager
+from trading_ops.notifications.channel import DeliveryError
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NEWEST
 from trading_ops_tests.fakes import ScriptedBot, trade
+from trading_ops_tests.notifications.test_outbox import Recorder
 
 COLLECTIONS = ("closed_trades", "performance_metrics", "strategy_risk", "portfolio_reports", "api_cost_history")
 ACCOUNT = {
@@ -545,6 +547,20 @@ def test_a_verdict_stands_where_neither_the_store_nor_the_outbox_can_be_written(
     result = run(with_bot(services, bot), "closed_trades")
     assert result.success
     assert not check(result, "closed_trades_believed").passed
+
+
+@pytest.mark.parametrize(
+    "error", [None, DeliveryError("HTTP 404", permanent=True), DeliveryError("HTTP 503"), RuntimeError("a slip in it")]
+)
+def test_a_delivery_never_changes_a_verdict(run, services, error):
+    chat = Recorder("chat", *[error] * 9)
+    services.__dict__["channels"] = {"chat": chat}
+    rows = [trade(f"r{i}", f"{NEWEST}T{i:02}:00:00+00:00", -10.0) for i in range(20)]
+    result = run(with_bot(services, ScriptedBot(rows, equity=FLAT)), "closed_trades", "performance_metrics")
+    assert result.success
+    assert chat.tries > 0
+    verdicts = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
+    assert verdicts["performance_within_limits"] == (False, dg.AssetCheckSeverity.ERROR)
 
 
 def test_a_failed_run_is_told_with_its_own_error(run, services):

@@ -289,8 +289,6 @@ def test_what_is_told_together_with_others_is_told_once_and_ends_by_itself():
     incident = observe(None, alert(), {}, NOON, POLICY, held_until=NOON)
     told = told_together(incident, episode=1, now=NOON, policy=POLICY)
     assert told
-    later = observe(told, alert(), {}, NOON + timedelta(minutes=20), POLICY)
-    assert [message.step for message in later.unsent] == [Step.GROUPED]  # there is no message that could show an update
     resolved = recover(told, NOON + timedelta(minutes=1), POLICY).unsent[-1]
     assert (resolved.step, resolved.opening) == (Step.RESOLVED, f"{KEY}/1/1")
     assert told_together(told, episode=1, now=NOON, policy=POLICY) == told
