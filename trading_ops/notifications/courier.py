@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -28,6 +28,7 @@ from trading_ops.notifications.delivery import (
     unsettled,
 )
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+from trading_ops.notifications.pace import Pace
 from trading_ops.notifications.waiting import dead_letters
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S) + CLAIM  # two machines
 RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
+Told = dict[str, dict[str, bool]]  # of each alert the channels that were told, and whether as a possible duplicate
 _Send = Generator[Callable[[], object], Exception | None, Exception | None]
 
 
@@ -72,91 +74,110 @@ class Courier:
         self._workers = workers
         self._timeout_s = timeout_s
 
-    def publish(self, alert: Alert, told: dict[str, bool]) -> dict[str, Any]:
-        """Write the alert and try its channels; the delivery document.
+    def publish(self, alerts: Sequence[Alert], told: Told, until: float) -> list[dict[str, Any]]:
+        """Write the alerts and try their channels, after `until` (see `drain`) no more; the delivery documents.
 
         `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing.
         """
-        key = alert.dedup_key
-        body = {
-            "alert": alert.to_document(),
-            "created_at": self._now().isoformat(),
-            "channels": {n: {"state": SENT if n in told else PENDING, "attempts": 0} for n in self._channels},
-        }
-        for name, duplicate in told.items():
-            self._remember(alert, name, possible_duplicate=duplicate)
-        known = self._store.get_state(STATE, key)
-        if known and not unsettled(known.body):
-            return dict(known.body)
-        self._waiting.add(key)
-        with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried again below
-            self._store.put_state(STATE, key, body, expected_version=0)
-        return self._deliver([key], self._channels, told)[0]
+        by_key = {alert.dedup_key: alert for alert in alerts}
+        self._remember([self._record(by_key[k], n, d) for k in by_key for n, d in told.get(k, {}).items()])
+        known = {key: self._store.get_state(STATE, key) for key in by_key}
+        bodies: dict[str, Mapping[str, Any]] = {key: document.body for key, document in known.items() if document}
+        open_ = [key for key in by_key if key not in bodies or unsettled(bodies[key])]
+        with self._store.together():
+            self._waiting.add(*open_)
+            for key in open_:
+                body = {
+                    "alert": by_key[key].to_document(),
+                    "created_at": self._now().isoformat(),
+                    "channels": {
+                        n: {"state": SENT if n in told.get(key, {}) else PENDING, "attempts": 0} for n in self._channels
+                    },
+                }
+                with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried below
+                    self._store.put_state(STATE, key, body, expected_version=0)
+                bodies.setdefault(key, body)
+        self._run({name: {key: bodies[key] for key in open_} for name in self._channels}, told, until)
+        bodies.update(self._settled(open_))
+        return [dict(bodies[key]) for key in by_key]
 
     def drain(self, documents: Iterable[StateDocument], until: float) -> int:
         """Try what is due of these alerts, in their order; how many are now sent on all their channels.
 
         After `until`, a moment of `time.monotonic`, nothing more is begun.
         """
-        keys = {document.key: unsettled(document.body) for document in documents}
-        lanes = []
-        for name in self._channels:
-            if wanted := [key for key, names in keys.items() if name in names]:
-                lanes.append(self._lane(name, wanted, {}, until))
-        side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s)
-        return sum(not undelivered(body) for body in self._settled(keys))
+        bodies = {document.key: document.body for document in documents}
+        wanted = {n: {k: body for k, body in bodies.items() if n in unsettled(body)} for n in self._channels}
+        self._run(wanted, {}, until)
+        return sum(not undelivered(body) for body in self._settled(bodies).values())
 
-    def retry(self, key: str, only: str | None = None) -> dict[str, Any]:
+    def retry(self, keys: Sequence[str], only: str | None = None) -> list[dict[str, Any]]:
         """Try what failed or was given up again, now and from the beginning; raises LookupError for no such alert."""
-        self._read(key)
-        self._waiting.add(key)
+        bodies = {key: self._read(key).body for key in keys}
+        self._waiting.add(*bodies)
         names = [name for name in self._channels if only in (None, name)]
         for name in names:
-            self._change(key, name, PENDING, when=lambda delivery: delivery["state"] in (FAILED, DEAD), claim="")
+            for key in bodies:
+                self._change(key, name, PENDING, when=lambda delivery: delivery["state"] in (FAILED, DEAD), claim="")
             if self._rests_until(name):
                 self._rest(name, self._now(), may_end_early=True)
-        self._waiting.add(key)  # again: a drain that saw it dead in between has forgotten it
-        return self._deliver([key], names, {})[0]
+        self._waiting.add(*bodies)  # again: a drain that saw one dead in between has forgotten it
+        self._run(dict.fromkeys(names, bodies), {})
+        return [dict(body) for body in self._settled(bodies).values()]
 
-    def _deliver(self, keys: list[str], names: Iterable[str], told: dict[str, bool]) -> list[dict[str, Any]]:
-        lanes = [self._lane(name, keys, told) for name in names]
-        side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s)
-        return self._settled(keys)
+    def _run(
+        self, wanted: Mapping[str, Mapping[str, Mapping[str, Any]]], told: Told, until: float | None = None
+    ) -> None:
+        """Tell each channel what is `wanted` of it, by key."""
+        lanes: list[Lane] = []
+        for name, bodies in wanted.items():
+            if bodies:
+                lanes.append(self._lane(name, Pace(bodies), lanes, told, until))
+        side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s, together=self._store.together)
 
-    def _settled(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+    def _settled(self, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         documents = [self._read(key) for key in keys]
-        for document in documents:
-            self._waiting.settle(document)
-        return [dict(document.body) for document in documents]
+        with self._store.together():
+            self._waiting.settle(*documents)
+        return {document.key: document.body for document in documents}
 
-    def _lane(self, name: str, keys: list[str], told: dict[str, bool], until: float | None = None) -> Lane:
+    def _lane(self, name: str, pace: Pace, lanes: list[Lane], told: Told, until: float | None) -> Lane:
         """A channel's alerts one after the other; the rest is left for later where it hangs or asks for rest."""
-        for key in keys:
+        me = object()
+        while (key := pace.next(me)) is not None:
             if until is not None and time.monotonic() >= until:
                 return
             error = yield from self._send(name, key, told)
             asked = _asked_to_wait(error)
             if asked is not None and asked <= SHORT_WAIT_S:
+                if not pace.narrow(me):
+                    continue
                 if until is not None and time.monotonic() + asked >= until:
                     return
                 yield partial(time.sleep, asked)
+                if late := self._rests_for_s(name):  # other lanes were asked the same a moment later
+                    yield partial(time.sleep, min(late, SHORT_WAIT_S))
                 error = yield from self._send(name, key, told, again=True)
             if isinstance(error, TookTooLong) or _asked_to_wait(error) is not None:
+                pace.stop()
                 return
+            if error is None and pace.widen():
+                lanes.append(self._lane(name, pace, lanes, told, until))
 
-    def _send(self, name: str, key: str, told: dict[str, bool], *, again: bool = False) -> _Send:
+    def _send(self, name: str, key: str, told: Told, *, again: bool = False) -> _Send:
         """Claim a delivery, yield the call that sends it, and note what became of it; why it failed, if it did.
 
         `again`: the moment that the channel asked for is over; it is the same attempt, before its pause is.
         """
         channel, claim = self._channels[name], uuid.uuid4().hex
         allowed = partial(self._may_send, name, again=again)
-        before = self._change(key, name, SENDING, when=allowed, claim=claim, attempt=not again)
-        if before is None:
+        document = self._change(key, name, SENDING, when=allowed, claim=claim, attempt=not again)
+        if document is None:
             return None
+        before = document.body["channels"][name]
         attempts = before["attempts"] + (not again)
         try:
-            alert = Alert.from_document(self._read(key).body["alert"])
+            alert = Alert.from_document(document.body["alert"])
         except (LookupError, TypeError, ValueError, AttributeError) as wrong:
             unreadable = DeliveryError(f"the stored alert cannot be read ({type(wrong).__name__})", permanent=True)
             self._note_failure(key, name, claim, attempts, unreadable)
@@ -167,8 +188,8 @@ class Courier:
         if error is not None:
             self._note_failure(key, name, claim, attempts, error)
             return error
-        told[name] = duplicate
-        self._remember(alert, name, possible_duplicate=duplicate)
+        told.setdefault(key, {})[name] = duplicate
+        self._remember([self._record(alert, name, duplicate)])
         self._change(key, name, SENT, when=lambda delivery: True, claim=claim)
         return None
 
@@ -192,6 +213,12 @@ class Courier:
     def _rests_until(self, name: str) -> str | None:
         document = self._store.get_state(RESTING, name)
         return document.body["until"] if document else None
+
+    def _rests_for_s(self, name: str) -> float:
+        until = self._rests_until(name)
+        return (
+            (datetime.fromisoformat(until) - self._now()).total_seconds() if self._lies_ahead(until) and until else 0.0
+        )
 
     def _rest(self, name: str, until: datetime, *, may_end_early: bool = False) -> None:
         """Leave the channel alone until then; a longer rest that it asked another process for is kept."""
@@ -224,10 +251,13 @@ class Courier:
         in_doubt = error.in_doubt if isinstance(error, DeliveryError) else True
         self._change(key, name, state, when=ours, claim=claim, error=reason, wait_s=wait_s, in_doubt=in_doubt)
 
-    def _remember(self, alert: Alert, name: str, *, possible_duplicate: bool) -> None:
+    def _record(self, alert: Alert, name: str, possible_duplicate: bool) -> Entry:
         body = {"channel": name, "alert": alert.to_document(), "possible_duplicate": possible_duplicate}
-        day = self._now().date().isoformat()
-        self._store.append(HISTORY, [Entry(day, history_key(alert.dedup_key, name), body)])
+        return Entry(self._now().date().isoformat(), history_key(alert.dedup_key, name), body)
+
+    def _remember(self, entries: Sequence[Entry]) -> None:
+        if entries:
+            self._store.append(HISTORY, entries)
 
     def _change(
         self,
@@ -241,8 +271,8 @@ class Courier:
         wait_s: float = 0.0,
         in_doubt: bool = False,
         attempt: bool = True,
-    ) -> Mapping[str, Any] | None:
-        """Compare-and-set one channel's state where `when` allows it; what it was before, None where not allowed."""
+    ) -> StateDocument | None:
+        """Compare-and-set one channel's state where `when` allows it; as it was before, None where not allowed."""
         while True:
             document = self._read(key)
             before = document.body["channels"].get(name)
@@ -257,7 +287,7 @@ class Courier:
             body.pop(CARRIED, None)  # there is news to carry
             with suppress(Conflict):  # another channel of this alert moved on in between: look again
                 self._store.put_state(STATE, key, body, expected_version=document.version)
-                return before
+                return document
 
     def _read(self, key: str) -> StateDocument:
         document = self._store.get_state(STATE, key)

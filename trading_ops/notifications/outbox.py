@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import InvalidRecord, StoreError, StoreUnavailable
 from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import Channel
-from trading_ops.notifications.courier import Courier
+from trading_ops.notifications.courier import Courier, Told
 from trading_ops.notifications.delivery import STATE, given_up, undelivered, unsettled
 from trading_ops.notifications.fallback import Fallback, FallbackError
 from trading_ops.notifications.waiting import Waiting, dead_letters
@@ -45,7 +45,7 @@ class Outbox:
         fallback: Callable[[], AuditStore] | None = None,
         fallback_exists: Callable[[], bool] = lambda: True,
         backoff: Backoff | None = None,
-        workers: int = 8,
+        workers: int = 64,
         send_timeout_s: float = SEND_S,
     ) -> None:
         self._store = store
@@ -63,11 +63,16 @@ class Outbox:
 
         Raises StoreUnavailable when neither the store nor the fallback can be written.
         """
-        told: dict[str, bool] = {}
-        self.store_error, self._doubtful = None, False
+        return self.publish_all([alert])[0]
+
+    def publish_all(self, alerts: Sequence[Alert], within_s: float = DRAIN_S) -> list[dict[str, Any]]:
+        """As `publish`, of many: all are stored before any is sent, and what `within_s` does not suffice for waits."""
+        told: Told = {}
+        self.store_error, self._doubtful, until = None, False, time.monotonic() + within_s
         try:
-            self._carry_over_what_is_known_of(alert)
-            return self._courier().publish(alert, told)
+            for alert in alerts:
+                self._carry_over_what_is_known_of(alert)
+            return self._courier().publish(alerts, told, until)
         except InvalidRecord:
             raise
         except StoreError as error:
@@ -75,7 +80,7 @@ class Outbox:
                 raise
             self._note(error)
             try:
-                return self._local_courier(self._fallback).publish(alert, told)
+                return self._local_courier(self._fallback).publish(alerts, told, until)
             except StoreError as local:
                 raise StoreUnavailable(f"{error}; and the local outbox does not work: {local}") from local
 
@@ -126,7 +131,7 @@ class Outbox:
             ]
         else:
             keys = [key]
-        return [self._courier().retry(one, channel) for one in keys]
+        return self._courier().retry(keys, channel)
 
     def carry_over(self) -> int:
         """Give the audit store what was written without it, telling nobody; how many alerts it could not be given."""

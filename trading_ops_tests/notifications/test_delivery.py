@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.channels.webhook import WebhookChannel
 from trading_ops.notifications.courier import CLAIM, RESTING
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.pace import WIDENS_AFTER
 from trading_ops.notifications.waiting import COMPLETE, INDEX, SHARDS, Waiting
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.conftest import ROOT
@@ -329,6 +332,7 @@ from trading_ops.audit.store import open_store
 from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.channels.webhook import WebhookChannel
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.pace import WIDENS_AFTER
 from trading_ops_tests.notifications.test_outbox import ALERT
 slack = SlackChannel(webhook_url=sys.argv[1] + "{SLACK_PATH}")
 webhook = WebhookChannel(url=sys.argv[2] + "{WEBHOOK_PATH}", secret="{WEBHOOK_SECRET}")
@@ -442,12 +446,118 @@ def test_the_oldest_alert_is_sent_first(store, clock):
     assert [a.dedup_key for a, _ in chat.told] == ["c", "a", "b"]
 
 
+# many at once
+
+
+class Busy:
+    """A channel that notes how many sends are under way; `judge` is asked how many, and which."""
+
+    name = "chat"
+
+    def __init__(self, judge: Callable[[int, Alert], object]) -> None:
+        self.told: list[str] = []
+        self._judge, self._lock, self._under_way = judge, threading.Lock(), 0
+
+    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+        with self._lock:
+            self._under_way += 1
+            under_way = self._under_way
+        try:
+            self._judge(under_way, alert)
+            with self._lock:
+                self.told.append(alert.dedup_key)
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+
+def alerts(number: int) -> list[Alert]:
+    return [alert(f"{n:03}") for n in range(number)]
+
+
+def test_a_channel_that_takes_what_it_is_told_is_told_several_at_once(store):
+    several = threading.Event()
+
+    def judge(under_way: int, told: Alert) -> None:
+        if under_way > 1:
+            several.set()
+        assert int(told.dedup_key) < WIDENS_AFTER or several.wait(20)
+
+    chat = Busy(judge)
+    delivered = Outbox(store, {"chat": chat}).publish_all(alerts(40))
+    assert [d["alert"]["dedup_key"] for d in delivered] == sorted(chat.told) == [a.dedup_key for a in alerts(40)]
+    assert {states(d)["chat"] for d in delivered} == {"sent"}
+    assert len(store.read("notifications")) == 40
+
+
+def test_a_channel_that_asks_for_a_moment_is_told_one_at_a_time_from_then_on(store):
+    under_way_after_it: list[int] = []
+
+    def judge(under_way: int, told: Alert) -> None:
+        time.sleep(0.005)
+        if under_way_after_it:
+            under_way_after_it.append(under_way)
+        elif under_way > 1:
+            under_way_after_it.append(0)
+            raise DeliveryError("Rate limited (HTTP 429)", retry_after_s=0.01)
+
+    chat = Busy(judge)
+    assert {states(d)["chat"] for d in Outbox(store, {"chat": chat}).publish_all(alerts(60))} == {"sent"}
+    assert sorted(chat.told) == [a.dedup_key for a in alerts(60)]
+    assert max(under_way_after_it) <= 2  # itself, and what was on its way when the channel asked
+
+
+def test_alerts_of_one_incident_are_told_in_their_order(store):
+    number_of = {a.dedup_key: n for n, a in enumerate(alerts(60))}
+    chat = Busy(lambda under_way, told: time.sleep(random.Random(told.dedup_key).random() / 100))
+    Outbox(store, {"chat": chat}).publish_all(
+        [replace(a, incident=f"incident {n % 3}" if n % 2 else None) for n, a in enumerate(alerts(60))]
+    )
+    for incident in range(3):
+        order = [number_of[key] for key in chat.told if number_of[key] % 2 and number_of[key] % 3 == incident]
+        assert order == sorted(order)
+    assert len(chat.told) == 60
+
+
+def test_all_alerts_are_stored_before_one_is_sent(store, tmp_path):
+    seen: list[int] = []
+    chat = Recorder("chat", during=lambda: seen.append(len(store.list_state("outbox"))))
+    Outbox(store, {"chat": chat}).publish_all(alerts(5))
+    assert seen == [5]
+
+
+def test_what_the_time_does_not_suffice_for_waits_for_the_next_drain(store, clock):
+    chat = Recorder("chat")
+    box = outbox(store, clock, chat)
+    assert {states(d)["chat"] for d in box.publish_all(alerts(5), within_s=0.0)} == {"pending"}
+    assert (chat.tries, box.waiting(), box.drain(), chat.tries) == (0, 5, 5, 5)
+
+
+def test_the_same_alert_twice_among_many_is_told_once(store, clock):
+    chat = Recorder("chat")
+    assert len(outbox(store, clock, chat).publish_all([ALERT, ALERT])) == 1
+    assert len(chat.told) == 1
+
+
+def test_a_store_that_goes_while_many_are_told_makes_nobody_hear_one_twice(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        chat = Busy(lambda under_way, told: main.be(DOWN) if told.dedup_key == "017" else None)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        assert {states(d)["chat"] for d in box.publish_all(alerts(40))} == {"sent"}
+        main.be(UP)
+        clock.advance(CLAIM)
+        box.drain()
+        box.publish_all(alerts(40))
+        assert sorted(chat.told) == [a.dedup_key for a in alerts(40)]
+
+
 def test_a_process_ends_though_a_channel_hangs_for_ever(tmp_path):
     code = f"""
 import time
 from trading_ops.audit.store import open_store
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.pace import WIDENS_AFTER
 class Hangs:
     def send(self, alert, *, possible_duplicate):
         time.sleep(600)
