@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Conflict, Entry
 from trading_ops.notifications.alert import Alert
-from trading_ops.notifications.backoff import LONGEST_RETRY_AFTER_S, believed
+from trading_ops.notifications.backoff import believed
 from trading_ops.notifications.channel import Channel, DeliveryError
 from trading_ops.notifications.delivery import (
     CARRIED,
@@ -29,6 +29,7 @@ from trading_ops.notifications.delivery import (
 )
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
 from trading_ops.notifications.pace import Pace
+from trading_ops.notifications.rests import Rests, lies_ahead
 from trading_ops.notifications.waiting import dead_letters
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from trading_ops.notifications.waiting import Waiting
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
-LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S) + CLAIM  # two machines' clocks are not quite the same
-RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
 Told = dict[str, dict[str, bool]]  # of each alert the channels that were told, and whether as a possible duplicate
@@ -67,6 +66,7 @@ class Courier:
     ) -> None:
         self._store = store
         self._waiting = waiting
+        self._rests = Rests(store, now)
         self._channels = channels
         self._now = now
         self._backoff = backoff
@@ -119,8 +119,7 @@ class Courier:
         for name in names:
             for key in bodies:
                 self._change(key, name, PENDING, when=lambda delivery: delivery["state"] in (FAILED, DEAD), claim="")
-            if self._rests_until(name):
-                self._rest(name, self._now(), may_end_early=True)
+            self._rests.end(name)
         self._waiting.add(*bodies)  # again: a drain that saw one dead in between has forgotten it
         self._run(dict.fromkeys(names, bodies), {})
         return [dict(body) for body in self._settled(bodies).values()]
@@ -155,8 +154,9 @@ class Courier:
                 if until is not None and time.monotonic() + asked >= until:
                     return
                 yield partial(time.sleep, asked)
-                if late := self._rests_for_s(name):  # other lanes were asked the same a moment later
-                    yield partial(time.sleep, min(late, SHORT_WAIT_S))
+                if until_then := self._rests.until(name):  # other lanes were asked the same a moment later
+                    late_s = (until_then - self._now()).total_seconds()
+                    yield partial(time.sleep, min(max(late_s, 0.0), SHORT_WAIT_S))
                 error = yield from self._send(name, key, told, again=True)
             if isinstance(error, TookTooLong) or _asked_to_wait(error) is not None:
                 pace.stop()
@@ -200,36 +200,10 @@ class Courier:
             return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
         if state in (SENT, DEAD):
             return False
-        if self._lies_ahead(self._rests_until(name)):
+        if self._rests.until(name):
             return False
-        return again or not self._lies_ahead(delivery.get("next_at"))
-
-    def _lies_ahead(self, moment: str | None) -> bool:
-        """Whether it is still to come; what is further ahead than any pause was written by a clock that was wrong."""
-        if not moment:
-            return False
-        return timedelta(0) < datetime.fromisoformat(moment) - self._now() <= LONGEST_PAUSE
-
-    def _rests_until(self, name: str) -> str | None:
-        document = self._store.get_state(RESTING, name)
-        return document.body["until"] if document else None
-
-    def _rests_for_s(self, name: str) -> float:
-        until = self._rests_until(name)
-        return (
-            (datetime.fromisoformat(until) - self._now()).total_seconds() if self._lies_ahead(until) and until else 0.0
-        )
-
-    def _rest(self, name: str, until: datetime, *, may_end_early: bool = False) -> None:
-        """Leave the channel alone until then; a longer rest that it asked another process for is kept."""
-        while True:
-            known = self._store.get_state(RESTING, name)
-            if known and not may_end_early and self._lies_ahead(known.body["until"]):
-                until = max(until, datetime.fromisoformat(known.body["until"]))
-            with suppress(Conflict):  # another process was told to wait too: look again
-                body = {"until": until.isoformat()}
-                self._store.put_state(RESTING, name, body, expected_version=known.version if known else 0)
-                return
+        next_at = delivery.get("next_at")
+        return again or not next_at or not lies_ahead(datetime.fromisoformat(next_at), self._now())
 
     def _note_failure(self, key: str, name: str, claim: str, attempts: int, error: Exception) -> None:
         def ours(delivery: Mapping[str, Any]) -> bool:
@@ -241,7 +215,7 @@ class Courier:
         asked = _asked_to_wait(error)
         state, wait_s = FAILED, self._backoff.wait_s(attempts, asked)
         if asked is not None:
-            self._rest(name, self._now() + timedelta(seconds=believed(asked)))
+            self._rests.keep(name, self._now() + timedelta(seconds=believed(asked)))
         if isinstance(error, DeliveryError) and error.permanent:
             state = DEAD
         elif attempts >= self._backoff.most_attempts:

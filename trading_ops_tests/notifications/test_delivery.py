@@ -17,16 +17,18 @@ from typing import Any
 import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
-from trading_ops.audit.store import StateDocument
+from trading_ops.audit.store import StateDocument, StoreError
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.discord import DiscordChannel
 from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.channels.webhook import WebhookChannel
-from trading_ops.notifications.courier import CLAIM, RESTING
+from trading_ops.notifications.courier import CLAIM
+from trading_ops.notifications.dead_letters import KEY
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.pace import WIDENS_AFTER
+from trading_ops.notifications.rests import RESTING
 from trading_ops.notifications.waiting import COMPLETE, INDEX, SHARDS, Waiting
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.conftest import ROOT
@@ -287,6 +289,104 @@ def test_what_died_during_an_outage_is_dead_afterwards_too(clock, tmp_path):
         assert chat.tries == 1
 
 
+def limited(asked: float) -> DeliveryError:
+    return DeliveryError("Rate limited (HTTP 429)", retry_after_s=asked)
+
+
+@pytest.mark.parametrize("first", ["drain", "publish", "carry_over"])
+def test_a_rest_that_a_channel_asks_for_in_an_outage_is_kept_after_it(clock, tmp_path, first):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", limited(120.0))
+        backed(main, tmp_path / "local.db", clock, chat).publish(ALERT)
+        main.be(UP)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        if first == "publish":
+            assert states(box.publish(alert("b"))) == {"chat": "pending"}
+        else:
+            getattr(box, first)()
+        box = outbox(main, clock, chat)  # a process that knows of no local store
+        clock.advance(timedelta(seconds=119))
+        assert states(box.publish(alert("c"))) == {"chat": "pending"}
+        assert (box.drain(), chat.tries) == (0, 1)
+        clock.advance(timedelta(seconds=1))
+        assert box.drain() == len(box.deliveries())
+
+
+def test_a_longer_rest_is_not_made_shorter_by_one_from_an_outage(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        outbox(main, clock, Recorder("chat", limited(600.0))).publish(alert("a"))
+        main.be(DOWN)
+        backed(main, tmp_path / "local.db", clock, Recorder("chat", limited(60.0))).publish(alert("b"))
+        main.be(UP)
+        chat = Recorder("chat")
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        clock.advance(timedelta(seconds=599))
+        assert (box.drain(), chat.tries) == (0, 0)
+        clock.advance(timedelta(seconds=1))
+        assert box.drain() == 2
+
+
+def test_a_person_who_replays_does_not_wait_for_a_rest_from_an_outage_and_nobody_does_afterwards(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", limited(120.0))
+        backed(main, tmp_path / "local.db", clock, chat).publish(ALERT)
+        main.be(UP)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        assert [states(d) for d in box.retry()] == [{"chat": "sent"}]
+        assert states(box.publish(alert("b"))) == {"chat": "sent"}
+
+
+def damaged(local: Path, key: str) -> None:
+    with sqlite3.connect(local) as db:
+        db.execute("UPDATE state SET body = '{' WHERE collection = 'outbox' AND key = ?", (key,))
+
+
+def test_one_damaged_local_alert_keeps_no_other_from_being_told_in_the_outage(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 3)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        for key in "abc":
+            box.publish(alert(key))
+        damaged(tmp_path / "local.db", "b")
+        assert box.drain() == 2
+        assert [a.dedup_key for a, _ in chat.told] == ["a", "c"]
+        assert "the alert 'b' is damaged and skipped" in str(box.store_error)
+
+
+@pytest.mark.parametrize("by", ["drain", "retry", "carry_over"])
+def test_one_damaged_local_alert_keeps_no_other_from_being_carried_over(clock, tmp_path, by):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 3)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        for key in "abc":
+            box.publish(alert(key))
+        damaged(tmp_path / "local.db", "b")
+        main.be(UP)
+        if by == "carry_over":
+            with pytest.raises(StoreError, match="'b' is damaged"):
+                box.carry_over()
+        else:
+            getattr(box, by)()
+            assert "the alert 'b' is damaged and skipped" in str(box.store_error)
+        assert [d["alert"]["dedup_key"] for d in outbox(main, clock).deliveries()] == ["a", "c"]
+        box.drain()
+        assert [(a.dedup_key, doubt) for a, doubt in chat.told] == [("a", True), ("c", True)]
+
+
+def test_what_says_that_others_were_given_up_is_replayed_by_its_key_alone(store, clock):
+    chat = Recorder("chat", *[DeliveryError("HTTP 401", permanent=True)] * 2)
+    box = outbox(store, clock, chat)
+    for key in (f"{KEY}2025-02-01", "guard/rsi"):
+        box.publish(alert(key))
+    assert [d["alert"]["dedup_key"] for d in box.retry()] == ["guard/rsi"]
+    assert (box.retry(), [a.dedup_key for a, _ in chat.told]) == ([], ["guard/rsi"])
+    assert [states(d) for d in box.retry(f"{KEY}2025-02-01")] == [{"chat": "sent"}]
+
+
 # doubt
 
 
@@ -333,6 +433,7 @@ from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.channels.webhook import WebhookChannel
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.pace import WIDENS_AFTER
+from trading_ops.notifications.rests import RESTING
 from trading_ops_tests.notifications.test_outbox import ALERT
 slack = SlackChannel(webhook_url=sys.argv[1] + "{SLACK_PATH}")
 webhook = WebhookChannel(url=sys.argv[2] + "{WEBHOOK_PATH}", secret="{WEBHOOK_SECRET}")
@@ -558,6 +659,7 @@ from trading_ops.audit.store import open_store
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.pace import WIDENS_AFTER
+from trading_ops.notifications.rests import RESTING
 class Hangs:
     def send(self, alert, *, possible_duplicate):
         time.sleep(600)
