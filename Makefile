@@ -21,7 +21,7 @@ ui: $(VENV)/.run .env ## the Dagster UI with schedules and sensors, on http://12
 	@exec $(BIN)/dg dev --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.dev .env ## the test suite, in parallel
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types and import rules
 	@$(BIN)/ruff format --check .

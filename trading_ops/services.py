@@ -243,7 +243,7 @@ class Services:
         from trading_ops.notifications.outbox import Outbox
 
         if self.spooled_store is None:
-            return Outbox(self.store, self.channels, self.now)
+            return Outbox(self.store, self.channels, self.now, routes=self.settings.routes)
         local = self.settings.data_dir / "outbox.db"
         return Outbox(
             self.store,
@@ -251,6 +251,7 @@ class Services:
             self.now,
             fallback=lambda: open_store(f"sqlite:///{local}"),
             fallback_exists=local.exists,
+            routes=self.settings.routes,
         )
 
     @property

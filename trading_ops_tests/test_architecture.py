@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from trading_ops.settings import Settings
-from trading_ops_tests.conftest import ROOT
+from trading_ops_tests.conftest import LONGEST_FIRST, ROOT
 
 MODULES = sorted((ROOT / "trading_ops").rglob("*.py"))
 
@@ -100,3 +100,7 @@ def test_dagster_writes_below_one_folder_and_sends_nothing_home():
     assert len(folders) == 5
     assert all(folder.startswith("var/dagster") for folder in folders)
     assert "/var/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_files_that_are_begun_first_are_there():
+    assert [name for name in LONGEST_FIRST if not (ROOT / "trading_ops_tests" / name).is_file()] == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -15,12 +13,13 @@ import pytest
 from trading_ops.bot.client import BotError
 from trading_ops.services import Services
 from trading_ops.settings import InvalidSettings, load_settings
+from trading_ops_tests import processes
 from trading_ops_tests.planted import FIELDS, VARIABLES, everything_below, forms, found_in, plant
 from trading_ops_tests.servers.bot import make_authority
 from trading_ops_tests.servers.mongod import Mongod
 from trading_ops_tests.servers.smtp import MailServer
 from trading_ops_tests.servers.vendors import Answer, Asked, VendorServer
-from trading_ops_tests.test_cli import BIN, new_home
+from trading_ops_tests.test_cli import new_home
 
 # Several commands in one process, and every host but this machine is a server that nobody trusts.
 SESSION = """
@@ -84,10 +83,11 @@ def home(tmp_path: Path) -> Path:
 
 def session(home: Path, environment: dict[str, str], untrusted: VendorServer, *lines: str) -> str:
     """What the commands say, one after the other in one process."""
-    env = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home), "DAGSTER_HOME": str(home), **environment}
+    env = {"PATH": f"{processes.BIN}:/usr/bin:/bin", "HOME": str(home), "DAGSTER_HOME": str(home), **environment}
     asked = json.dumps([line.split() for line in lines])
-    command = [sys.executable, "-c", SESSION, str(untrusted.server_address[1]), asked]
-    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False, timeout=300)
+    script = home.parent / "session.py"
+    script.write_text(SESSION)
+    done = processes.run([str(script), str(untrusted.server_address[1]), asked], home, env, timeout_s=300)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 
 from trading_ops.backtesting.bars import bars_of
 from trading_ops.backtesting.orders import AT_ONCE, DEFAULT_COSTS, INITIAL_USDT, Costs, Execution, terms_of
-from trading_ops.market.candles import require_sound
+from trading_ops.market.soundness import require_sound
 from trading_ops.performance.metrics import sharpe_ratios
 from trading_ops.strategies.indicators import Indicators
 from trading_ops.strategies.signals import (
@@ -37,7 +36,6 @@ MEASURES = (
     "avg_duration_hours",
 )
 SETS_AT_ONCE = 1_000  # scored by one thread in one go
-SIGNALS_KEPT = 2_048  # of a rule and its parameters; the sets come sorted, so that neighbours share them
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +84,13 @@ def score_sets(
     sums = [np.zeros((count, block_count)) for _ in range(3)]
     rule, indicators = STRATEGIES[strategy], Indicators(candles)
 
-    @lru_cache(maxsize=SIGNALS_KEPT)
-    def bars_when(rule: Rule, *values: float) -> np.ndarray:
-        return np.flatnonzero(rule.when(indicators, *values))
-
     sides = [(side, _same(side, numbers)) for side in rule.rules(execution.side)]
     # neighbours share indicators and signals, in whatever order the sets are given
     order = np.lexsort([columns[name] for name in reversed(list(columns))])
 
     def work(at: np.ndarray) -> None:
-        mine = {name: values[at] for name, values in columns.items()}
-        enter, leave = (_rows(side, rule, bars_when, mine, same[at]) for side, same in sides)
-        stops = [mine[name] / 100.0 for name in STOPS]
+        enter, leave = (_rows(side, rule, indicators, columns, at, same[at]) for side, same in sides)
+        stops = [columns[name][at] / 100.0 for name in STOPS]
         part = np.empty((len(at), kernel.COLUMNS)), *(np.zeros((len(at), block_count)) for _ in sums)
         kernel.score(bars, terms, *enter, *leave, *stops, blocks, *part)
         for everything, piece in zip((out, *sums), part, strict=True):
@@ -152,21 +145,19 @@ def _same(rule: Rule, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
 def _rows(
     rule: Rule,
     strategy: Strategy,
-    bars_when: Callable[..., np.ndarray],
-    sets: Mapping[str, np.ndarray],
+    indicators: Indicators,
+    columns: Mapping[str, np.ndarray],
+    at: np.ndarray,
     same: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each different signal of the sets once: the bars where it is true end to end, where each begins, a row a set.
+    """Each different signal of the sets `at` once: its bars end to end, where each begins, a row a set.
 
     `same`: equal where two sets' signals are.
     """
     _, first, row = np.unique(same, return_index=True, return_inverse=True)
-    kinds = [int if name in strategy.integers else float for name in rule.parameters]
-    found = []
-    for at in first:
-        values = (kind(sets[name][at]) for name, kind in zip(rule.parameters, kinds, strict=True))
-        found.append(bars_when(rule, *values))
-    return np.concatenate(found), np.cumsum([0, *map(len, found)]), row
+    kinds = {name: "int64" if name in strategy.integers else "float64" for name in rule.parameters}
+    sets = {name: columns[name][at[first]].astype(kind).tolist() for name, kind in kinds.items()}
+    return *rule.bars(indicators, sets), row
 
 
 def _figures(kernel: Any, out: np.ndarray) -> dict[str, np.ndarray]:

@@ -42,7 +42,8 @@ class Alert:
 
     `incident`: what and where (`performance_metrics/win_rate_on_target`), None for a message of its own such as a daily
     report; `step` is what this message says about it, `opening` the dedup key of the message that opened it (None:
-    this one), `since` when it began (ISO, UTC). `picture` is what to draw: see notifications.picture.
+    this one), `since` when it began (ISO, UTC), `escalation` how often nobody answered. `picture` is what to draw: see
+    notifications.picture.
     """
 
     severity: Severity
@@ -58,6 +59,7 @@ class Alert:
     step: Step = Step.OPENED
     opening: str | None = None
     since: str | None = None
+    escalation: int = 0
     picture: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

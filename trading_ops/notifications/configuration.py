@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from email.utils import parseaddr
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
+
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.routes import QuietHours, Routes, parse_escalation, parse_quiet_hours, parse_routes
 
 # what each channel needs; of several groups one is enough
 NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -36,6 +40,19 @@ class ChannelSettings(BaseModel):
     notifications_enabled: bool = _setting("NOTIFICATIONS_ENABLED", True, "Whether the chosen channels are used")
     notification_channels: Names = _setting("NOTIFICATION_CHANNELS", (), f"Any of {', '.join(NEEDS)}")
 
+    notification_routes: Annotated[Mapping[Severity, tuple[str, ...]], NoDecode] = _setting(
+        "NOTIFICATION_ROUTES", {}, "Channels by severity; others go to all"
+    )
+    notification_escalation: Annotated[tuple[tuple[str, ...], ...], NoDecode] = _setting(
+        "NOTIFICATION_ESCALATION", (), "Channels to tell next of a CRITICAL that nobody acknowledges"
+    )
+    notification_escalate_minutes: float = _setting(
+        "NOTIFICATION_ESCALATE_MINUTES", 15.0, "Minutes that each step of it waits", gt=0, le=1440
+    )
+    notification_quiet_hours: Annotated[QuietHours | None, NoDecode] = _setting(
+        "NOTIFICATION_QUIET_HOURS", None, "Hours (UTC) in which INFO waits"
+    )
+
     smtp_host: str | None = _setting("SMTP_HOST", None, "Server that takes e-mail")
     smtp_port: int | None = _setting("SMTP_PORT", None, "Its port; default by SMTP_SECURITY", ge=1, le=65_535)
     smtp_username: str | None = _setting("SMTP_USERNAME", None, "Name to log in with; empty: without a login")
@@ -58,6 +75,17 @@ class ChannelSettings(BaseModel):
     def active_channels(self) -> tuple[str, ...]:
         """The channels that alerts go to; none where notifications are not enabled."""
         return self.notification_channels if self.notifications_enabled else ()
+
+    @property
+    def routes(self) -> Routes:
+        """Who is told what, and when."""
+        return Routes(self.notification_routes, self.notification_escalation, self.notification_quiet_hours)
+
+    @field_validator("notification_routes", "notification_escalation", "notification_quiet_hours", mode="before")
+    @classmethod
+    def _parsed(cls, value: object, info: ValidationInfo) -> object:
+        parse = {"notification_routes": parse_routes, "notification_escalation": parse_escalation}
+        return parse.get(info.field_name or "", parse_quiet_hours)(value) if isinstance(value, str) else value
 
     @field_validator("notification_channels", "email_to", mode="before")
     @classmethod
@@ -139,6 +167,17 @@ class ChannelSettings(BaseModel):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         problems = [problem for name in self.active_channels if (problem := self._missing(name))]
+        routed = {
+            "NOTIFICATION_ROUTES": [name for names in self.notification_routes.values() for name in names],
+            "NOTIFICATION_ESCALATION": [name for names in self.notification_escalation for name in names],
+        }
+        for variable, names in routed.items():
+            if unknown := sorted({name for name in names if name not in self.notification_channels}):
+                problems.append(f"{variable} names {', '.join(unknown)}; name it in NOTIFICATION_CHANNELS too")
+        for severity in Severity if self.active_channels and not problems else ():
+            reached = self.routes.channels_of(Alert(severity, "", "", "", ""), self.active_channels)
+            if not reached and (severity.rank >= Severity.ERROR.rank or severity not in self.notification_routes):
+                problems.append(f"{severity} reaches no channel; name one for it in NOTIFICATION_ROUTES")
         if "email" in self.active_channels and self.smtp_host:
             if bool(self.smtp_username) != bool(self.smtp_password):
                 missing = "SMTP_PASSWORD" if self.smtp_username else "SMTP_USERNAME"

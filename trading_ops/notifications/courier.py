@@ -35,9 +35,11 @@ from trading_ops.notifications.waiting import dead_letters
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
     from trading_ops.notifications.backoff import Backoff
+    from trading_ops.notifications.routes import Routes
     from trading_ops.notifications.waiting import Waiting
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
+LONGEST_NIGHT = timedelta(days=1) + CLAIM
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
 Told = dict[str, dict[str, bool]]  # of each alert the channels that were told, and whether as a possible duplicate
@@ -74,8 +76,8 @@ class Courier:
         self._workers = workers
         self._timeout_s = timeout_s
 
-    def publish(self, alerts: Sequence[Alert], told: Told, until: float) -> list[dict[str, Any]]:
-        """Write the alerts and try their channels, after `until` (see `drain`) no more; the delivery documents.
+    def publish(self, alerts: Sequence[Alert], told: Told, routes: Routes, until: float) -> list[dict[str, Any]]:
+        """Write the alerts and try the channels that `routes` give them, until then (see `drain`); the deliveries.
 
         `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing.
         """
@@ -84,20 +86,24 @@ class Courier:
         known = {key: self._store.get_state(STATE, key) for key in by_key}
         bodies: dict[str, Mapping[str, Any]] = {key: document.body for key, document in known.items() if document}
         open_ = [key for key in by_key if key not in bodies or unsettled(bodies[key])]
+        names = {key: routes.channels_of(alert, self._channels) for key, alert in by_key.items()}
         with self._store.together():
             self._waiting.add(*open_)
             for key in open_:
+                now = self._now()
+                quiet = routes.quiet_until(by_key[key], now)
+                new = {"state": PENDING, "attempts": 0, **({"quiet_until": quiet.isoformat()} if quiet else {})}
+                done = told.get(key, {})
                 body = {
                     "alert": by_key[key].to_document(),
-                    "created_at": self._now().isoformat(),
-                    "channels": {
-                        n: {"state": SENT if n in told.get(key, {}) else PENDING, "attempts": 0} for n in self._channels
-                    },
+                    "created_at": now.isoformat(),
+                    "channels": {name: {**new, "state": SENT} if name in done else new for name in names[key]},
                 }
                 with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried below
                     self._store.put_state(STATE, key, body, expected_version=0)
                 bodies.setdefault(key, body)
-        self._run({name: {key: bodies[key] for key in open_} for name in self._channels}, told, until)
+        wanted = {name: {key: bodies[key] for key in open_ if name in names[key]} for name in self._channels}
+        self._run(wanted, told, until)
         bodies.update(self._settled(open_))
         return [dict(bodies[key]) for key in by_key]
 
@@ -112,13 +118,13 @@ class Courier:
         return sum(not undelivered(body) for body in self._settled(bodies).values())
 
     def retry(self, keys: Sequence[str], only: str | None = None) -> list[dict[str, Any]]:
-        """Try what failed or was given up again, now and from the beginning; raises LookupError for no such alert."""
+        """Try what waits, failed or was given up, now and from the beginning; raises LookupError for no such alert."""
         bodies = {key: self._read(key).body for key in keys}
         self._waiting.add(*bodies)
         names = [name for name in self._channels if only in (None, name)]
         for name in names:
             for key in bodies:
-                self._change(key, name, PENDING, when=lambda delivery: delivery["state"] in (FAILED, DEAD), claim="")
+                self._change(key, name, PENDING, when=lambda d: d["state"] in (PENDING, FAILED, DEAD), claim="")
             self._rests.end(name)
         self._waiting.add(*bodies)  # again: a drain that saw one dead in between has forgotten it
         self._run(dict.fromkeys(names, bodies), {})
@@ -202,7 +208,9 @@ class Courier:
             return False
         if self._rests.until(name):
             return False
-        next_at = delivery.get("next_at")
+        quiet_until, next_at = delivery.get("quiet_until"), delivery.get("next_at")
+        if quiet_until and lies_ahead(datetime.fromisoformat(quiet_until), self._now(), LONGEST_NIGHT):
+            return False
         return again or not next_at or not lies_ahead(datetime.fromisoformat(next_at), self._now())
 
     def _note_failure(self, key: str, name: str, claim: str, attempts: int, error: Exception) -> None:
@@ -255,6 +263,8 @@ class Courier:
             now = self._now()
             after = {**before, "state": state, "at": now.isoformat(), "claim": claim, "error": error}
             after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING and attempt)
+            if state == PENDING:
+                after.pop("quiet_until", None)  # a person wants it told now
             after["next_at"] = (now + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
             after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
             body = {**document.body, "channels": {**document.body["channels"], name: after}}

@@ -15,6 +15,7 @@ from trading_ops.notifications.courier import Courier, Told
 from trading_ops.notifications.dead_letters import KEY as ABOUT_THE_DEAD
 from trading_ops.notifications.delivery import STATE, given_up, undelivered, unsettled
 from trading_ops.notifications.fallback import Fallback, FallbackError
+from trading_ops.notifications.routes import Routes
 from trading_ops.notifications.waiting import Waiting, dead_letters
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Outbox:
         *,
         fallback: Callable[[], AuditStore] | None = None,
         fallback_exists: Callable[[], bool] = lambda: True,
+        routes: Routes | None = None,
         backoff: Backoff | None = None,
         workers: int = 64,
         send_timeout_s: float = SEND_S,
@@ -54,6 +56,7 @@ class Outbox:
         self._channels = channels
         self._now = now or (lambda: datetime.now(UTC))
         self._fallback = Fallback(fallback, fallback_exists) if fallback else None
+        self._routes = routes or Routes()
         self._backoff = backoff or Backoff()
         self._workers, self._send_timeout_s = workers, send_timeout_s
         self._waiting = Waiting(store)
@@ -61,8 +64,9 @@ class Outbox:
         self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
 
     def publish(self, alert: Alert) -> dict[str, Any]:
-        """Store the alert, try each channel at once, and return the delivery document. Told before: nothing is sent.
+        """Store the alert, try each channel of its route at once, and return the delivery document.
 
+        What was told before is not sent, an INFO in quiet hours is sent when they are over.
         Raises StoreUnavailable when neither the store nor the fallback can be written.
         """
         return self.publish_all([alert])[0]
@@ -73,7 +77,7 @@ class Outbox:
         self.store_error, self._doubtful, until = None, False, time.monotonic() + within_s
         try:
             self._carry_over_what_is_known_of(alerts)
-            return self._courier().publish(alerts, told, until)
+            return self._courier().publish(alerts, told, self._routes, until)
         except InvalidRecord:
             raise
         except StoreError as error:
@@ -81,7 +85,7 @@ class Outbox:
                 raise
             self._note(error)
             try:
-                return self._local_courier(self._fallback).publish(alerts, told, until)
+                return self._local_courier(self._fallback).publish(alerts, told, self._routes, until)
             except StoreError as local:
                 raise StoreUnavailable(f"{error}; and the local outbox does not work: {local}") from local
 

@@ -17,9 +17,9 @@ RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
 LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S, minutes=1)  # two machines' clocks are not quite the same
 
 
-def lies_ahead(moment: datetime, now: datetime) -> bool:
-    """Whether it is still to come; what is further ahead than any pause was written by a clock that was wrong."""
-    return timedelta(0) < moment - now <= LONGEST_PAUSE
+def lies_ahead(moment: datetime, now: datetime, most: timedelta = LONGEST_PAUSE) -> bool:
+    """Whether it is still to come; what is further ahead than `most` was written by a clock that was wrong."""
+    return timedelta(0) < moment - now <= most
 
 
 class Rests:

@@ -111,20 +111,6 @@ def relative_strength(close: np.ndarray, period: int) -> np.ndarray:
     return strength
 
 
-def crossed_below(values: np.ndarray, level: float = 0.0) -> np.ndarray:
-    """Whether the bar before was at or above the level and this one is below; False where either is undefined."""
-    crossed = np.zeros(len(values), dtype=bool)
-    np.logical_and(values[:-1] >= level, values[1:] < level, out=crossed[1:])
-    return crossed
-
-
-def crossed_above(values: np.ndarray, level: float = 0.0) -> np.ndarray:
-    """Whether the bar before was at or below the level and this one is above; False where either is undefined."""
-    crossed = np.zeros(len(values), dtype=bool)
-    np.logical_and(values[:-1] <= level, values[1:] > level, out=crossed[1:])
-    return crossed
-
-
 def scaled(close: np.ndarray) -> np.ndarray:
     """Prices times the power of two (exact) that brings the first near 2^20.
 

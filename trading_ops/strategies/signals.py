@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from trading_ops.strategies.indicators import Indicators, crossed_above, crossed_below
+from trading_ops.strategies.indicators import Indicators
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,14 +26,51 @@ class InvalidParameters(ValueError):
 
 
 @dataclass(frozen=True)
-class Rule:
-    """When to act: a bool a bar from the indicators and those parameters alone that it names."""
+class Whenever:
+    """Act where the indicators and those parameters that it names say so: a bool a bar."""
 
     when: Callable[..., np.ndarray]
     parameters: tuple[str, ...]
 
-    def __call__(self, indicators: Indicators, parameters: Mapping[str, Any]) -> np.ndarray:
-        return self.when(indicators, *(parameters[name] for name in self.parameters))
+    def bars(self, indicators: Indicators, sets: Mapping[str, Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+        """The bars at which each of N sets acts, ascending, set after set, and where each begins (N + 1,).
+
+        `sets`: a column a parameter; quickest where neighbours have much alike.
+        """
+        columns = [sets[name] for name in self.parameters]
+        found = [np.flatnonzero(self.when(indicators, *values)) for values in zip(*columns, strict=True)]
+        return np.concatenate(found), np.cumsum([0, *map(len, found)])
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Act where a series crosses a level, upwards or downwards: a parameter's, or 0."""
+
+    series: Callable[..., np.ndarray]
+    of: tuple[str, ...]
+    level: str | None = None
+    above: bool = False
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return (*self.of, self.level) if self.level else self.of
+
+    def bars(self, indicators: Indicators, sets: Mapping[str, Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+        """As `Whenever.bars`; neighbours that differ in the level alone are looked at together."""
+        from trading_ops.strategies.crossings import crossing_bars
+
+        columns = [sets[name] for name in self.of]
+        levels = np.asarray(sets[self.level], "float64") if self.level else np.zeros(len(columns[0]))
+        found, counts, done = [], [np.zeros(1, np.int64)], 0
+        for values, alike in groupby(zip(*columns, strict=True)):
+            begin, done = done, done + sum(1 for _ in alike)
+            bars, begins = crossing_bars(self.series(indicators, *values), levels[begin:done], above=self.above)
+            found.append(bars)
+            counts.append(np.diff(begins))
+        return np.concatenate(found), np.cumsum(np.concatenate(counts))
+
+
+Rule = Whenever | Crossing
 
 
 @dataclass(frozen=True)
@@ -70,8 +108,9 @@ def signals(
     if candles.empty:
         return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
     indicators = Indicators(candles)
-    enter, leave = STRATEGIES[strategy].rules(side)
-    return enter(indicators, checked), leave(indicators, checked)
+    one = {name: (value,) for name, value in checked.items()}
+    enter, leave = (_flags(rule.bars(indicators, one)[0], len(candles)) for rule in STRATEGIES[strategy].rules(side))
+    return enter, leave
 
 
 def check_parameters(strategy: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -136,6 +175,12 @@ def _checked(owner: str, name: str, value: Any, bounds: tuple[float, float], *, 
     return int(value) if whole else float(value)
 
 
+def _flags(bars: np.ndarray, count: int) -> np.ndarray:
+    flags = np.zeros(count, dtype=bool)
+    flags[bars] = True
+    return flags
+
+
 def _spike_up(indicators: Indicators, period: int, multiplier: float) -> np.ndarray:
     return indicators.volume_spike(period, multiplier) & (indicators.close > indicators.opened)
 
@@ -144,23 +189,31 @@ def _spike_down(indicators: Indicators, period: int, multiplier: float) -> np.nd
     return indicators.volume_spike(period, multiplier) & (indicators.close < indicators.opened)
 
 
-_OVERSOLD = Rule(lambda i, period, level: crossed_below(i.rsi(period), level), ("period", "oversold"))
-_OVERBOUGHT = Rule(lambda i, period, level: crossed_above(i.rsi(period), level), ("period", "overbought"))
+def _faded(indicators: Indicators, period: int, multiplier: float) -> np.ndarray:
+    fell, _ = _BELOW_MEAN.bars(indicators, {"period": (period,)})
+    return _spike_down(indicators, period, multiplier) | _flags(fell, len(indicators.close))
+
+
+def _recovered(indicators: Indicators, period: int, multiplier: float) -> np.ndarray:
+    rose, _ = _ABOVE_MEAN.bars(indicators, {"period": (period,)})
+    return _spike_up(indicators, period, multiplier) | _flags(rose, len(indicators.close))
+
+
+_OVERSOLD = Crossing(Indicators.rsi, ("period",), "oversold")
+_OVERBOUGHT = Crossing(Indicators.rsi, ("period",), "overbought", above=True)
 
 _MACD = ("fast", "slow", "signal")
-_MACD_UP = Rule(lambda i, *lengths: crossed_above(i.macd_gap(*lengths)), _MACD)
-_MACD_DOWN = Rule(lambda i, *lengths: crossed_below(i.macd_gap(*lengths)), _MACD)
+_MACD_UP, _MACD_DOWN = Crossing(Indicators.macd_gap, _MACD, above=True), Crossing(Indicators.macd_gap, _MACD)
 
 _BANDS = ("period", "deviations")
-_BELOW_BAND = Rule(lambda i, period, wide: crossed_below(i.band_gap(period, -wide)), _BANDS)
-_ABOVE_BAND = Rule(lambda i, period, wide: crossed_above(i.band_gap(period, wide)), _BANDS)
-_ABOVE_MEAN = Rule(lambda i, period: crossed_above(i.mean_gap(period)), ("period",))
-_BELOW_MEAN = Rule(lambda i, period: crossed_below(i.mean_gap(period)), ("period",))
+_BELOW_BAND = Crossing(lambda i, period, wide: i.band_gap(period, -wide), _BANDS)
+_ABOVE_BAND = Crossing(Indicators.band_gap, _BANDS, above=True)
+_ABOVE_MEAN = Crossing(Indicators.mean_gap, ("period",), above=True)
+_BELOW_MEAN = Crossing(Indicators.mean_gap, ("period",))
 
 _SPIKES = ("period", "multiplier")
-_SPIKE_UP, _SPIKE_DOWN = Rule(_spike_up, _SPIKES), Rule(_spike_down, _SPIKES)
-_FADED = Rule(lambda i, period, times: _spike_down(i, period, times) | crossed_below(i.mean_gap(period)), _SPIKES)
-_RECOVERED = Rule(lambda i, period, times: _spike_up(i, period, times) | crossed_above(i.mean_gap(period)), _SPIKES)
+_SPIKE_UP, _SPIKE_DOWN = Whenever(_spike_up, _SPIKES), Whenever(_spike_down, _SPIKES)
+_FADED, _RECOVERED = Whenever(_faded, _SPIKES), Whenever(_recovered, _SPIKES)
 
 STRATEGIES: dict[str, Strategy] = {
     rule.name: rule

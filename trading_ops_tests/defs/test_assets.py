@@ -146,7 +146,7 @@ def test_trades_of_another_bot_are_not_missed_in_this_ones_list(run, services):
 
 
 def test_past_days_are_left_alone_while_the_audit_store_is_down_and_the_newest_is_measured(run, make_services):
-    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
+    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?timeoutMS=100")
     with_bot(services, ScriptedBot(equity=FLAT, account=ACCOUNT))
     past = run(services, "closed_trades", "portfolio_report", first="2025-03-06", last="2025-03-08")
     assert not past.success

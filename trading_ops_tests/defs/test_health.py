@@ -83,6 +83,6 @@ def test_another_bots_snapshot_ends_no_outage(services):
 
 
 def test_an_unreachable_bot_is_told_while_the_audit_store_is_down_too(make_services, capsys):
-    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
+    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?timeoutMS=100")
     assert check(services, ScriptedBot(reachable=False)).success
     assert "The bot's equity could not be read" in "".join(capsys.readouterr())

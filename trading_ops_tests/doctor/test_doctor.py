@@ -27,7 +27,7 @@ from trading_ops_tests.test_cli import command, new_home
 
 HEALTH = "/api/health"
 CHART = "/api/market/chart/BTCUSDT/1h"
-NOBODY = "mongodb://someone:geheim@127.0.0.1:9/trail?serverSelectionTimeoutMS=200"
+NOBODY = "mongodb://someone:geheim@127.0.0.1:9/trail?timeoutMS=200"
 FIRST_BAR = NOON.replace(minute=0) - timedelta(days=8)
 BARS = [
     {"time": (FIRST_BAR + hour * timedelta(hours=1)).isoformat(), "open": 1, "high": 2, "low": 1, "close": 2,

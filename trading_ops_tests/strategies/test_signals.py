@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trading_ops.strategies.crossings import crossing_bars
 from trading_ops.strategies.indicators import relative_strength
 from trading_ops.strategies.signals import STRATEGIES, InvalidParameters, check_parameters, signals
 
@@ -72,6 +73,19 @@ def plain_ema(values: list[float], period: int, start: int) -> list[float]:
         seed = sum(values[start : start + period]) / period
         out[i] = seed if i == start + period - 1 else out[i - 1] + (values[i] - out[i - 1]) * 2 / (period + 1)
     return out
+
+
+@settings(deadline=None)  # the first call compiles
+@given(
+    st.lists(st.one_of(st.integers(-3, 3).map(float), st.just(nan)), max_size=30),
+    st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=6),
+    st.booleans(),
+)
+def test_many_levels_are_crossed_where_each_of_them_is(values: list[float], levels: list[float], above: bool):
+    bars, begins = crossing_bars(np.array(values, "float64"), np.array(levels), above=above)
+    for k, level in enumerate(levels):
+        expected = crossings(values, [level] * len(values), above=above)
+        assert bars[begins[k] : begins[k + 1]].tolist() == expected
 
 
 def test_b143_a_constant_price_has_no_rsi_and_no_signal():

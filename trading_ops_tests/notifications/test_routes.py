@@ -1,0 +1,152 @@
+"""Does an alert go to the channels of its severity, and may only an INFO wait for the morning?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.routes import Routes, parse_escalation, parse_quiet_hours, parse_routes
+from trading_ops_tests.notifications.test_configuration import WHOLE, load, refused
+
+CHOSEN = ("slack", "email", "telegram", "pagerduty")
+ROUTES = Routes(parse_routes("INFO=email; WARNING=slack,email"), parse_escalation("telegram; pagerduty"))
+MIDNIGHT = datetime(2025, 3, 1, tzinfo=UTC)
+
+
+def alert(severity: Severity = Severity.CRITICAL, step: Step = Step.OPENED, escalation: int = 0) -> Alert:
+    key = f"{severity}/{step}/{escalation}"
+    return Alert(severity, key, "what", "why", "do", incident="guard/rsi", step=step, escalation=escalation)
+
+
+class Kept:
+    """A channel that keeps what it was told."""
+
+    deduplicates = False
+    target = "nobody"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.told: list[Alert] = []
+
+    def send(self, alert: Alert, **_: object) -> None:
+        self.told.append(alert)
+
+
+@pytest.mark.parametrize(
+    ("told", "channels"),
+    [
+        (alert(Severity.INFO), ["email"]),
+        (alert(Severity.WARNING), ["slack", "email"]),
+        (alert(Severity.ERROR), ["slack", "email"]),  # not named: all but the escalation's own
+        (alert(), ["slack", "email"]),
+        (alert(step=Step.ESCALATED, escalation=1), ["telegram"]),
+        (alert(step=Step.ESCALATED, escalation=2), ["pagerduty"]),
+        (alert(step=Step.ESCALATED, escalation=3), ["pagerduty"]),
+        (alert(step=Step.RESOLVED, escalation=1), ["slack", "email", "telegram"]),  # who heard of it hears of its end
+        (alert(step=Step.RESOLVED, escalation=2), ["slack", "email", "telegram", "pagerduty"]),
+    ],
+)
+def test_a_severity_has_its_channels_and_an_escalation_the_next(told, channels):
+    assert ROUTES.channels_of(told, CHOSEN) == channels
+
+
+def test_without_routes_everything_goes_everywhere_and_an_escalation_is_told_again():
+    for told in (alert(Severity.INFO), alert(), alert(step=Step.ESCALATED, escalation=1)):
+        assert Routes().channels_of(told, CHOSEN) == list(CHOSEN)
+
+
+def test_a_level_that_only_a_newer_version_knows_goes_where_critical_does():
+    stored = Alert.from_document(alert().to_document() | {"severity": "FATAL"})
+    assert Routes(parse_routes("CRITICAL=pagerduty")).channels_of(stored, CHOSEN) == ["pagerduty"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "at", "wait"),
+    [
+        ("22:00-07:00", 21.9, None),
+        ("22:00-07:00", 22, 9),
+        ("22:00-07:00", 23.5, 7.5),
+        ("22:00-07:00", 0, 7),
+        ("22:00-07:00", 6.75, 0.25),
+        ("22:00-07:00", 7, None),
+        ("1:00-5:30", 0.99, None),
+        ("1:00-5:30", 1, 4.5),
+        ("1:00-5:30", 5.5, None),
+    ],
+)
+def test_quiet_hours_have_an_end_also_over_midnight(hours, at, wait):
+    now = MIDNIGHT + timedelta(hours=at)
+    ends = parse_quiet_hours(hours).over_at(now)
+    assert ends == (None if wait is None else now + timedelta(hours=wait))
+
+
+def test_only_an_info_waits_and_it_is_told_in_the_morning(tmp_path):
+    now = MIDNIGHT
+    chat = Kept("chat")
+    routes = Routes(quiet_hours=parse_quiet_hours("22:00-07:00"))
+    outbox = Outbox(SqliteStore(tmp_path / "audit.db"), {"chat": chat}, lambda: now, routes=routes)
+    for severity in Severity:
+        outbox.publish(alert(severity))
+    assert [told.severity for told in chat.told] == [Severity.WARNING, Severity.ERROR, Severity.CRITICAL]
+    now = MIDNIGHT + timedelta(hours=6, minutes=59)
+    assert outbox.drain() == 0
+    assert outbox.waiting() == 1
+    now = MIDNIGHT + timedelta(hours=7)
+    assert outbox.drain() == 1
+    assert chat.told[-1].severity == Severity.INFO
+
+
+def test_a_person_can_have_it_told_before_the_morning(tmp_path):
+    chat = Kept("chat")
+    routes = Routes(quiet_hours=parse_quiet_hours("22:00-07:00"))
+    outbox = Outbox(SqliteStore(tmp_path / "audit.db"), {"chat": chat}, lambda: MIDNIGHT, routes=routes)
+    outbox.publish(alert(Severity.INFO))
+    assert chat.told == []
+    outbox.retry()
+    assert len(chat.told) == 1
+
+
+def test_the_settings_say_what_goes_where(monkeypatch):
+    settings = load(
+        monkeypatch,
+        NOTIFICATION_CHANNELS="slack, discord",
+        NOTIFICATION_ROUTES=" info = slack ;CRITICAL=slack, Discord",
+        NOTIFICATION_ESCALATION="discord",
+        NOTIFICATION_QUIET_HOURS=" 22:00 - 7:00 ",
+        **WHOLE["slack"],
+        **WHOLE["discord"],
+    )
+    routes = settings.routes
+    assert routes.channels_of(alert(Severity.INFO), settings.active_channels) == ["slack"]
+    assert routes.channels_of(alert(), settings.active_channels) == ["slack", "discord"]
+    assert routes.quiet_hours == parse_quiet_hours("22:00-07:00")
+
+
+@pytest.mark.parametrize(
+    ("slip", "says"),
+    [
+        ({"NOTIFICATION_ROUTES": "FATAL=slack"}, "'FATAL=slack' is no route"),
+        ({"NOTIFICATION_ROUTES": "INFO"}, "'INFO' is no route"),
+        ({"NOTIFICATION_ROUTES": "INFO=slack;info=slack"}, "INFO is given twice"),
+        ({"NOTIFICATION_ROUTES": "INFO=slak"}, "NOTIFICATION_ROUTES names slak"),
+        ({"NOTIFICATION_ROUTES": "CRITICAL="}, "CRITICAL reaches no channel"),
+        ({"NOTIFICATION_ESCALATION": "pagerduty"}, "NOTIFICATION_ESCALATION names pagerduty"),
+        ({"NOTIFICATION_ESCALATION": "slack"}, "CRITICAL reaches no channel"),
+        ({"NOTIFICATION_QUIET_HOURS": "22-7"}, "'22-7' are no hours"),
+        ({"NOTIFICATION_QUIET_HOURS": "25:00-07:00"}, "'25:00-07:00' are no hours"),
+        ({"NOTIFICATION_QUIET_HOURS": "07:00-07:00"}, "'07:00-07:00' are no hours"),
+        ({"NOTIFICATION_ESCALATE_MINUTES": "0"}, "NOTIFICATION_ESCALATE_MINUTES"),
+    ],
+)
+def test_a_slip_is_named(monkeypatch, slip, says):
+    message = refused(monkeypatch, NOTIFICATION_CHANNELS="slack", **WHOLE["slack"], **slip)
+    assert says in message
+
+
+def test_somebody_may_choose_not_to_hear_of_info(monkeypatch):
+    settings = load(monkeypatch, NOTIFICATION_CHANNELS="slack", NOTIFICATION_ROUTES="INFO=", **WHOLE["slack"])
+    assert settings.routes.channels_of(alert(Severity.INFO), settings.active_channels) == []
