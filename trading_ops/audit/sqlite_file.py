@@ -101,10 +101,12 @@ class SqliteFile:
         """This thread's own connection in this process; those of ended threads are closed on the way."""
         if self._closed:
             raise StoreUnavailable(f"{self._path}: this store was closed; open it again")
+        thread = threading.current_thread()
+        if (busy := self._connections.get(thread)) is not None and self._pid == os.getpid() and busy.in_transaction:
+            return busy  # what follows was asked when the transaction began
         if os.stat(self._name).st_ino != self._inode:  # by text: every append asks, and a Path costs as much again
             raise StoreUnavailable(f"{self._path} was replaced while open; restart what uses it")
         self.leave_parent()
-        thread = threading.current_thread()
         known = self._connections.get(thread)
         if known is None:
             for ended in [other for other in list(self._connections) if not other.is_alive()]:

@@ -40,7 +40,7 @@ class Pace:
     def widen(self) -> bool:
         """The channel took one; whether another lane may begin."""
         self._taken += 1
-        if self._alone is not None or self._lanes >= MOST or self._taken < WIDENS_AFTER * self._lanes:
+        if self._alone is not None or self._lanes >= MOST or self._taken < WIDENS_AFTER:
             return False
         self._lanes, self._taken = self._lanes + 1, 0
         return True

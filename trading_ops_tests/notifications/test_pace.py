@@ -17,9 +17,8 @@ def takes(lanes: Pace, number: int) -> Sequence[bool]:
 
 def test_every_few_sends_that_a_channel_takes_open_one_more_lane_up_to_a_bound():
     lanes = pace()
-    for already in range(1, MOST):
-        needed = WIDENS_AFTER * already
-        assert takes(lanes, needed) == [False] * (needed - 1) + [True]
+    for _ in range(1, MOST):
+        assert takes(lanes, WIDENS_AFTER) == [False] * (WIDENS_AFTER - 1) + [True]
     assert not any(takes(lanes, 1_000))
 
 
