@@ -84,8 +84,10 @@ def _paper(services: Services, limits: Limits) -> Verdict:
 
 
 def _complaint(token: str, reply: Reply) -> str:
-    """What is wrong with the bot's answer; a bot that echoes the token must not carry it into a record."""
-    body = reply.body.replace(token.encode(), b"[token]") if token else reply.body
+    """What is wrong with the bot's answer."""
+    from trading_ops.bot.transport import without
+
+    body = without(token, reply.body)
     if not 200 <= reply.code < 300:
         return replies.said(body)
     try:

@@ -16,6 +16,7 @@ from trading_ops.audit.mongo_client import MongoServer
 from trading_ops.audit.store import StoreUnavailable
 from trading_ops.health.checkup import ProbeFailed
 from trading_ops.health.rules import Limits, Verdict, judge_answer, judge_queues
+from trading_ops.notifications.channels.redaction import Redaction
 
 AMQP_PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671}
 
@@ -38,16 +39,16 @@ def look_at_redis(url: str, limits: Limits, *, timeout_s: float) -> Verdict:
 
     Raises ProbeFailed where nobody answers.
     """
-    began = time.monotonic()
+    began, told = time.monotonic(), Redaction(unquote(urlsplit(url).password or ""))
     try:
         with Redis.from_url(
             url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
         ) as server:
             server.ping()
     except (ResponseError, AuthenticationError, BusyLoadingError) as error:
-        return judge_answer("cache", time.monotonic() - began, limits, complaint=str(error))
+        return judge_answer("cache", time.monotonic() - began, limits, complaint=told(str(error)))
     except (RedisError, OSError) as error:
-        raise ProbeFailed(str(error)) from None
+        raise ProbeFailed(told(str(error))) from None
     return judge_answer("cache", time.monotonic() - began, limits)
 
 
@@ -57,11 +58,12 @@ def look_at_rabbitmq(url: str, queues: Sequence[str], limits: Limits, *, timeout
     Raises ProbeFailed where nobody answers.
     """
     broker = urlsplit(url)
-    began = time.monotonic()
+    password = unquote(broker.password or "guest")
+    began, told = time.monotonic(), Redaction(password)
     connection = Connection(
         host=f"{broker.hostname}:{broker.port or AMQP_PORTS[broker.scheme]}",
         userid=unquote(broker.username or "guest"),
-        password=unquote(broker.password or "guest"),
+        password=password,
         virtual_host=unquote(broker.path[1:]) or "/",
         ssl={"server_hostname": broker.hostname} if broker.scheme == "amqps" else False,  # else the name is not checked
         connect_timeout=timeout_s,
@@ -74,9 +76,9 @@ def look_at_rabbitmq(url: str, queues: Sequence[str], limits: Limits, *, timeout
         depths = _depths(connection, queues)
         connection.close()
     except AMQPError as error:
-        return judge_answer("broker", time.monotonic() - began, limits, complaint=str(error))
+        return judge_answer("broker", time.monotonic() - began, limits, complaint=told(str(error)))
     except OSError as error:
-        raise ProbeFailed(f"no connection to {broker.hostname}: {error}") from None
+        raise ProbeFailed(f"no connection to {broker.hostname}: {told(str(error))}") from None
     finally:
         connection.collect()  # also what was not closed in order
     return judge_queues(depths, latency_s, limits)

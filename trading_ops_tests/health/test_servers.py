@@ -120,3 +120,16 @@ def test_no_login_goes_to_a_server_whose_certificate_is_not_the_brokers(tmp_path
             look_at_rabbitmq(f"amqps://ops:geheim@{host}:{port}//", [], LIMITS, timeout_s=PATIENCE_S)
         with pytest.raises(ProbeFailed, match=said):
             look_at_redis(f"rediss://:geheim@{host}:{port}/0", LIMITS, timeout_s=PATIENCE_S)
+
+
+def test_a_server_that_repeats_the_password_tells_it_to_nobody():
+    def repeat(connection, _):
+        while True:
+            connection.sendall(b"-ERR you said geheimnis\r\n")
+            if not connection.recv(65_536):
+                return
+
+    with raw_server(repeat) as (address, _):
+        verdict = look_at_redis(address.replace("http://", "redis://:geheimnis@"), LIMITS, timeout_s=PATIENCE_S)
+    assert verdict.status is Status.UNHEALTHY
+    assert "you said [secret]" in verdict.found
