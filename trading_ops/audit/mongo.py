@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import count, takewhile
 from typing import Any, Self
@@ -209,6 +210,10 @@ class MongoStore:
                 found = to_state(document).version if document else 0
                 raise Conflict(f"{collection}, {key!r}: expected version {expected_version}, found {found}")
             return to_state({**place, **written})
+
+    def together(self) -> AbstractContextManager[object]:
+        """See AuditStore.together; each is written at its time."""
+        return nullcontext()
 
     def list_state(self, collection: str, prefix: str = "") -> list[StateDocument]:
         """See AuditStore.list_state."""

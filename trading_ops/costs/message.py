@@ -33,7 +33,7 @@ def report_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[str]
         ),
         what_to_do="Nothing."
         if document["llm_allowed"]
-        else "No LLM call starts until the period ends: see which spends.",
+        else "See which model and purpose spends: no LLM call starts until the period ends.",
         day=days[-1],
         numbers={
             "day_usd": day_usd,

@@ -1,7 +1,7 @@
 """Which runs failed for good, and what was the error of their own?"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -110,24 +110,28 @@ def _reasons(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[str]:
     """Why a run failed: what happened to it from outside, then the errors of its steps."""
     kinds = {dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ENGINE_EVENT}
     events = [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=kinds)]
+    steps = [root_cause(e.step_failure_data.error) for e in events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
+    steps = [cause for cause in steps if "DagsterExecutionInterruptedError" not in cause]
     engine = [event for event in events if event.event_type == dg.DagsterEventType.ENGINE_EVENT]
-    for failure in [event for event in events if event.event_type == dg.DagsterEventType.RUN_FAILURE][:1]:
-        data = failure.event_specific_data if isinstance(failure.event_specific_data, JobFailureData) else None
-        died = next((e.message or "" for e in reversed(engine) if "Run execution process" in (e.message or "")), None)
-        if data is not None and data.failure_reason == RunFailureReason.STEP_FAILURE:
-            pass
-        elif data is not None and data.error is not None:
-            yield root_cause(data.error)
-        elif died is not None:
-            yield f"{DIED}: {died}"
-        elif "Detected run worker status" in (failure.message or ""):
-            yield f"{DIED}: {failure.message}"
-        else:
-            yield failure.message or "no reason was recorded"
-            errors = [e.event_specific_data.error for e in engine if getattr(e.event_specific_data, "error", None)]  # type: ignore[union-attr]
-            yield from map(root_cause, errors[-1:])
-    for event in events:
-        if event.event_type == dg.DagsterEventType.STEP_FAILURE:
-            cause = root_cause(event.step_failure_data.error)
-            if "DagsterExecutionInterruptedError" not in cause:
-                yield cause
+    failure = next((event for event in events if event.event_type == dg.DagsterEventType.RUN_FAILURE), None)
+    data = failure.event_specific_data if failure else None
+    reason = data.failure_reason if isinstance(data, JobFailureData) else None
+    if failure is not None and not (steps and reason == RunFailureReason.STEP_FAILURE):
+        yield from _from_outside(failure, engine)
+    yield from steps
+
+
+def _from_outside(failure: dg.DagsterEvent, engine: Sequence[dg.DagsterEvent]) -> Iterator[str]:
+    """What failed a run that was not a step's error; `engine`: what Dagster said about it, oldest first."""
+    error = getattr(failure.event_specific_data, "error", None)
+    died = next((e.message for e in reversed(engine) if "Run execution process" in (e.message or "")), None)
+    if error is not None:
+        yield root_cause(error)
+    elif died is not None:
+        yield f"{DIED}: {died}"
+    elif "Detected run worker status" in (failure.message or ""):
+        yield f"{DIED}: {failure.message}"
+    else:
+        yield failure.message or "no reason was recorded"
+        errors = [getattr(event.event_specific_data, "error", None) for event in engine]
+        yield from map(root_cause, list(filter(None, errors))[-1:])

@@ -15,6 +15,7 @@ from trading_ops.notifications.text import fit, one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NAME = "picture.png"
 MOST_POINTS, MOST_LINES = 1_000, 8
@@ -68,14 +69,14 @@ def _drawn(text: str) -> bytes:
         axes.axhline(at, color=colour, linestyle="--", linewidth=1.2, label=_label(name, [at]))
     locator = AutoDateLocator(minticks=3, maxticks=6)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    _finish(axes, str(document.get("title", "")), str(document.get("unit", "")))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+    _finish(figure, axes, str(document.get("title", "")), str(document.get("unit", "")))
     image = io.BytesIO()
     figure.savefig(image, format="png")
     return image.getvalue()
 
 
-def _finish(axes: Axes, title: str, unit: str) -> None:
+def _finish(figure: Figure, axes: Axes, title: str, unit: str) -> None:
     """Words and frame; a $ in a name is a dollar, no formula."""
     axes.set_title(fit(one_line(title), 80), loc="left", fontsize=11, fontweight="bold", parse_math=False)
     axes.set_ylabel(fit(one_line(unit), 20), fontsize=9, parse_math=False)
@@ -86,7 +87,7 @@ def _finish(axes: Axes, title: str, unit: str) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if len(axes.lines) > 1:
-        legend = axes.legend(fontsize=8, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+        legend = figure.legend(fontsize=8, frameon=False, ncols=3, loc="outside lower center")
         for text in legend.get_texts():
             text.set_parse_math(False)
 

@@ -195,8 +195,8 @@ def fit(text: str, most: int, escape: Callable[[str], str] = str, *, measured: b
 
 
 def _figures(numbers: Mapping[str, Any], depth: int = 0) -> Iterator[Figure]:
-    """One a number; what is nested is indented, a list is counted and its beginning shown."""
-    for key, value in numbers.items():
+    """One a number, what is nested indented below the others; a list is counted and its beginning shown."""
+    for key, value in sorted(numbers.items(), key=lambda item: isinstance(item[1], Mapping)):
         name = one_line(str(key))
         if isinstance(value, Mapping) and value:
             yield Figure(depth, name.replace("_", " "), "")

@@ -16,7 +16,7 @@ from typing import Literal
 
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.channel import DeliveryError
-from trading_ops.notifications.channels.page import PICTURE_ID, html_of
+from trading_ops.notifications.channels.page import html_of
 from trading_ops.notifications.channels.redaction import Redaction
 from trading_ops.notifications.picture import NAME, picture_of
 from trading_ops.notifications.text import Message, fit, message_of
@@ -152,13 +152,14 @@ def mail_of(alert: Alert, message: Message, sender: str, recipients: Sequence[st
         mail["In-Reply-To"] = mail["References"] = message_id(alert.opening, sender)
     mail["Auto-Submitted"] = "auto-generated"  # so that no out-of-office answers
     picture = picture_of(alert.picture)
+    picture_id = f"picture.{message_id(alert.dedup_key, sender)[1:-1]}" if picture else ""
     # quoted-printable: any server takes it, whatever the length of a line
     mail.set_content(text_of(message), cte="quoted-printable")
-    mail.add_alternative(html_of(message, with_picture=bool(picture)), subtype="html", cte="quoted-printable")
+    mail.add_alternative(html_of(message, picture_id), subtype="html", cte="quoted-printable")
     if picture:
         html_part = mail.get_payload()[1]  # type: ignore[index]
         html_part.add_related(  # type: ignore[union-attr]
-            picture, "image", "png", cid=f"<{PICTURE_ID}>", disposition="inline", filename=NAME
+            picture, "image", "png", cid=f"<{picture_id}>", disposition="inline", filename=NAME
         )
     return mail
 

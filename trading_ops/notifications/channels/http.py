@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import ssl
 import time
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.redaction import Redaction, host_of
 
 TIMEOUT_S = 10.0
+KEPT_S = 2.0  # how long a connection waits for the next message: less than any server does
 MAX_ANSWER = 65_536  # bytes of an answer that are read
 PASSING = (408, 425, 429)  # refusals that are not about the message
 # At DEBUG httpcore logs the headers of an answer, in which a server or a redirect may repeat the address.
@@ -48,6 +50,7 @@ class Http:
     def __init__(self, *secrets: str | None, timeout_s: float = TIMEOUT_S) -> None:
         self.redacted = Redaction(*secrets)
         self._timeout_s = timeout_s
+        self._transports: dict[tuple[int, str], httpx.HTTPTransport] = {}
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
         """The answer to a post that got a 2xx status; raises DeliveryError."""
@@ -67,14 +70,13 @@ class Http:
                 extensions={"timeout": httpx.Timeout(self._timeout_s).as_dict()},
             )
             until = time.monotonic() + self._timeout_s
-            verify = _trusted() if request.url.scheme == "https" else False
-            with httpx.HTTPTransport(verify=verify, trust_env=False) as transport:
-                begun = True
-                response = transport.handle_request(request)
-                try:
-                    answer = _read(response.iter_raw(), until)
-                finally:
-                    response.close()
+            transport = self._transport(request.url.scheme)
+            begun = True
+            response = transport.handle_request(request)
+            try:
+                answer = _read(response.iter_raw(), until)
+            finally:
+                response.close()
         except httpx.ConnectTimeout:
             raise DeliveryError(f"timeout: no connection to {host} within {self._timeout_s:g} s") from None
         except httpx.TimeoutException:
@@ -93,6 +95,16 @@ class Http:
         if not 200 <= response.status_code < 300:
             raise HttpError(response.status_code, self.redacted(_said(answer)), wait_s)
         return answer, wait_s
+
+    def _transport(self, scheme: str) -> httpx.HTTPTransport:
+        """Keeps connections for a moment, so that of many messages not each makes one; none is shared with a fork."""
+        place = os.getpid(), scheme
+        if place not in self._transports:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=KEPT_S)
+            self._transports[place] = httpx.HTTPTransport(
+                verify=_trusted() if scheme == "https" else _plain(), trust_env=False, limits=limits
+            )
+        return self._transports[place]
 
 
 def as_json(document: Any) -> bytes:
@@ -138,6 +150,12 @@ def retry_after(header: str, now: datetime) -> float | None:
 @cache
 def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
+
+
+@cache
+def _plain() -> ssl.SSLContext:
+    """What the transport wants for a connection without TLS too, made once."""
+    return httpx.create_ssl_context(verify=False, trust_env=False)
 
 
 def _read(chunks: Iterable[bytes], until: float) -> bytes:

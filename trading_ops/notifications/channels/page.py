@@ -16,7 +16,6 @@ STYLES: dict[str, str] = {
 NEUTRAL = "#6b7280"
 RESOLVED = "#1a7f37"
 MOST_LABEL, MOST_TITLE, MOST_TEXT, MOST_PREVIEW = 200, 1_000, 20_000, 120
-PICTURE_ID = "picture@trading-ops.invalid"
 # styles stand at each element, for many mail programs read no others; DARK is for those that do
 FONT = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;font-size:15px;line-height:1.5"
 PAGE = f"margin:0;padding:12px;background:#f2f3f5;color:#1f2328;{FONT}"
@@ -36,11 +35,16 @@ DARK = (
 )
 
 
-def html_of(message: Message, *, with_picture: bool = False) -> str:
-    """The message as a page that mail programs show without loading anything, on a phone and in the dark too."""
+def html_of(message: Message, picture_id: str = "") -> str:
+    """The message as a page that mail programs show without loading anything, on a phone and in the dark too.
+
+    `picture_id`: the Content-ID of its picture, where the mail has one.
+    """
     colour = RESOLVED if message.resolved else STYLES.get(message.severity, NEUTRAL)
     what, label = _html(message.what, MOST_TITLE), _html(message.label, MOST_LABEL)
-    picture = f'<img src="cid:{PICTURE_ID}" alt="{what}" width="536" style="{IMAGE}">' if with_picture else ""
+    picture = (
+        f'<img src="cid:{html.escape(picture_id)}" alt="{what}" width="536" style="{IMAGE}">' if picture_id else ""
+    )
     link = f'<p><a href="{html.escape(message.link)}" style="{BUTTON}">Open the run</a></p>' if message.link else ""
     parts = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',

@@ -25,6 +25,7 @@ RESOLVED = ("#27ae60", ":white_check_mark:")
 # a section takes 3,000 characters and a message 50 blocks; a text may be longer, but nobody reads a longer headline
 MOST_SECTION, MOST_TEXT, MOST_FOOTER = 2_900, 1_000, 500
 EVENT = "trading_ops_alert"  # what the metadata of our messages is called
+PICTURE_S = 5.0
 LOOKED_AT = 200  # messages among which one that may have arrived is looked for
 # what Slack's bot interface says that may pass; everything else is about the message, the token or the channel
 PASSING = {
@@ -71,6 +72,8 @@ class SlackChannel:
         self._webhook_url, self._bot_token, self._channel = webhook_url, bot_token, channel
         self._base_url = base_url.rstrip("/")
         self._http = Http(webhook_url, bot_token, timeout_s=timeout_s)
+        # three calls, which must end before the words count as undelivered
+        self._for_pictures = Http(bot_token, timeout_s=min(timeout_s, PICTURE_S))
 
     @property
     def updates(self) -> bool:
@@ -155,22 +158,24 @@ class SlackChannel:
         title = fit(one_line(alert.what), 100)
         about = {"filename": NAME, "length": str(len(picture)), "alt_txt": title}
         try:
-            upload = self._ask("files.getUploadURLExternal", about, as_form=True)
-            self._http.post(str(upload.get("upload_url")), picture, {"Content-Type": "application/octet-stream"})
+            http = self._for_pictures
+            upload = self._ask("files.getUploadURLExternal", about, as_form=True, http=http)
+            http.post(str(upload.get("upload_url")), picture, {"Content-Type": "application/octet-stream"})
             shared = {"channel_id": place, **({"thread_ts": thread} if thread else {})}
-            self._ask(
-                "files.completeUploadExternal", {"files": [{"id": upload.get("file_id"), "title": title}], **shared}
-            )
+            files = [{"id": upload.get("file_id"), "title": title}]
+            self._ask("files.completeUploadExternal", {"files": files, **shared}, http=http)
         except DeliveryError as error:
             _log.warning("slack has the message, but not its picture: %s", error)
 
-    def _ask(self, method: str, fields: dict[str, Any], *, as_form: bool = False) -> dict[str, Any]:
+    def _ask(
+        self, method: str, fields: dict[str, Any], *, as_form: bool = False, http: Http | None = None
+    ) -> dict[str, Any]:
         """The answer of a method; those that only read take a form and no JSON."""
         headers = {"Authorization": f"Bearer {self._bot_token}"}
         if as_form:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         body = urlencode(fields).encode() if as_form else as_json(fields)
-        answer, wait_s = self._http.exchange(f"{self._base_url}/{method}", body, headers)
+        answer, wait_s = (http or self._http).exchange(f"{self._base_url}/{method}", body, headers)
         document = parsed(answer)
         document = document if isinstance(document, dict) else {}
         if document.get("ok") is True:
