@@ -134,12 +134,17 @@ class IncidentDesk:
         except StoreError as error:
             self.store_error = str(error)
             return told
+        due = []
         for incident in found:
             try:
-                told += self._send(self._write(incident.key, self._due))
+                due.append(self._write(incident.key, self._due))
             except StoreError as error:
                 damaged.append(str(error))
-        self.store_error = "; ".join(dict.fromkeys(damaged)) or None
+        try:
+            told += self._send(*due)
+        except StoreError as error:
+            damaged.append(str(error))
+        self.store_error = "; ".join(dict.fromkeys(damaged)) or self.store_error
         return told
 
     def _look(self) -> tuple[list[Incident], list[str]]:
@@ -233,17 +238,19 @@ class IncidentDesk:
                 self._store.put_state(STATE, key, body, expected_version=document.version if document else 0)
                 return after
 
-    def _send(self, incident: Incident | None) -> int:
+    def _send(self, *changed: Incident | None) -> int:
         """Publish what is unsent and take it out; how many messages."""
-        if incident is None or not incident.unsent:
+        waiting = [incident for incident in changed if incident and incident.unsent]
+        alerts = [alert for incident in waiting for alert in incident.unsent]
+        if not alerts:
             return 0
-        for alert in incident.unsent:
-            self._outbox.publish(alert)
-        keys = {alert.dedup_key for alert in incident.unsent}
+        self._outbox.publish_all(alerts)
+        keys = {alert.dedup_key for alert in alerts}
         try:
-            self._write(incident.key, lambda known: known and incidents.sent(known, keys))
-            if document := self._store.get_state(STATE, incident.key):
-                self._unsettled.settle(document)
+            for incident in waiting:
+                self._write(incident.key, lambda known: known and incidents.sent(known, keys))
+                if document := self._store.get_state(STATE, incident.key):
+                    self._unsettled.settle(document)
         except StoreError as error:  # the outbox has them: the next tick finds that out
             self.store_error = str(error)
         return len(keys)
