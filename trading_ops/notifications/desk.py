@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, StoreError
+from trading_ops.audit.store import Conflict, Entry, StoreError
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
-from trading_ops.notifications.incident import Incident, Policy, unsettled
+from trading_ops.notifications.incident import ACTIONS, Incident, Policy, unsettled
 from trading_ops.notifications.silences import Silences
 from trading_ops.notifications.waiting import Waiting
 from trading_ops.notifications.wording import together
@@ -89,7 +89,7 @@ class IncidentDesk:
         """What the incident is about is well; no incident, or one that is over, changes nothing."""
 
         def well(known: Incident | None) -> Incident | None:
-            if known is None or (not known.open and not known.told_open):
+            if known is None or not _known_as_open(known):
                 return known
             silenced = bool(self.silences.covering(key))
             return incidents.recover(known, self._now(), self._policy, silenced=silenced)
@@ -103,14 +103,13 @@ class IncidentDesk:
 
     def acknowledge(self, key: str, by: str) -> Incident:
         """Somebody looks after it; `key` may be one of its messages'. Raises LookupError, and StoreError."""
-        found = self._of_message(key)
-
-        def looked_after(known: Incident | None) -> Incident | None:
-            if known is None or not (known.open or known.told_open):
-                raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
-            return incidents.acknowledge(known, by, self._now())
-
-        acknowledged = self._write(found, looked_after)
+        found, now = self._of_message(key), self._now()
+        document = self._store.get_state(STATE, found)
+        if document is None or not _known_as_open(_read(document)):
+            raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
+        body = {"action": "acknowledged", "by": by, "at": now.isoformat(), "incident": found}
+        self._store.append(ACTIONS, [Entry(str(now.date()), f"acknowledged/{found}", body)])
+        acknowledged = self._write(found, lambda known: known and incidents.acknowledge(known, by, now))
         assert acknowledged is not None
         return acknowledged
 
@@ -264,6 +263,10 @@ class IncidentDesk:
         except LookupError:
             return key
         return str(alert.get("incident") or key)
+
+
+def _known_as_open(incident: Incident) -> bool:
+    return incident.open or incident.told_open
 
 
 def _read(document: StateDocument) -> Incident:
