@@ -255,14 +255,30 @@ def load_settings() -> Settings:
 
 def unknown_variables() -> list[str]:
     """The variables named like ours, in the environment or in `.env`, that no setting reads."""
-    from dotenv import dotenv_values
-
-    prefix = str(Settings.model_config["env_prefix"])
-    known = {f"{prefix}{name}".upper() for name in Settings.model_fields}
-    known |= {str(field.validation_alias).upper() for field in Settings.model_fields.values()}
-    given = {*os.environ, *dotenv_values(str(Settings.model_config["env_file"]))}
+    known, prefix = _known_variables(), str(Settings.model_config["env_prefix"])
+    given = {*os.environ, *_env_file()}
     ours = {name for name in given if name.upper().startswith(prefix) or _SLIP.match(name.upper())}
     return sorted(name for name in ours if name.upper() not in known)
+
+
+def overruled_variables() -> list[str]:
+    """Our variables of which `.env` says something else, or nothing, than the environment: Dagster takes `.env`'s."""
+    known = _known_variables()
+    return sorted(
+        name for name, value in _env_file().items() if name.upper() in known and os.environ.get(name, value) != value
+    )
+
+
+def _known_variables() -> set[str]:
+    prefix = str(Settings.model_config["env_prefix"])
+    aliases = {str(field.validation_alias).upper() for field in Settings.model_fields.values()}
+    return aliases | {f"{prefix}{name}".upper() for name in Settings.model_fields}
+
+
+def _env_file() -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    return {name: value or "" for name, value in dotenv_values(str(Settings.model_config["env_file"])).items()}
 
 
 def use_dagster_home() -> Path:

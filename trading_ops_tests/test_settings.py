@@ -1,12 +1,16 @@
 """Is what the operator configured refused where it cannot be used, without telling a password?"""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
-from trading_ops.settings import InvalidSettings, load_settings, unknown_variables
+import trading_ops
+from trading_ops.settings import InvalidSettings, load_settings, overruled_variables, unknown_variables
 from trading_ops_tests.conftest import QuietSettings
 from trading_ops_tests.test_definitions import HEAVY, bare
 
+ROOT = Path(trading_ops.__file__).parents[1]
 WRONG = [
     "localhost:27017/trail",
     "postgres://ops:gehe@im@db/trail",
@@ -145,3 +149,22 @@ def test_a_health_setting_that_cannot_be_is_named(monkeypatch, variable, value, 
     monkeypatch.setenv(variable, value)
     with pytest.raises(InvalidSettings, match=said):
         load_settings()
+
+
+def test_a_line_of_the_env_file_that_dagster_would_prefer_to_the_environment_is_named(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(
+        "TRADING_OPS_BOT_URL=\nTRADING_OPS_SYMBOLS=BTCUSDT\nNOTIFICATION_CHANNELS=\nOTHER=1\n"
+    )
+    assert overruled_variables() == []
+    monkeypatch.setenv("TRADING_OPS_BOT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("TRADING_OPS_SYMBOLS", "BTCUSDT")
+    monkeypatch.setenv("OTHER", "2")
+    assert overruled_variables() == ["TRADING_OPS_BOT_URL"]
+
+
+def test_the_example_overrules_nothing_in_the_environment(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text((ROOT / ".env.example").read_text())
+    monkeypatch.setenv("NOTIFICATION_CHANNELS", "console")
+    assert overruled_variables() == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trading_ops.doctor.diagnosis import Diagnosis, state_of
-from trading_ops.settings import unknown_variables
+from trading_ops.settings import overruled_variables, unknown_variables
 
 if TYPE_CHECKING:
     from trading_ops.services import Services
@@ -41,13 +41,20 @@ def packages(services: Services) -> Iterator[Diagnosis]:
 
 
 def configuration(services: Services) -> Iterator[Diagnosis]:
-    """Variables that are set but read by nobody: most often a slip of the pen."""
+    """Variables that are set but read by nobody, most often a slip of the pen, or by some processes only."""
     if unknown := unknown_variables():
         yield Diagnosis(
             "configuration",
             "failed",
             f"nothing reads {', '.join(unknown)}",
             "Correct the name or remove it; .env.example lists every variable.",
+        )
+    elif overruled := overruled_variables():
+        yield Diagnosis(
+            "configuration",
+            "failed",
+            f".env says something else than the environment of {', '.join(overruled)}",
+            "Take the line out of .env: Dagster's own processes (make ui, dagster job execute) prefer it.",
         )
     else:
         yield Diagnosis("configuration", "ok", "every variable is known and valid")
