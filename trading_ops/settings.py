@@ -6,7 +6,7 @@ import os
 import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -17,6 +17,7 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(allow_inf_nan=False)]
 
+GUARD_LIMITS = ("daily_loss_pct", "consecutive_losses", "recent_win_rate_pct")
 SQLITE_FORM = "give sqlite:///relative.db or sqlite:////absolute/path.db"
 # Names easily taken for MONGODB_URI or NOTIFICATION_CHANNELS; a cluster sets MONGODB_SERVICE_* and MONGODB_PORT*.
 _SLIP = re.compile(r"MONGO_UR[IL]|MONGODB_(?!SERVICE_|PORT(_|$))|NOTIFICATIONS?_")
@@ -77,6 +78,24 @@ class Settings(ChannelSettings, BaseSettings):
     guard_daily_loss_pct: Percent = Field(10.0, description="A strategy's loss on the UTC day above this stops it")
     guard_consecutive_losses: int = Field(10, ge=1, description="More losses in a row than this stop a strategy")
     guard_recent_win_rate_pct: Percent = Field(30.0, description="Win rate over the last 20 trades below this warns")
+
+    guard_mode: Literal["act", "observe_only"] = Field(
+        "act", description="observe_only: the guard tells, stops nothing"
+    )
+    guard_limits: Annotated[dict[str, dict[str, float]], NoDecode] = Field(
+        {}, description="Limits of single strategies, such as rsi=daily_loss_pct:5,consecutive_losses:8; macd=..."
+    )
+    guard_portfolio_from_peak_pct: Percent | None = Field(
+        None, description="A drawdown of the account from its peak above this stops every strategy; empty: never"
+    )
+    guard_portfolio_from_start_pct: Percent | None = Field(
+        None, description="A drawdown of the account from its start above this stops every strategy; empty: never"
+    )
+
+    @field_validator("guard_limits", mode="before")
+    @classmethod
+    def _read_guard_limits(cls, value: object) -> object:
+        return _guard_limits(value) if isinstance(value, str) else value
 
     @field_validator("symbols", mode="before")
     @classmethod
@@ -143,6 +162,26 @@ class Settings(ChannelSettings, BaseSettings):
         if self.mongodb_uri is not None:
             return self.mongodb_uri.get_secret_value()
         return self.store or f"sqlite:///{self.data_dir / 'audit.db'}"
+
+
+def _guard_limits(text: str) -> dict[str, dict[str, float]]:
+    """`rsi=daily_loss_pct:5,consecutive_losses:8; macd=daily_loss_pct:20` by strategy; raises ValueError."""
+    found: dict[str, dict[str, float]] = {}
+    for part in filter(None, map(str.strip, text.split(";"))):
+        strategy, _, listed = (piece.strip() for piece in part.partition("="))
+        limits: dict[str, float] = {}
+        for item in listed.split(","):
+            name, _, figure = (piece.strip() for piece in item.partition(":"))
+            try:
+                limits[name] = float(figure)
+            except ValueError:
+                limits[name] = -1.0
+            whole = name != "consecutive_losses" or (limits[name].is_integer() and limits[name] >= 1)
+            if not strategy or name not in GUARD_LIMITS or not 0 <= limits[name] <= 100_000 or not whole:
+                raise ValueError(f"{part!r}: a strategy and its limits are needed, such as rsi=daily_loss_pct:5; the"
+                                 f" limits are {', '.join(GUARD_LIMITS)}")  # fmt: skip
+        found[strategy] = limits
+    return found
 
 
 def _is_sqlite(address: str) -> bool:

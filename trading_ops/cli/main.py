@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import alerts, audit, bot, candles, strategies
+from trading_ops.cli import alerts, audit, bot, candles, guard, strategies
 from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
@@ -22,6 +22,7 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
+app.add_typer(guard.app, name="guard")
 app.add_typer(strategies.app, name="strategies")
 app.command()(backtest)
 app.command()(analyze)

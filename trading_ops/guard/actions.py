@@ -20,7 +20,7 @@ ORDER = (WATCHING, OBSERVED, REQUESTED, SENT, ESCALATED, CONFIRMED, RESUMING)
 PENDING = (REQUESTED, SENT, ESCALATED)  # the strategy is to be stopped and is not known to be
 STOPPED = (*PENDING, CONFIRMED)  # it stays stopped until a person resumes it
 CONFIRM_WITHIN = timedelta(seconds=30)
-BY_HAND, RESUMED = "by_hand", "resumed"
+BY_HAND, RESUMED, DISABLED_ELSEWHERE = "by_hand", "resumed", "disabled_elsewhere"
 ENABLED_ELSEWHERE, ENTERED_WHILE_STOPPED = "enabled_elsewhere", "entered_while_stopped"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
@@ -63,6 +64,22 @@ class Seen:
     risk: dict[str, Any] | None
     actions: tuple[Action, ...]
     problem: str | None = None
+
+
+@dataclass(slots=True)
+class Guard:
+    """What a process needs to guard a bot, from one step to the next."""
+
+    bot: Bot
+    memory: GuardMemory
+    watch: Watch
+    policy: Policy
+    tell: Tell
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def step(self) -> Seen:
+        with self._turn:  # a tick that took too long may still be at it
+            return step(self.bot, self.memory, self.watch, self.policy, self.tell)
 
 
 def step(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell) -> Seen:
@@ -140,13 +157,13 @@ def stop_pending(bot: Bot, memory: GuardMemory, now: Callable[[], datetime], tel
         with ThreadPoolExecutor(len(pending)) as pool:
             tries = [pool.submit(pursue, bot, action, now, memory.save) for action in pending]
             if wait(tries, PATIENCE_S).not_done:
-                _finish(memory, tell)
+                finish(memory, tell)
             for one in tries:
                 one.result()
-    _finish(memory, tell)
+    finish(memory, tell)
 
 
-def _finish(memory: GuardMemory, tell: Tell) -> None:
+def finish(memory: GuardMemory, tell: Tell) -> None:
     """Tell and record what was not yet; noted only when it was done, so that a killed process repeats it."""
     for action in memory.all().values():
         if "at" not in action:
