@@ -64,12 +64,9 @@ def _line(seen: Seen, store_problem: str | None) -> str:
     """What there is to say, the same while nothing changes."""
     parts = [f"{action['strategy']} {action['state']}: {action['trigger']['why']}" for action in seen.actions]
     if seen.risk is not None:
-        near = [
-            f"{name} {', '.join(risk['warnings'])}"
-            for name, risk in seen.risk["strategies"].items()
-            if risk["warnings"]
-        ]
-        parts += near or ["every strategy is within its limits"] if not seen.actions else near
+        risks = seen.risk["strategies"].items()
+        parts += [f"{name} {', '.join(risk['warnings'])}" for name, risk in risks if risk["warnings"]]
+        parts = parts or ["every strategy is within its limits"]
     parts += [f"the bot: {seen.problem}"] if seen.problem else []
     parts += [f"the audit store: {store_problem}"] if store_problem else []
     return "; ".join(parts)

@@ -37,7 +37,7 @@ def look(guard: Guard) -> View:
 
 
 def disable(guard: Guard, names: Sequence[str], *, reason: str, by: str, within_s: float) -> list[Action]:
-    """Stop these strategies whatever their figures, and follow that for a while; what is stopped already stays as it is.
+    """Stop these strategies whatever their figures, and follow that for a while; what is stopped already stays so.
 
     Raises BotError where the bot cannot say which strategies there are, UnknownStrategy for another name.
     """
@@ -89,9 +89,7 @@ def preflight(guard: Guard, name: str) -> Preflight:
     changed = [(figure, then.get(figure), risk[figure]) for figure in FIGURES]
     limits = asdict(guard.policy.limits_of(name))
     held_to = then.get("limits", {})
-    changed += [
-        (f"limit {rule}", held_to.get(rule), limit) for rule, limit in limits.items() if held_to.get(rule) != limit
-    ]
+    changed += [(f"limit {r}", held_to[r], limit) for r, limit in limits.items() if held_to.get(r, limit) != limit]
     positions = [position for position in guard.bot.open_positions() if position.strategy == name]
     orders = [order for order in guard.bot.open_orders() if order.strategy == name and order.intent == "entry"]
     changed.append(("open positions", action.get("open_positions"), len(positions)))
