@@ -132,12 +132,12 @@ def resume(guard: Guard, name: str, *, reason: str, by: str, seen: Preflight) ->
         "numbers": {what: after for what, _, after in seen.changed},
     }
     action = guard.memory.save(reached(action, RESUMING, now, resume=facts))
+    finish(guard.memory, guard.tell)
     if account_risk(guard.memory, view.account, guard.policy).breach is not None:
         count_account_anew(guard.memory, view.account)
     # a key of its own for each try: a person asked for it now
     key = f"{action_id(action)}-resume-{int(now.timestamp() * 1000)}"
     guard.bot.enable_strategy(name, reason=f"{reason} (by {by})", idempotency_key=key)
-    finish(guard.memory, guard.tell)
     action = guard.memory.save(resumed(action, guard.watch.now()))
     finish(guard.memory, guard.tell)
     return action

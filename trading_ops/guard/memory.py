@@ -77,20 +77,18 @@ class GuardMemory:
         return joined
 
     def fact(self, name: str) -> Fact | None:
-        """What is kept of that name; asked of the stores once, then of this process's memory."""
-        if name not in self._facts:
-            found: Fact | None = None
-            for place in (lambda: self.shared, self._local):
-                try:
-                    document = place().get_state(GUARD_FACTS, f"{self.source}/{name}")
-                except StoreError as error:
-                    self._note(error)
-                    continue
-                found = _more(found, document.body) if document else found
-            if found is None:
-                return None
-            self._facts[name] = found
-        return self._facts[name]
+        """What is known of that name, also by other processes."""
+        known = self._facts.get(name)
+        for place in (lambda: self.shared, self._local):
+            try:
+                document = place().get_state(GUARD_FACTS, f"{self.source}/{name}")
+            except StoreError as error:
+                self._note(error)
+                continue
+            if document:
+                known = self._facts[name] = _more(known, document.body)
+            break  # the store on this machine is asked where the shared one is away
+        return known
 
     def record(self, action: Action) -> bool:
         """Append the action to the history, its phases' latencies with it; whether that (or the spool) took it."""

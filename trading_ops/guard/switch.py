@@ -209,8 +209,10 @@ def _blind(memory: GuardMemory, watch: Watch, tell: Tell, why: str) -> None:
 
 
 def _sighted(memory: GuardMemory, watch: Watch, tell: Tell) -> None:
-    watch.unread_since = None
-    known = memory.fact(OUTAGE)
+    if watch.unread_since is None and watch.sighted:
+        return
+    watch.unread_since, watch.sighted = None, True
+    known = memory.fact(OUTAGE)  # which an earlier process may have left open
     if known is not None and not known["level"]:
         known = memory.keep(OUTAGE, {**known, "level": 1})
         day = str(watch.now().date())

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 OVERLAP = timedelta(minutes=15)  # trades that come late by less are seen at once
 ANEW = timedelta(hours=1)  # those that come later, and a midnight snapshot that came late, are seen then
+READ = ("trade_id", "strategy", "symbol", "quantity", "entry_price", "exit_price", "opened_at", "closed_at", "pnl_usdt",
+        "position_id")  # fmt: skip
 ROUND = timedelta(seconds=15)  # which strategies there are, whether they are enabled, whether the data is fresh
 
 
@@ -73,6 +75,7 @@ class Watch:
 
     now: Callable[[], datetime]
     unread_since: datetime | None = None  # since when the bot cannot be read, None: it can
+    sighted: bool = False  # whether this process could read the bot at least once
     said: set[str] = field(default_factory=set)  # the alerts that this process has told
     _ledgers: dict[str, Ledger] = field(default_factory=dict)
     _baselines: dict[str, Baseline] = field(default_factory=dict)
@@ -174,16 +177,17 @@ class Watch:
     ) -> list[tuple[dict[str, Any], str]]:
         """Fold the trades in; those that cannot be true, with the reason, are not counted."""
         doubts = []
-        for row in frame.itertuples(index=False):
-            trade = row._asdict()
-            closed_at, strategy = row.closed_at.to_pydatetime(), row.strategy
-            if reason := impossible({**trade, "closed_at": closed_at}, at, equity.get(strategy)):
-                doubts.append(({name: plain(value) for name, value in trade.items()}, reason))
+        columns = {name: frame[name].tolist() for name in READ}  # far quicker than row by row
+        for values in zip(*columns.values(), strict=True):
+            trade = dict(zip(columns, values, strict=True))
+            closed_at, strategy = trade["closed_at"].to_pydatetime(), trade["strategy"]
+            if reason := impossible(trade, at, equity.get(strategy)):
+                doubts.append((plain(trade), reason))
                 continue
-            position = row.position_id if isinstance(row.position_id, str) else None
+            position = trade["position_id"] if isinstance(trade["position_id"], str) else None
             ledger = self._ledgers.setdefault(strategy, Ledger(self._sinces.get(strategy)))
-            if ledger.add(row.trade_id, closed_at, row.pnl_usdt, position):
-                entry = row.opened_at.to_pydatetime()
+            if ledger.add(trade["trade_id"], closed_at, trade["pnl_usdt"], position):
+                entry = trade["opened_at"].to_pydatetime()
                 self._entries[strategy] = max(entry, self._entries.get(strategy, entry))
         return doubts
 

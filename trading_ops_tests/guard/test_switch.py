@@ -464,3 +464,13 @@ def test_midnight_begins_a_new_count(room: Room):
     assert seen.risk is not None
     assert seen.risk["strategies"]["rsi"]["daily_loss_pct"] == pytest.approx(100 * 900 / 9100)
     assert room.bot.switched == []
+
+
+def test_a_guard_that_has_nothing_to_do_writes_nothing(room: Room):
+    room.bot.lose("rsi", 1500.0)
+    room.step()
+    room.step()
+    before = [*room.store.list_state(GUARD_ACTIONS), *room.local.list_state(GUARD_ACTIONS)]
+    for _ in range(5):
+        room.step(20)
+    assert [*room.store.list_state(GUARD_ACTIONS), *room.local.list_state(GUARD_ACTIONS)] == before
