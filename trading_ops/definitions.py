@@ -19,6 +19,7 @@ from trading_ops.defs import (  # noqa: E402
     optimization,
     performance,
     portfolio,
+    watchdog,
 )
 from trading_ops.defs.resources import RESOURCES, SERVICES  # noqa: E402, F401
 
@@ -34,5 +35,6 @@ defs = dg.Definitions.merge(
     backtesting.defs,
     analysis.defs,
     audit.defs,
+    watchdog.defs,
     dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor),
 )

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from trading_ops.market.candles import CandleSource
     from trading_ops.market.exchange import ExchangeCandles
     from trading_ops.notifications.channel import Channel
+    from trading_ops.notifications.desk import IncidentDesk
     from trading_ops.notifications.outbox import Outbox
     from trading_ops.paper.bot import PaperBot
     from trading_ops.performance.verdict import Limits as PerformanceLimits
+    from trading_ops.watchdog.heartbeat import Heartbeats
 
 
 def utc_now() -> datetime:
@@ -238,21 +240,42 @@ class Services:
 
     @cached_property
     def outbox(self) -> Outbox:
-        """Where alerts are written; on this machine's disk while an audit store on a server is away."""
+        """Where alerts are written; in a file of its own while the audit store is away or damaged."""
+        from trading_ops.audit.late import late
         from trading_ops.audit.store import open_store
         from trading_ops.notifications.outbox import Outbox
 
-        if self.spooled_store is None:
-            return Outbox(self.store, self.channels, self.now, routes=self.settings.routes)
         local = self.settings.data_dir / "outbox.db"
         return Outbox(
-            self.store,
+            late(lambda: self.store),
             self.channels,
             self.now,
             fallback=lambda: open_store(f"sqlite:///{local}"),
             fallback_exists=local.exists,
             routes=self.settings.routes,
         )
+
+    @cached_property
+    def incidents(self) -> IncidentDesk:
+        """What is wrong, and what is told of it through the outbox; updates where a channel shows them."""
+        from trading_ops.audit.late import late
+        from trading_ops.notifications.desk import IncidentDesk
+        from trading_ops.notifications.incident import Policy
+
+        shown = any(getattr(channel, "updates", False) for channel in self.channels.values())
+        policy = Policy(
+            escalate_after=timedelta(minutes=self.settings.notification_escalate_minutes),
+            escalation_steps=max(len(self.settings.notification_escalation), 1),
+            update_every=Policy().update_every if shown else None,
+        )
+        return IncidentDesk(late(lambda: self.store), self.outbox, lambda: self.now(), policy)
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        """Signs of life, in files beside the databases: they are there while those are not."""
+        from trading_ops.watchdog.heartbeat import Heartbeats
+
+        return Heartbeats(self.settings.data_dir / "heartbeats")
 
     @property
     def performance_limits(self) -> PerformanceLimits:

@@ -53,6 +53,10 @@ class Settings(ChannelSettings, BaseSettings):
     bot_timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds the bot may take to answer a request")
     bot_since: date = Field(date(2024, 1, 1), description="First UTC day to measure the bot behind TRADING_OPS_BOT_URL")
 
+    ui_url: HttpUrl = Field(
+        HttpUrl("http://127.0.0.1:3000"), description="Address of the Dagster UI that alerts link to"
+    )
+
     exchange: str = Field("binance", description="Exchange, by its ccxt name, that candles are downloaded from")
     exchange_url: HttpUrl | None = Field(None, description="Address of a mirror or proxy of the exchange's interface")
 
@@ -78,6 +82,9 @@ class Settings(ChannelSettings, BaseSettings):
     guard_daily_loss_pct: Percent = Field(10.0, description="A strategy's loss on the UTC day above this stops it")
     guard_consecutive_losses: int = Field(10, ge=1, description="More losses in a row than this stop a strategy")
     guard_recent_win_rate_pct: Percent = Field(30.0, description="Win rate over the last 20 trades below this warns")
+
+    watchdog_stale_s: float = Field(180.0, gt=0, description="Seconds without a tick after which people are told")
+    watchdog_interval_s: float = Field(30.0, gt=0, description="Seconds between two looks of the watchdog")
 
     guard_mode: Literal["act", "observe_only"] = Field(
         "act", description="observe_only: the guard tells, stops nothing"
@@ -122,7 +129,7 @@ class Settings(ChannelSettings, BaseSettings):
                                  f" {getattr(self, high)}")  # fmt: skip
         return self
 
-    @field_validator("bot_url", "exchange_url")
+    @field_validator("bot_url", "exchange_url", "ui_url")
     @classmethod
     def _address_holds_no_password(cls, value: HttpUrl | None) -> HttpUrl | None:
         if value is not None and (value.username or value.password):

@@ -24,6 +24,26 @@ ROOT = Path(__file__).resolve().parent.parent
 MARKET = ROOT.parent / "shared" / "data" / "market"
 NOON = datetime(2025, 3, 10, 12, 30, tzinfo=UTC)
 NEWEST = "2025-03-09"  # the newest complete day at NOON
+# begun first, so that at the end no core waits for a long file that another worker has just begun
+LONGEST_FIRST = (
+    "test_cli.py", "ui/test_ui.py", "test_two_halves.py", "defs/test_outcomes.py", "optimization/test_kill.py",
+    "defs/test_analysis.py", "audit/test_mongo.py", "bot/test_http.py", "audit/test_spool_mongo.py",
+    "test_candles_command.py", "test_store_outage.py", "defs/test_assets.py", "test_optimize_command.py",
+    "backtesting/test_parity_vectorbt.py", "bot/test_paging.py", "test_backtest_command.py", "doctor/test_doctor.py",
+    "notifications/channels/test_every_http_channel.py", "audit/test_spool.py", "backtesting/test_engine_properties.py",
+    "defs/test_resources.py", "test_definitions.py", "bot/test_server.py", "test_alerts_command.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / "trading_ops_tests" / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores, for a fifth of the time a test waits for a process, a server or a timeout."""
+    return (os.cpu_count() or 1) + 1
 
 
 class QuietSettings(Settings):

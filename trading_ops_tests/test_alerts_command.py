@@ -71,7 +71,7 @@ def test_a_test_message_that_is_not_taken_ends_with_the_reason(home, slack, answ
 
 def test_an_error_that_no_channel_describes_is_told_by_its_kind_alone(services):
     class Chatty:
-        def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+        def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
             raise ValueError("timeout at https://api.telegram.org/bot123:GEHEIM/sendMessage")
 
     services.__dict__["channels"] = {"chatty": Chatty()}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from trading_ops.settings import Settings
-from trading_ops_tests.conftest import ROOT
+from trading_ops_tests.conftest import LONGEST_FIRST, ROOT
 
 MODULES = sorted((ROOT / "trading_ops").rglob("*.py"))
 
@@ -85,7 +85,7 @@ def test_every_version_is_pinned():
 def test_compose_binds_to_loopback_and_has_no_default_password():
     text = (ROOT / "docker-compose.yml").read_text()
     services = yaml.safe_load(text)["services"]
-    assert set(services) == {"webserver", "daemon", "mongodb"}
+    assert set(services) == {"webserver", "daemon", "watchdog", "mongodb"}
     for name, service in services.items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
     needed = "${MONGO_PASSWORD:?set MONGO_PASSWORD in .env}"
@@ -100,3 +100,7 @@ def test_dagster_writes_below_one_folder_and_sends_nothing_home():
     assert len(folders) == 5
     assert all(folder.startswith("var/dagster") for folder in folders)
     assert "/var/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_files_that_are_begun_first_are_there():
+    assert [name for name in LONGEST_FIRST if not (ROOT / "trading_ops_tests" / name).is_file()] == []

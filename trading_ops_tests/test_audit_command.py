@@ -23,7 +23,7 @@ from trading_ops_tests.test_cli import command
 class Deaf:
     name = "chat"
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
         raise OSError
 
 

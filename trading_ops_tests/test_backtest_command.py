@@ -51,7 +51,7 @@ def test_a_backtest_ends_with_a_table_that_fits_80_columns_and_a_page(home):
 def test_the_job_with_the_example_file_and_the_command_give_the_same_document(home):
     file = ROOT / "examples" / "backtest_strategy.yaml"
     run = f"dagster job execute -m trading_ops.definitions -j backtest_strategy -c {file}"
-    job = command(["bash", "-c", run], home)
+    job = command(run.split(), home)
     assert job.returncode == 0, job.stderr[-2000:]
     before = stored(home)
     done = command(["trading-ops", "backtest", "rsi", "BTCUSDT", *EXAMPLE, "--json"], home)

@@ -86,7 +86,7 @@ def test_a_download_ends_with_a_table_and_what_to_set(home, server):
 def test_the_readmes_download_works(home, server):
     (line,) = [line for line in NEED_ANOTHER if "download" in line]
     environment = {"TRADING_OPS_EXCHANGE_URL": server.url, "TRADING_OPS_SYMBOLS": "BTCUSDT,ETHUSDT"}
-    done = command(["bash", "-c", line], home, **environment)
+    done = command(line.split(), home, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(recorded(home / "var" / "candles", "ETHUSDT")) >= 400 * 24
 

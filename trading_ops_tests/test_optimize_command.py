@@ -55,7 +55,7 @@ def test_the_command_and_the_job_give_the_same_document(home, tmp_path):
     )
     before = command(["trading-ops", "audit", "heads"], home).stdout
     line = f"dagster job execute -m trading_ops.definitions -j optimize_strategy -c {tmp_path / 'job.yaml'}"
-    done = command(["bash", "-c", line], home)
+    done = command(line.split(), home)
     assert done.returncode == 0, done.stderr[-2000:]
     assert command(["trading-ops", "audit", "heads"], home).stdout == before  # nothing new to remember
     stored = json.loads(command(["trading-ops", "history", "optimizations", "--json"], home).stdout)
@@ -67,7 +67,7 @@ def test_the_examples_job_runs(home):
     line = (
         f"dagster job execute -m trading_ops.definitions -j optimize_strategy -c {ROOT}/examples/optimize_strategy.yaml"
     )
-    done = command(["bash", "-c", line], home)
+    done = command(line.split(), home)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "RUN_SUCCESS" in done.stderr + done.stdout
 

@@ -39,7 +39,7 @@ def watched(served: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ((_, second),) = TERMINALS
     _, *lines = second.strip().splitlines()
     for line in lines:
-        done = command(["bash", "-c", line], home, TRADING_OPS_BOT_URL=served)
+        done = command(line.split(), home, TRADING_OPS_BOT_URL=served)
         assert (done.returncode, "failed" in done.stdout.replace("measured", "")) == (0, False), done
         (home / "said").open("a").write(done.stdout)
     return home

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from trading_ops.analysis.indicators import NEEDED_BARS
-from trading_ops.market.candles import FIELDS, HOUR, CandleError, CandleSource, Columns, Span, check_candles, frame_of
+from trading_ops.market.candles import FIELDS, HOUR, CandleError, CandleSource, Columns, Span, frame_of
+from trading_ops.market.soundness import check_candles
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(len(FIELDS))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import count, takewhile
 from typing import Any, Self
@@ -20,7 +21,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from trading_ops.audit import chain, stored
-from trading_ops.audit.mongo_client import DUPLICATE_KEY, MongoServer, failure_code
+from trading_ops.audit.mongo_client import DUPLICATE_KEY, MongoServer, failure_code, patience_s
 from trading_ops.audit.mongo_documents import (
     Document,
     Elements,
@@ -68,13 +69,14 @@ class MongoStore:
     Acknowledged means in the journal of a majority of members. Read is what no failover can take back.
     """
 
-    def __init__(self, uri: str, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, uri: str, *, timeout_s: float | None = None) -> None:
         """Raises ValueError for an impossible address; the server need not be up before the first use.
 
-        The database is the address's path, "trading_ops" without one. A server that hangs costs `timeout_s`.
+        The database is the address's path, "trading_ops" without one. A server that hangs costs `timeout_s`, by default
+        the address's timeoutMS or else 10 s.
         """
-        self._server = MongoServer(uri, timeout_s)
-        self._timeout_s = timeout_s
+        self._timeout_s = patience_s(uri) if timeout_s is None else timeout_s
+        self._server = MongoServer(uri, self._timeout_s)
 
     def append(
         self, collection: str, entries: Sequence[Entry], *, recorded_at: datetime | None = None
@@ -208,6 +210,10 @@ class MongoStore:
                 found = to_state(document).version if document else 0
                 raise Conflict(f"{collection}, {key!r}: expected version {expected_version}, found {found}")
             return to_state({**place, **written})
+
+    def together(self) -> AbstractContextManager[object]:
+        """See AuditStore.together; each is written at its time."""
+        return nullcontext()
 
     def list_state(self, collection: str, prefix: str = "") -> list[StateDocument]:
         """See AuditStore.list_state."""

@@ -31,6 +31,7 @@ INDEXES = {
     "state": (("collection", "key"),),
 }
 DUPLICATE_KEY = 11000
+DEFAULT_TIMEOUT_S = 10.0
 
 _FORM = "mongodb://user:password@host:27017,host2:27017/database?replicaSet=rs0"
 _STANDALONE = (
@@ -175,6 +176,12 @@ class MongoServer:
 
     def _too_large(self, error: Exception) -> InvalidRecord:
         return InvalidRecord(f"{self.shown} keeps documents up to 16 MB; store a path to what is larger ({error})")
+
+
+def patience_s(uri: str) -> float:
+    """How long a call may take: the address's timeoutMS in seconds, else 10."""
+    told = re.search(r"[?&]timeoutMS=([1-9]\d*)(?:&|$)", uri, re.IGNORECASE)
+    return int(told[1]) / 1000 if told else DEFAULT_TIMEOUT_S
 
 
 def shown(uri: str) -> str:

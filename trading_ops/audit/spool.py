@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -182,6 +182,10 @@ class SpooledStore:
         return self._writes.call(
             lambda: self._shared.put_state(collection, key, body, expected_version=expected_version)
         )
+
+    def together(self) -> AbstractContextManager[object]:
+        """See AuditStore.together; each is written at its time."""
+        return nullcontext()
 
     def list_state(self, collection: str, prefix: str = "") -> list[StateDocument]:
         """See AuditStore.list_state."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -135,6 +136,10 @@ class SqliteStore:
             row = (collection, key, found + 1, text, chain.timestamp(datetime.now(UTC)))
             db.execute(_PUT, row)
         return stored.to_state(*row)
+
+    def together(self) -> AbstractContextManager[object]:
+        """See AuditStore.together; another thread or process that writes waits for it."""
+        return self._file.transaction()
 
     def list_state(self, collection: str, prefix: str = "") -> list[StateDocument]:
         """See AuditStore.list_state."""

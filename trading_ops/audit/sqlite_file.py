@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trading_ops.audit.store import StoreError, StoreUnavailable
+from trading_ops.audit.store import Conflict, InvalidRecord, StoreError, StoreUnavailable
 
 SCHEMA_VERSION = 1
 _SCHEMA = (
@@ -72,7 +72,7 @@ class SqliteFile:
             return self._patiently(lambda: db.execute(sql, values).fetchall())
 
     def transaction(self) -> "_Transaction":
-        """A write transaction: on the disk when left, rolled back on any error."""
+        """A write transaction: on the disk when left, rolled back on any error; within another, a part of that one."""
         return _Transaction(self)
 
     @contextmanager
@@ -101,10 +101,12 @@ class SqliteFile:
         """This thread's own connection in this process; those of ended threads are closed on the way."""
         if self._closed:
             raise StoreUnavailable(f"{self._path}: this store was closed; open it again")
+        thread = threading.current_thread()
+        if (busy := self._connections.get(thread)) is not None and self._pid == os.getpid() and busy.in_transaction:
+            return busy  # what follows was asked when the transaction began
         if os.stat(self._name).st_ino != self._inode:  # by text: every append asks, and a Path costs as much again
             raise StoreUnavailable(f"{self._path} was replaced while open; restart what uses it")
         self.leave_parent()
-        thread = threading.current_thread()
         known = self._connections.get(thread)
         if known is None:
             for ended in [other for other in list(self._connections) if not other.is_alive()]:
@@ -166,15 +168,17 @@ class SqliteFile:
 class _Transaction:
     """Begun, committed or rolled back, and what goes wrong explained; a class, because every single append is one."""
 
-    __slots__ = ("_db", "_file")
+    __slots__ = ("_db", "_file", "_part")
 
     def __init__(self, file: SqliteFile, db: sqlite3.Connection | None = None) -> None:
-        self._file, self._db = file, db
+        self._file, self._db, self._part = file, db, False
 
     def __enter__(self) -> sqlite3.Connection:
         try:
             db = self._db = self._db or self._file._connection()
-            self._file._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
+            self._part = db.in_transaction
+            if not self._part:
+                self._file._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
         except BaseException:
             with self._file._explained:
                 raise
@@ -185,10 +189,12 @@ class _Transaction:
         try:
             if error is not None:
                 raise error
-            self._db.execute("COMMIT")
-        except BaseException:
+            if not self._part:
+                self._db.execute("COMMIT")
+        except BaseException as wrong:
             with self._file._explained:
-                if self._db.in_transaction:
+                # what is refused before anything is written spoils no transaction that it is a part of
+                if self._db.in_transaction and not (self._part and isinstance(wrong, Conflict | InvalidRecord)):
                     self._db.execute("ROLLBACK")
                 raise
 

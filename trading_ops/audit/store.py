@@ -1,6 +1,7 @@
 """What does every audit store promise, whichever database is behind it?"""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, Self
@@ -168,6 +169,13 @@ class AuditStore(Protocol):
         """Write the document if it still has `expected_version` (0: it must not exist yet).
 
         Raises Conflict when it has another, InvalidRecord when the body is not JSON.
+        """
+        ...
+
+    def together(self) -> AbstractContextManager[object]:
+        """What this thread writes inside may reach the disk at once when it is left; after an error none of it may be.
+
+        For many writes that nobody acts on in between. A store that cannot do so writes each at its time.
         """
         ...
 

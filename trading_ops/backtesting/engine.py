@@ -16,7 +16,7 @@ import pandas as pd
 from trading_ops.backtesting.bars import bars_of
 from trading_ops.backtesting.orders import AT_ONCE, DEFAULT_COSTS, INITIAL_USDT, Costs, Execution, fraction, terms_of
 from trading_ops.backtesting.scores import score_sets
-from trading_ops.market.candles import require_sound
+from trading_ops.market.soundness import require_sound
 from trading_ops.performance.metrics import max_drawdown, profit_factor, sharpe_ratio
 from trading_ops.strategies.signals import STRATEGIES, InvalidParameters, check_parameters, check_stops, signals
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from trading_ops.backtesting.request import BacktestRequest, InvalidRequest
-from trading_ops.market.candles import FIELDS, HOUR, CandleSource, Coverage
+from trading_ops.market.candles import HOUR, CandleSource, Coverage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,14 +64,6 @@ def prepare(request: BacktestRequest, source: CandleSource, symbols: Sequence[st
         )
     filled_in = {"symbol": symbol, "start": start.date(), "end": end.date(), "parameters": parameters}
     return Prepared(request.model_copy(update=filled_in), candles, warm_up, source.label)
-
-
-def candles_digest(candles: pd.DataFrame) -> str:
-    """SHA-256 (hex) of a candle frame's times (int64, microseconds) and then of its columns FIELDS (float64)."""
-    digest = sha256(candles.index.as_unit("us").asi8.astype("<i8").tobytes())
-    for field in FIELDS:
-        digest.update(candles[field].to_numpy("<f8").tobytes())
-    return digest.hexdigest()
 
 
 def _symbol(request: BacktestRequest, source: CandleSource, symbols: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trading_ops.audit.chain import canonical_json, content_digest
-from trading_ops.backtesting.preparation import Prepared, candles_digest
+from trading_ops.backtesting.preparation import Prepared
+from trading_ops.market.candles import digest_of
 from trading_ops.performance.intervals import mean_interval, wilson_interval
 from trading_ops.performance.metrics import max_drawdown, sharpe_ratio, sharpe_standard_error
 
@@ -102,7 +103,7 @@ def buy_and_hold(
 
 def _document(prepared: Prepared, net: BacktestResult, gross: BacktestResult, held: BacktestResult) -> dict[str, Any]:
     request, candles = prepared.request, prepared.candles
-    asked, data = request.model_dump(mode="json"), candles_digest(candles)
+    asked, data = request.model_dump(mode="json"), digest_of(candles)
     ours, theirs = (_curve(result, prepared) for result in (net, held))
     excess = ours.pop("daily_returns") - theirs.pop("daily_returns")
     interval = mean_interval(excess)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from trading_ops.backtesting.bars import bars_of
 from trading_ops.backtesting.orders import AT_ONCE, DEFAULT_COSTS, INITIAL_USDT, Costs, Execution, terms_of
-from trading_ops.market.candles import require_sound
+from trading_ops.market.soundness import require_sound
 from trading_ops.performance.metrics import sharpe_ratios
 from trading_ops.strategies.indicators import Indicators
 from trading_ops.strategies.signals import (

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_ops.cli.terminal import Json, fail, open_services, reported, show, show_json, show_table
+from trading_ops.cli import incidents
+from trading_ops.cli.terminal import (
+    Json,
+    fail,
+    minute,
+    open_services,
+    plain,
+    reported,
+    short,
+    show,
+    show_json,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from trading_ops.services import Services
 
-app = typer.Typer(help="Alerts, and the channels they go to.", no_args_is_help=True)
+app = typer.Typer(help="Alerts, what they are about, and the channels they go to.", no_args_is_help=True)
+app.add_typer(incidents.app)
 
 STATES = ("pending", "sending", "sent", "failed", "dead")
 Channel = Annotated[str | None, typer.Option(help="Such as slack; default: all.", show_default=False)]
@@ -39,7 +51,7 @@ def list_(
         show("no alert" if state is None else f"no alert is {state}")
         return
     rows = [
-        [_minute(d["created_at"]), d["alert"]["severity"], _short(d["alert"]["what"]), _told(d)]
+        [minute(d["created_at"]), _severity(d["alert"]), short(d["alert"]["what"]), _told(d)]
         for d in chosen[:limit]
     ]  # fmt: skip
     show_table("alerts", ["when (UTC)", "severity", "what", "channels"], rows)
@@ -67,7 +79,7 @@ def show_(
 
     typer.echo(text_of(message_of(Alert.from_document(delivery["alert"]), possible_duplicate=False)))
     rows = [
-        [name, c["state"], c["attempts"], c.get("at") and _minute(c["at"]), c.get("next_at") and _minute(c["next_at"])]
+        [name, c["state"], c["attempts"], c.get("at") and minute(c["at"]), c.get("next_at") and minute(c["next_at"])]
         for name, c in delivery["channels"].items()
     ]
     show_table("channels", ["channel", "state", "attempts", "last (UTC)", "next (UTC)"], rows)
@@ -112,7 +124,7 @@ def try_(channel: Channel = None) -> None:
         why = _try(services, name)
         failed = failed or why is not None
         if why is None:
-            show(f"[green]{name}: the test message was taken[/green] ({_plain(services.channels[name].target)})")
+            show(f"[green]{name}: the test message was taken[/green] ({plain(services.channels[name].target)})")
         else:
             typer.echo(f"{name}: {why}", err=True)
     if failed:
@@ -159,6 +171,11 @@ def _states(delivery: Mapping[str, Any]) -> dict[str, str]:
     return {name: channel["state"] for name, channel in delivery["channels"].items()}
 
 
+def _severity(alert: Mapping[str, Any]) -> str:
+    step = alert.get("step", "opened")
+    return str(alert["severity"]) if step in ("opened", "several") else f"{alert['severity']}, {step}"
+
+
 def _told(delivery: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {state}" for name, state in _states(delivery).items()) or "kept, told nobody"
 
@@ -171,19 +188,3 @@ def _reasons(services: Services, delivery: Mapping[str, Any], only: str | None =
         for name, channel in delivery["channels"].items()
         if channel["state"] != "sent" and only in (None, name)
     }
-
-
-def _minute(moment: str) -> str:
-    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}"
-
-
-def _short(text: str) -> str:
-    from trading_ops.notifications.text import fit, one_line
-
-    return _plain(fit(one_line(text), 60))
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trading_ops.cli import orders
 from trading_ops.cli.terminal import Json, open_services, reported, show, show_json
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-ORDERS = "Costs and orders"
 
 
 def backtest(
@@ -25,20 +24,16 @@ def backtest(
     ] = None,
     stop_loss: Annotated[float | None, typer.Option(help="Percent of the entry, 0.01-99. Default: off.")] = None,
     take_profit: Annotated[float | None, typer.Option(help="Percent of the entry, 0.01-1000. Default: off.")] = None,
-    fee: Annotated[float, typer.Option(help="Percent of a fill.", rich_help_panel=ORDERS)] = 0.1,
-    slippage: Annotated[float, typer.Option(help="Percent of a fill.", rich_help_panel=ORDERS)] = 0.05,
-    lot_step: Annotated[float | None, typer.Option(help="Step of quantities.", rich_help_panel=ORDERS)] = None,
-    min_notional: Annotated[float | None, typer.Option(help="Least order, USDT.", rich_help_panel=ORDERS)] = None,
-    funding: Annotated[
-        float, typer.Option(help="Of a future, percent of notional every 8 h.", rich_help_panel=ORDERS)
-    ] = 0.0,
-    side: Annotated[str, typer.Option(help="long, or short on futures.", rich_help_panel=ORDERS)] = "long",
-    market: Annotated[str, typer.Option(help="spot or futures.", rich_help_panel=ORDERS)] = "spot",
-    latency: Annotated[int, typer.Option(help="Bars that an order comes late, 0-168.", rich_help_panel=ORDERS)] = 0,
-    equity: Annotated[
-        float, typer.Option(help="Percent of the equity an order takes.", rich_help_panel=ORDERS)
-    ] = 100.0,
-    initial: Annotated[float, typer.Option(help="Capital at the start, USDT.", rich_help_panel=ORDERS)] = 10_000.0,
+    fee: orders.Fee = 0.1,
+    slippage: orders.Slippage = 0.05,
+    lot_step: orders.LotStep = None,
+    min_notional: orders.MinNotional = None,
+    funding: orders.Funding = 0.0,
+    side: orders.Side = "long",
+    market: orders.Market = "spot",
+    latency: orders.Latency = 0,
+    equity: orders.Equity = 100.0,
+    initial: orders.Initial = 10_000.0,
     tear_sheet: Annotated[bool, typer.Option(help="Write the HTML page.")] = True,
     as_json: Json = False,
 ) -> None:

@@ -14,6 +14,8 @@ from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
 from trading_ops.cli.optimize import optimize
 from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
+from trading_ops.cli.up import up
+from trading_ops.cli.watchdog import watchdog
 
 app = typer.Typer(
     help="Watch, measure and look after a trading bot.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -28,6 +30,8 @@ app.command()(backtest)
 app.command()(analyze)
 app.command()(doctor)
 app.command()(optimize)
+app.command()(up)
+app.command()(watchdog)
 
 # what a person wants to see of a collection at 80 columns
 SHOWN = {

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trading_ops.cli import orders
 from trading_ops.cli.terminal import Json, open_services, reported, show, show_json, show_table
 
 if TYPE_CHECKING:
     from trading_ops.optimization.optimise import Optimization
     from trading_ops.optimization.search import Progress
 
-DAYS, ORDERS = "Days", "Costs and orders"
+DAYS = "Days"
 INTERRUPTED = "interrupted; every chunk scored so far is kept, run the same again to go on"
 
 
@@ -38,19 +39,15 @@ def optimize(
     folds: Annotated[int, typer.Option(help="Blocks that judge it, 2-10.", rich_help_panel=DAYS)] = 5,
     purge_days: Annotated[int, typer.Option(help="Left out at a block's start, 0-30.", rich_help_panel=DAYS)] = 1,
     final_pct: Annotated[float, typer.Option(help="Kept back for the end, 5-50 %.", rich_help_panel=DAYS)] = 20.0,
-    fee: Annotated[float, typer.Option(help="Percent of a fill.", rich_help_panel=ORDERS)] = 0.1,
-    slippage: Annotated[float, typer.Option(help="Percent of a fill.", rich_help_panel=ORDERS)] = 0.05,
-    lot_step: Annotated[float | None, typer.Option(help="Step of quantities.", rich_help_panel=ORDERS)] = None,
-    min_notional: Annotated[float | None, typer.Option(help="Least order, USDT.", rich_help_panel=ORDERS)] = None,
-    funding: Annotated[
-        float, typer.Option(help="Of a future, percent of notional every 8 h.", rich_help_panel=ORDERS)
-    ] = 0.0,
-    side: Annotated[str, typer.Option(help="long, or short on futures.", rich_help_panel=ORDERS)] = "long",
-    market: Annotated[str, typer.Option(help="spot or futures.", rich_help_panel=ORDERS)] = "spot",
-    latency: Annotated[int, typer.Option(help="Bars that an order comes late, 0-168.", rich_help_panel=ORDERS)] = 0,
-    equity: Annotated[
-        float, typer.Option(help="Percent of the equity an order takes.", rich_help_panel=ORDERS)
-    ] = 100.0,
+    fee: orders.Fee = 0.1,
+    slippage: orders.Slippage = 0.05,
+    lot_step: orders.LotStep = None,
+    min_notional: orders.MinNotional = None,
+    funding: orders.Funding = 0.0,
+    side: orders.Side = "long",
+    market: orders.Market = "spot",
+    latency: orders.Latency = 0,
+    equity: orders.Equity = 100.0,
     seed: Annotated[int, typer.Option(help="Of the proposals: the same seed, the same search.")] = 1,
     threads: Annotated[int | None, typer.Option(help="Cores to use. Default: all.")] = None,
     as_json: Json = False,

@@ -72,3 +72,22 @@ def show_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     for row in rows:
         table.add_row(*["-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row])
     show(table)
+
+
+def minute(moment: str) -> str:
+    """A moment as ISO tells it, to the minute."""
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}"
+
+
+def short(text: str) -> str:
+    """A text from outside as one short line of a table."""
+    from trading_ops.notifications.text import fit, one_line
+
+    return plain(fit(one_line(text), 60))
+
+
+def plain(text: str) -> str:
+    """A text from outside that the terminal shows as it is."""
+    from rich.markup import escape
+
+    return escape(text)

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
-from trading_ops.audit.store import Record, StoreUnavailable
+from trading_ops.audit.store import Record, StoreError, StoreUnavailable
 from trading_ops.bot.client import BotError
 from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.presenting import table_of
@@ -51,6 +51,11 @@ def checked_days(context: dg.AssetCheckExecutionContext, services: Services) -> 
     return days_of(context.run.tags) or [str(services.bot.calendar().last_day)]
 
 
+def run_link(services: Services, run_id: str) -> str:
+    """The run's page in the Dagster UI."""
+    return f"{str(services.settings.ui_url).rstrip('/')}/runs/{run_id}"
+
+
 def root_cause(error: SerializableErrorInfo | None) -> str:
     """What went wrong in our own words, which say what to do, else in the innermost error's; without the stack."""
     messages = []
@@ -75,43 +80,69 @@ def conclude(
     what_to_do: str,
     metadata: Mapping[str, Any] | None = None,
 ) -> dg.AssetCheckResult:
-    """Fail the check where there are findings, and tell people those of the newest complete day.
+    """Fail the check where there are findings; those of the newest complete day are its incident, none end it.
 
-    Findings about the past are recorded here and told once, in the backfill's summary.
+    Findings about the past are recorded here and told once, in the backfill's summary. Whether anybody could be told
+    changes no verdict.
     """
-    (key,) = context.op_execution_context.selected_asset_check_keys
-    name = f"{key.asset_key.to_user_string()}/{key.name}"
-    newest = present_day(services)
-    if present := [finding for finding in findings if finding.day == newest]:
-        severity = max((finding.severity for finding in present), key=lambda s: s.rank)
-        services.outbox.publish(
-            Alert(
-                severity=severity,
-                dedup_key=f"{name}/{newest}/{_digest(present)}",
-                what=f"{key.name.replace('_', ' ')} failed on {newest} ({services.bot.label} candles)",
-                why=_worst_first(present),
-                what_to_do=what_to_do,
-                day=newest,
-            )
-        )
+    days = checked_days(context, services)
+    try:
+        _go_on(context, services, days, findings, what_to_do)
+    except StoreError as error:
+        context.log.error(f"nobody could be told what was found, and nothing notes it: {error}")
     worst = max((finding.severity for finding in findings), key=lambda s: s.rank, default=Severity.INFO)
-    days = sorted({finding.day for finding in findings})
-    listed = [f for day in reversed(days) for f in _by_severity([f for f in findings if f.day == day])][:SHOWN]
+    failed = sorted({finding.day for finding in findings})
+    listed = [f for day in reversed(failed) for f in _by_severity([f for f in findings if f.day == day])][:SHOWN]
     table = [{"day": f.day, "severity": str(f.severity), "finding": f.text} for f in listed]
     return dg.AssetCheckResult(
         passed=not findings,
         severity=dg.AssetCheckSeverity.ERROR if worst.rank >= Severity.ERROR.rank else dg.AssetCheckSeverity.WARN,
-        description=f"{len(days)} of {len(checked_days(context, services))} days failed" if findings else None,
+        description=f"{len(failed)} of {len(days)} days failed" if findings else None,
         metadata={
-            "failed_days": len(days),
+            "failed_days": len(failed),
             **({"what_to_do": what_to_do, "findings": table_of(table)} if findings else {}),
             **(metadata or {}),
         },
     )
 
 
+def _go_on(
+    context: dg.AssetCheckExecutionContext,
+    services: Services,
+    days: Sequence[str],
+    findings: Sequence[Finding],
+    what_to_do: str,
+) -> None:
+    """The check's incident with what was found on the newest day; untouched where that day was not checked."""
+    newest = present_day(services)
+    if newest is None or newest not in days:
+        return
+    (key,) = context.op_execution_context.selected_asset_check_keys
+    name = f"{key.asset_key.to_user_string()}/{key.name}"
+    present = [finding for finding in findings if finding.day == newest]
+    if not present:
+        services.incidents.recover(name)
+        return
+    worst: dict[str, Severity] = {}
+    for finding in sorted(present, key=lambda finding: finding.severity.rank):
+        worst[finding.about] = finding.severity
+    services.incidents.observe(
+        Alert(
+            severity=max(worst.values(), key=lambda severity: severity.rank),
+            dedup_key=f"{name}/{newest}/{_digest(present)}",
+            what=f"{key.name.replace('_', ' ')} failed on {newest} ({services.bot.label} candles)",
+            why=_worst_first(present),
+            what_to_do=what_to_do,
+            day=newest,
+            link=run_link(services, context.run.run_id),
+            incident=name,
+        ),
+        worst,
+    )
+
+
 def _digest(findings: Sequence[Finding]) -> str:
-    """The same for the same findings, whatever their figures: a new one is told, a repeated one is not."""
+    """The same for the same findings, whatever their figures."""
     return sha256("\n".join(sorted(f"{f.severity} {f.about}" for f in findings)).encode()).hexdigest()[:16]
 
 

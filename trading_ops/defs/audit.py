@@ -5,6 +5,8 @@ import dagster as dg
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.services import Services
 
+WAITING, REFUSED = "spool/waiting", "spool/refused"
+
 
 @dg.sensor(
     minimum_interval_seconds=30,
@@ -19,27 +21,34 @@ def spool_sensor(services: dg.ResourceParam[Services]) -> dg.SkipReason:
     day = str(services.now().date())
     what_to_do = f"See `trading-ops doctor`; keep {backlog.path} until they are stored."
     if backlog.waiting and backlog.oldest is not None:
-        services.outbox.publish(
+        services.incidents.observe(
             Alert(
                 severity=Severity.ERROR,
-                dedup_key=f"spool/waiting/{backlog.oldest.isoformat()}",
+                incident=WAITING,
+                dedup_key=f"{WAITING}/{backlog.oldest.isoformat()}",
                 what=f"{backlog.waiting} records wait for the audit store, since {backlog.oldest:%Y-%m-%d %H:%M} UTC",
                 why=backlog.shared_error or "they are being shipped",
                 what_to_do=what_to_do,
                 day=day,
             )
         )
+    else:
+        services.incidents.recover(WAITING)
     if backlog.refused:
-        services.outbox.publish(
+        services.incidents.observe(
             Alert(
                 severity=Severity.ERROR,
-                dedup_key=f"spool/refused/{backlog.refused}",
+                incident=REFUSED,
+                dedup_key=f"{REFUSED}/{backlog.refused}",
                 what=f"{backlog.refused} records were refused by the audit store",
                 why=backlog.refusal or "no reason was recorded",
                 what_to_do=what_to_do,
                 day=day,
-            )
+            ),
+            {f"{backlog.refused} records": Severity.ERROR},
         )
+    else:
+        services.incidents.recover(REFUSED)
     return dg.SkipReason(f"{shipped} records shipped, {backlog.waiting} wait, {backlog.refused} were refused")
 
 

@@ -1,15 +1,18 @@
 """What do the APIs cost? `api_costs`, at 09:00 UTC."""
 
 from datetime import date
+from functools import partial
 
 import dagster as dg
 
 from trading_ops.audit.store import Entry
 from trading_ops.costs.ledger import read_usage
+from trading_ops.costs.message import PICTURE_DAYS, report_alert
 from trading_ops.costs.report import cost_days, month_start, read_bot
 from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
 from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
 from trading_ops.defs.presenting import show, table_of
+from trading_ops.defs.reporting import report
 from trading_ops.notifications.alert import Severity
 from trading_ops.services import Services
 
@@ -47,7 +50,9 @@ def costs_within_budget(
             text = f"${alert['spent_usd']:.2f} this {alert['period']} exceeds ${alert['limit_usd']:.2f}"
             findings.append(Finding(day, Severity(alert["severity"]), alert["period"], text))
     advice = "See which model and purpose spends; above the critical limit no LLM call starts until the period ends."
-    return conclude(context, services, findings, what_to_do=advice)
+    verdict = conclude(context, services, findings, what_to_do=advice)
+    report(context, services, "api_cost_history", PICTURE_DAYS, partial(report_alert, limits=services.cost_limits))
+    return verdict
 
 
 daily_api_cost_report = daily_job(

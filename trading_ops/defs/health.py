@@ -1,34 +1,32 @@
 """Is everything up, and what is the account worth right now? `system_health_check`, every 15 minutes."""
 
-from datetime import timedelta
-
 import dagster as dg
 
-from trading_ops.audit.store import StoreUnavailable
 from trading_ops.bot.client import BotError
 from trading_ops.defs.partitions import MAX_RUNTIME
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.portfolio.snapshots import SNAPSHOTS, record_snapshot, take_snapshot
 from trading_ops.services import Services
 
-REMEMBERED = timedelta(days=31)  # an outage longer than this is told again every day
+EQUITY = "equity_snapshot"  # the incident of a bot whose equity cannot be read
 
 
 @dg.op(out=dg.Out(dg.Nothing))
 def equity_snapshot(context: dg.OpExecutionContext, services: dg.ResourceParam[Services]) -> None:
     """Records the account's equity, marked to market, per strategy as far as the bot tells it.
 
-    A bot that cannot be read is told once an outage, which begins with the last snapshot; the end of a day in it may
-    have to be rebuilt from closed trades.
+    A bot that cannot be read is an incident until it can; the end of a day in it may have to be rebuilt from closed
+    trades.
     """
     try:
         snapshot = take_snapshot(services.bot)
     except BotError as error:
         day = str(services.now().date())
-        services.outbox.publish(
+        services.incidents.observe(
             Alert(
                 severity=Severity.ERROR,
-                dedup_key=f"equity_snapshot/{_last_snapshot(services) or day}",
+                incident=EQUITY,
+                dedup_key=f"{EQUITY}/{day}",
                 what="The bot's equity could not be read",
                 why=str(error),
                 what_to_do="See that the bot runs and answers: `trading-ops doctor`. Days without a snapshot near 24:00"
@@ -38,20 +36,10 @@ def equity_snapshot(context: dg.OpExecutionContext, services: dg.ResourceParam[S
         )
         context.log.error(f"no snapshot: {error}")
         return
+    services.incidents.recover(EQUITY)
     receipt = record_snapshot(services.store, snapshot)
     where = "waits in the spool" if receipt.spooled else f"{SNAPSHOTS} record {receipt.seq}"
     context.log.info(f"equity {snapshot['equity_usdt']:,.2f} USDT as of {snapshot['as_of']}: {where}")
-
-
-def _last_snapshot(services: Services) -> str | None:
-    """When the bot was last read, by its clock; None where that is longer ago than it is remembered, or unknown."""
-    since = services.now().date() - REMEMBERED
-    try:
-        records = services.store.read(SNAPSHOTS, first=str(since))
-        source = services.bot.source
-    except (StoreUnavailable, BotError):
-        return None
-    return next((record.body["as_of"] for record in reversed(records) if record.body["source"] == source), None)
 
 
 @dg.job(tags={MAX_RUNTIME: "600"})

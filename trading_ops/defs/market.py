@@ -7,7 +7,8 @@ import dagster as dg
 from trading_ops.bot.client import BotError
 from trading_ops.defs.alerting import Finding, conclude
 from trading_ops.defs.presenting import table_of
-from trading_ops.market.candles import HOUR, CandleError, CandleReport, check_candles
+from trading_ops.market.candles import HOUR, CandleError
+from trading_ops.market.soundness import CandleReport, check_candles
 from trading_ops.notifications.alert import Severity
 from trading_ops.services import Services
 

@@ -1,10 +1,13 @@
 """Tell people what no check can tell alone: a finished backfill, a failed run, alerts that wait."""
 
+from dataclasses import replace
+
 import dagster as dg
 
 from trading_ops.audit.store import StoreError
-from trading_ops.defs.alerting import days_of, root_cause, summarise_backfill
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.defs.alerting import run_link, summarise_backfill
+from trading_ops.defs.failures import Seen, incident_of, look_for_failures, works_again
+from trading_ops.notifications.alert import Severity
 from trading_ops.notifications.dead_letters import obituary
 from trading_ops.services import Services
 
@@ -12,44 +15,45 @@ from trading_ops.services import Services
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.SUCCESS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells once what a run over past days found.",
+    description="Tells once what a run over past days found; ends the incident of a job that failed before.",
 )
 def backfill_summary_sensor(
     context: dg.RunStatusSensorContext, services: dg.ResourceParam[Services]
 ) -> dg.SkipReason | None:
+    services.incidents.recover(incident_of(context.dagster_run))
     told = summarise_backfill(context.instance, context.dagster_run, services)
     return None if told else dg.SkipReason("the run was about the newest day alone; its checks told what there is")
 
 
-@dg.run_failure_sensor(
+@dg.sensor(
+    minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells of a run that failed, with its own error.",
+    description="Tells once of a run that failed and is not retried, with its own error.",
 )
-def run_failure_alert_sensor(context: dg.RunFailureSensorContext, services: dg.ResourceParam[Services]) -> None:
-    run = context.dagster_run
-    errors = [event.step_failure_data.error for event in context.get_step_failure_events()]
-    day = next(iter(days_of(run.tags)[-1:]), None)
-    services.outbox.publish(
-        Alert(
-            severity=Severity.ERROR,
-            dedup_key=f"run_failed/{run.run_id}",
-            what=f"{run.job_name} failed{f' for {day}' if day else ''}",
-            why="\n".join(map(root_cause, errors)) or context.failure_event.message or "no error was recorded",
-            what_to_do=f"See run {run.run_id} in the Dagster UI; when the cause is gone, run it again"
-            f"{' for that day' if day else ''}.",
-            day=day,
-        )
-    )
+def run_failure_alert_sensor(
+    context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]
+) -> dg.SkipReason:
+    # Dagster's own run_failure_sensor forgets a run whose alert could not be written; this one comes back to it
+    failures, seen = look_for_failures(context.instance, Seen.read(context.cursor), services.now())
+    for run, alert in failures:
+        link = run_link(services, run.run_id)
+        services.incidents.observe(replace(alert, link=link), {alert.why: Severity.ERROR})
+        if works_again(context.instance, run):
+            services.incidents.recover(incident_of(run))
+    context.update_cursor(seen.text())
+    return dg.SkipReason(f"{len(failures)} failed runs told, {len(seen.waiting)} wait for their retry")
 
 
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Sends the alerts that an earlier run could not deliver, and tells of those that were given up.",
+    description="Tells what is due of incidents, sends what could not be delivered, tells of what was given up.",
 )
 def outbox_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]) -> dg.SkipReason:
-    outbox = services.outbox
-    said, problem = f"{outbox.drain()} waiting alerts delivered", outbox.store_error
+    outbox, incidents = services.outbox, services.incidents
+    due = incidents.tick()
+    said = f"{outbox.drain()} waiting alerts delivered" + (f"; {due} messages about incidents" if due else "")
+    problem = incidents.store_error or outbox.store_error
     try:
         dead = obituary(outbox.dead_letters(), services.channels, str(services.now().date()))
         if dead is not None:

@@ -1,18 +1,18 @@
 """What is the account worth? `portfolio_report`, at 08:00 UTC."""
 
-from collections.abc import Mapping
 from datetime import date
-from typing import Any
 
 import dagster as dg
 
 from trading_ops.audit.store import StoreUnavailable
-from trading_ops.defs.alerting import Finding, checked_days, conclude, present_day, stored
+from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
 from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
 from trading_ops.defs.presenting import show, table_of
+from trading_ops.defs.reporting import Documents, report
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.performance.trades import DAY, read_equity, read_trades
-from trading_ops.portfolio.report import report_days, report_lines
+from trading_ops.portfolio.message import PICTURE_DAYS, report_alert
+from trading_ops.portfolio.report import report_days
 from trading_ops.services import Services
 
 
@@ -57,22 +57,15 @@ def portfolio_accounted(
         elif document["return_pct"] is None and day != first_day:
             text = "the day's return is unknown: equity is missing or unexplained"
             findings.append(Finding(day, Severity.WARNING, "return", text))
-    if (newest := present_day(services)) in documents:
-        services.outbox.publish(_report(services, documents[newest]))
-    return conclude(context, services, findings, what_to_do="Compare the bot's balance with its trades and deposits.")
 
+    def alert_of(documents: Documents, days: list[str]) -> Alert:
+        return report_alert(documents, days, heads=_heads(services))
 
-def _report(services: Services, document: Mapping[str, Any]) -> Alert:
-    """The day's report for people, with the audit trail's heads: kept by them, they show a trail that was cut."""
-    return Alert(
-        severity=Severity.INFO,
-        dedup_key=f"portfolio_report/{document['day']}",
-        what=f"Portfolio on {document['day']} ({document['candles']} candles)",
-        why="\n".join([*report_lines(document), "audit heads:", *_heads(services)]),
-        what_to_do="Nothing. Keep it: `trading-ops audit verify --head HEAD` finds a trail that was cut or rewritten.",
-        day=document["day"],
-        numbers={"equity_usdt": document["equity_usdt"], "return_pct": document["return_pct"]},
+    verdict = conclude(
+        context, services, findings, what_to_do="Compare the bot's balance with its trades and deposits."
     )
+    report(context, services, "portfolio_reports", PICTURE_DAYS, alert_of)
+    return verdict
 
 
 def _heads(services: Services) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trading_ops.doctor.bot import bot, local_candles
 from trading_ops.doctor.diagnosis import Diagnosis, looked
+from trading_ops.doctor.life import heartbeat, watchdog
 from trading_ops.doctor.machine import configuration, disk, packages, permissions
 from trading_ops.doctor.records import audit_store, channels, outbox, spool
 
@@ -27,6 +28,8 @@ def examine(services: Services) -> Iterator[Diagnosis]:
         "channels": channels,
         "bot": bot,
         "candles": local_candles,
+        "heartbeat": heartbeat,
+        "watchdog": watchdog,
     }
     for subject, look in looks.items():
         yield from looked(subject, look, services)

@@ -47,9 +47,11 @@ def spool(services: Services) -> Iterator[Diagnosis]:
 
 def outbox(services: Services) -> Iterator[Diagnosis]:
     """Alerts that have not reached people."""
+    from trading_ops.notifications.dead_letters import KEY as ABOUT_THE_DEAD
     from trading_ops.notifications.delivery import given_up, undelivered, unsettled
 
-    bodies, chosen = services.outbox.undelivered(), services.channels
+    chosen = services.channels
+    bodies = [b for b in services.outbox.undelivered() if not b["alert"]["dedup_key"].startswith(ABOUT_THE_DEAD)]
     dead = sum(any(name in chosen for name in given_up(body)) for body in bodies)
     waiting = sum(any(name in chosen for name in unsettled(body)) for body in bodies)
     former = sorted({name for body in bodies for name in undelivered(body) if name not in chosen})

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from trading_ops.files import UNFINISHED
-from trading_ops.market.candles import HOUR, CandleError, check_candles, utc
+from trading_ops.market.candles import HOUR, CandleError, utc
 from trading_ops.market.exchange import ExchangeCandles, ExchangeUnavailable
 from trading_ops.market.parquet import SUFFIX
 from trading_ops.market.recording import Recording
+from trading_ops.market.soundness import check_candles
 
 SHOWN_REJECTED = 20  # rejected bars named a symbol; the rest is only counted
 LOCK = ".download.lock"

@@ -8,16 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from trading_ops.market.candles import (
-    FRESH_WITHIN,
-    HOUR,
-    CandleError,
-    CandleReport,
-    CandleSource,
-    check_candles,
-    utc,
-)
+from trading_ops.market.candles import FRESH_WITHIN, HOUR, CandleError, CandleSource, utc
 from trading_ops.market.parquet import SUFFIX, ParquetCandles, candle_files
+from trading_ops.market.soundness import CandleReport, check_candles
 
 LONGEST_GAPS = 3
 _FAR = datetime(2199, 1, 1, tzinfo=UTC)  # a clock by which every recorded bar is complete, so that none hides

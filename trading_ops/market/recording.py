@@ -7,8 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trading_ops.market.candles import FIELDS, CandleError, InvalidCandles, check_candles, require_sound
+from trading_ops.market.candles import FIELDS, CandleError, InvalidCandles
 from trading_ops.market.parquet import SUFFIX, ParquetCandles, read_footer, write_candles
+from trading_ops.market.soundness import check_candles, require_sound
 
 if TYPE_CHECKING:
     import pandas as pd

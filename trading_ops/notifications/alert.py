@@ -31,6 +31,8 @@ class Step(StrEnum):
     REMINDED = "reminded"
     ESCALATED = "escalated"
     RESOLVED = "resolved"
+    SEVERAL = "several"  # not one but some incidents that began together
+    GROUPED = "grouped"  # it began, as one of several: for channels that page for each by itself
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from trading_ops.notifications.alert import Alert
+from trading_ops.notifications.alert import Alert, Severity, Step
 
 
 class Channel(Protocol):
@@ -18,11 +18,37 @@ class Channel(Protocol):
         ...
 
     @property
+    def updates(self) -> bool:
+        """Whether an incident's news can be shown where it was told, so that nobody is told anew."""
+        ...
+
+    @property
+    def reports(self) -> bool:
+        """Whether what is no emergency, such as a daily report, has a place here."""
+        ...
+
+    @property
     def target(self) -> str:
         """Who is reached, fit to be shown: no secret and no part of one."""
         ...
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None: ...
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> str | None:
+        """Deliver it; what the receiver calls the message, None where it gives no name.
+
+        `opening`: the name that the message got which opened the alert's incident.
+        """
+        ...
+
+
+def concerns(channel: Channel, alert: Alert) -> bool:
+    """Whether the alert has a place on the channel."""
+    if alert.step is Step.UPDATED and not getattr(channel, "updates", False):
+        return False
+    reports = bool(getattr(channel, "reports", True))
+    if alert.step is Step.GROUPED:  # people read of it in the message about several
+        return not reports
+    no_emergency = alert.incident is None and alert.severity == Severity.INFO
+    return reports or not (no_emergency or alert.step is Step.SEVERAL)
 
 
 class DeliveryError(Exception):

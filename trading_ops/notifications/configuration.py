@@ -26,6 +26,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "webhook": (("WEBHOOK_URL", "WEBHOOK_SECRET"),),
 }
 _ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+")
+_HOST = re.compile(r"[^\s:/@\[\]?#\\]+")
 Security = Literal["starttls", "ssl", "none"]
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -70,6 +71,7 @@ class ChannelSettings(BaseModel):
     pagerduty_routing_key: SecretStr | None = _setting("PAGERDUTY_ROUTING_KEY", None, "Key of an Events v2 integration")
     webhook_url: SecretStr | None = _setting("WEBHOOK_URL", None, "Address that gets alerts as signed JSON")
     webhook_secret: SecretStr | None = _setting("WEBHOOK_SECRET", None, "Key of the signature")
+    watchdog_ping_url: SecretStr | None = _setting("WATCHDOG_PING_URL", None, "Who misses the watchdog's GET tells")
 
     @property
     def active_channels(self) -> tuple[str, ...]:
@@ -108,6 +110,21 @@ class ChannelSettings(BaseModel):
     def _without_spaces_around(cls, value: object) -> object:
         return value.strip() or None if isinstance(value, str) else value
 
+    @field_validator("smtp_host")
+    @classmethod
+    def _is_a_host(cls, value: str | None) -> str | None:
+        """A name or an IP address, v6 without brackets."""
+        if value is None or _HOST.fullmatch(value):
+            return value
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError(
+                "this is no host; give its name alone, such as mail.example.org: the port goes into SMTP_PORT, and"
+                " smtp:// is left out"
+            ) from None
+        return value
+
     @field_validator("smtp_security", mode="before")
     @classmethod
     def _in_small_letters(cls, value: object) -> object:
@@ -121,7 +138,7 @@ class ChannelSettings(BaseModel):
                 raise ValueError("this is no e-mail address; give one such as ops@example.org, several with commas")
         return value
 
-    @field_validator("slack_webhook_url", "discord_webhook_url", "webhook_url")
+    @field_validator("slack_webhook_url", "discord_webhook_url", "webhook_url", "watchdog_ping_url")
     @classmethod
     def _is_a_url(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None:
@@ -133,6 +150,8 @@ class ChannelSettings(BaseModel):
             whole = False
         if not whole or any(not character.isprintable() for character in value.get_secret_value()):
             raise ValueError("this is no address; give one that begins with https://")
+        if url.username is not None or url.password is not None:
+            raise ValueError("a name and password in an address are not sent; leave out what stands before @")
         if url.fragment:
             raise ValueError("of an address, what follows # is not sent; leave it out")
         # the address itself is the password of these services

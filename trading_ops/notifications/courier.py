@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry
+from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert
-from trading_ops.notifications.backoff import LONGEST_RETRY_AFTER_S, believed
-from trading_ops.notifications.channel import Channel, DeliveryError
+from trading_ops.notifications.backoff import believed
+from trading_ops.notifications.channel import Channel, DeliveryError, concerns
 from trading_ops.notifications.delivery import (
     CARRIED,
     DEAD,
@@ -28,6 +28,8 @@ from trading_ops.notifications.delivery import (
     unsettled,
 )
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+from trading_ops.notifications.pace import Pace
+from trading_ops.notifications.rests import Rests, lies_ahead
 from trading_ops.notifications.waiting import dead_letters
 
 if TYPE_CHECKING:
@@ -37,11 +39,10 @@ if TYPE_CHECKING:
     from trading_ops.notifications.waiting import Waiting
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
-LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S) + CLAIM  # two machines' clocks are not quite the same
 LONGEST_NIGHT = timedelta(days=1) + CLAIM
-RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
+Told = dict[str, dict[str, bool]]  # of each alert the channels that were told, and whether as a possible duplicate
 _Send = Generator[Callable[[], object], Exception | None, Exception | None]
 
 
@@ -67,6 +68,7 @@ class Courier:
     ) -> None:
         self._store = store
         self._waiting = waiting
+        self._rests = Rests(store, now)
         self._channels = channels
         self._now = now
         self._backoff = backoff
@@ -74,108 +76,145 @@ class Courier:
         self._workers = workers
         self._timeout_s = timeout_s
 
-    def publish(self, alert: Alert, told: dict[str, bool], routes: Routes) -> dict[str, Any]:
-        """Write the alert and try the channels that `routes` give it; the delivery document.
+    def publish(self, alerts: Sequence[Alert], told: Told, routes: Routes, until: float) -> list[dict[str, Any]]:
+        """Write the alerts and try the channels that `routes` give them, until then (see `drain`); the deliveries.
 
         `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing.
         """
-        key, now = alert.dedup_key, self._now()
-        quiet = routes.quiet_until(alert, now)
-        new = {"state": PENDING, "attempts": 0, **({"quiet_until": quiet.isoformat()} if quiet else {})}
-        names = routes.channels_of(alert, self._channels)
-        body = {
-            "alert": alert.to_document(),
-            "created_at": now.isoformat(),
-            "channels": {name: {**new, "state": SENT} if name in told else new for name in names},
-        }
-        for name, duplicate in told.items():
-            self._remember(alert, name, possible_duplicate=duplicate)
-        known = self._store.get_state(STATE, key)
-        if known and not unsettled(known.body):
-            return dict(known.body)
-        self._waiting.add(key)
-        with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried again below
-            self._store.put_state(STATE, key, body, expected_version=0)
-        return self._deliver([key], names, told)[0]
+        by_key = {alert.dedup_key: alert for alert in alerts}
+        self._remember([self._record(by_key[k], n, d) for k in by_key for n, d in told.get(k, {}).items()])
+        known = {key: self._store.get_state(STATE, key) for key in by_key}
+        bodies: dict[str, Mapping[str, Any]] = {key: document.body for key, document in known.items() if document}
+        open_ = [key for key in by_key if key not in bodies or unsettled(bodies[key])]
+        names = {key: self._concerned(alert, routes) for key, alert in by_key.items()}
+        with self._store.together():
+            self._waiting.add(*open_)
+            for key in open_:
+                now = self._now()
+                quiet = routes.quiet_until(by_key[key], now)
+                new = {"state": PENDING, "attempts": 0, **({"quiet_until": quiet.isoformat()} if quiet else {})}
+                done = told.get(key, {})
+                body = {
+                    "alert": by_key[key].to_document(),
+                    "created_at": now.isoformat(),
+                    "channels": {name: {**new, "state": SENT} if name in done else new for name in names[key]},
+                }
+                with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried below
+                    self._store.put_state(STATE, key, body, expected_version=0)
+                bodies.setdefault(key, body)
+        wanted = {name: {key: bodies[key] for key in open_ if name in names[key]} for name in self._channels}
+        self._run(wanted, told, until)
+        bodies.update(self._settled(open_))
+        return [dict(bodies[key]) for key in by_key]
+
+    def _concerned(self, alert: Alert, routes: Routes) -> list[str]:
+        return [name for name in routes.channels_of(alert, self._channels) if concerns(self._channels[name], alert)]
 
     def drain(self, documents: Iterable[StateDocument], until: float) -> int:
         """Try what is due of these alerts, in their order; how many are now sent on all their channels.
 
         After `until`, a moment of `time.monotonic`, nothing more is begun.
         """
-        keys = {document.key: unsettled(document.body) for document in documents}
-        lanes = []
-        for name in self._channels:
-            if wanted := [key for key, names in keys.items() if name in names]:
-                lanes.append(self._lane(name, wanted, {}, until))
-        side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s)
-        return sum(not undelivered(body) for body in self._settled(keys))
+        bodies = {document.key: document.body for document in documents}
+        wanted = {n: {k: body for k, body in bodies.items() if n in unsettled(body)} for n in self._channels}
+        self._run(wanted, {}, until)
+        return sum(not undelivered(body) for body in self._settled(bodies).values())
 
-    def retry(self, key: str, only: str | None = None) -> dict[str, Any]:
+    def retry(self, keys: Sequence[str], only: str | None = None) -> list[dict[str, Any]]:
         """Try what waits, failed or was given up, now and from the beginning; raises LookupError for no such alert."""
-        self._read(key)
-        self._waiting.add(key)
+        bodies = {key: self._read(key).body for key in keys}
+        self._waiting.add(*bodies)
         names = [name for name in self._channels if only in (None, name)]
         for name in names:
-            self._change(key, name, PENDING, when=lambda d: d["state"] in (PENDING, FAILED, DEAD), claim="")
-            if self._rests_until(name):
-                self._rest(name, self._now(), may_end_early=True)
-        self._waiting.add(key)  # again: a drain that saw it dead in between has forgotten it
-        return self._deliver([key], names, {})[0]
+            for key in bodies:
+                self._change(key, name, PENDING, when=lambda d: d["state"] in (PENDING, FAILED, DEAD), claim="")
+            self._rests.end(name)
+        self._waiting.add(*bodies)  # again: a drain that saw one dead in between has forgotten it
+        self._run(dict.fromkeys(names, bodies), {})
+        return [dict(body) for body in self._settled(bodies).values()]
 
-    def _deliver(self, keys: list[str], names: Iterable[str], told: dict[str, bool]) -> list[dict[str, Any]]:
-        lanes = [self._lane(name, keys, told) for name in names]
-        side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s)
-        return self._settled(keys)
+    def _run(
+        self, wanted: Mapping[str, Mapping[str, Mapping[str, Any]]], told: Told, until: float | None = None
+    ) -> None:
+        """Tell each channel what is `wanted` of it, by key."""
+        lanes: list[Lane] = []
+        for name, bodies in wanted.items():
+            if bodies:
+                lanes.append(self._lane(name, Pace(bodies), lanes, told, until))
+        side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s, together=self._store.together)
 
-    def _settled(self, keys: Iterable[str]) -> list[dict[str, Any]]:
+    def _settled(self, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         documents = [self._read(key) for key in keys]
-        for document in documents:
-            self._waiting.settle(document)
-        return [dict(document.body) for document in documents]
+        with self._store.together():
+            self._waiting.settle(*documents)
+        return {document.key: document.body for document in documents}
 
-    def _lane(self, name: str, keys: list[str], told: dict[str, bool], until: float | None = None) -> Lane:
+    def _lane(self, name: str, pace: Pace, lanes: list[Lane], told: Told, until: float | None) -> Lane:
         """A channel's alerts one after the other; the rest is left for later where it hangs or asks for rest."""
-        for key in keys:
+        me = object()
+        while (key := pace.next(me)) is not None:
             if until is not None and time.monotonic() >= until:
                 return
             error = yield from self._send(name, key, told)
             asked = _asked_to_wait(error)
             if asked is not None and asked <= SHORT_WAIT_S:
+                if not pace.narrow(me):
+                    continue
                 if until is not None and time.monotonic() + asked >= until:
                     return
                 yield partial(time.sleep, asked)
+                if until_then := self._rests.until(name):  # other lanes were asked the same a moment later
+                    late_s = (until_then - self._now()).total_seconds()
+                    yield partial(time.sleep, min(max(late_s, 0.0), SHORT_WAIT_S))
                 error = yield from self._send(name, key, told, again=True)
             if isinstance(error, TookTooLong) or _asked_to_wait(error) is not None:
+                pace.stop()
                 return
+            if error is None and pace.widen():
+                lanes.append(self._lane(name, pace, lanes, told, until))
 
-    def _send(self, name: str, key: str, told: dict[str, bool], *, again: bool = False) -> _Send:
+    def _send(self, name: str, key: str, told: Told, *, again: bool = False) -> _Send:
         """Claim a delivery, yield the call that sends it, and note what became of it; why it failed, if it did.
 
         `again`: the moment that the channel asked for is over; it is the same attempt, before its pause is.
         """
         channel, claim = self._channels[name], uuid.uuid4().hex
         allowed = partial(self._may_send, name, again=again)
-        before = self._change(key, name, SENDING, when=allowed, claim=claim, attempt=not again)
-        if before is None:
+        document = self._change(key, name, SENDING, when=allowed, claim=claim, attempt=not again)
+        if document is None:
             return None
+        before = document.body["channels"][name]
         attempts = before["attempts"] + (not again)
         try:
-            alert = Alert.from_document(self._read(key).body["alert"])
+            alert = Alert.from_document(document.body["alert"])
         except (LookupError, TypeError, ValueError, AttributeError) as wrong:
             unreadable = DeliveryError(f"the stored alert cannot be read ({type(wrong).__name__})", permanent=True)
             self._note_failure(key, name, claim, attempts, unreadable)
             return unreadable
         doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
         duplicate = doubt and not getattr(channel, "deduplicates", False)
-        error = yield partial(channel.send, alert, possible_duplicate=duplicate)
+        opening = self._opening(alert, name)
+        handles: list[str | None] = []
+        error = yield lambda: handles.append(channel.send(alert, possible_duplicate=duplicate, opening=opening))
         if error is not None:
             self._note_failure(key, name, claim, attempts, error)
             return error
-        told[name] = duplicate
-        self._remember(alert, name, possible_duplicate=duplicate)
-        self._change(key, name, SENT, when=lambda delivery: True, claim=claim)
+        told.setdefault(key, {})[name] = duplicate
+        self._remember([self._record(alert, name, duplicate)])
+        self._change(key, name, SENT, when=lambda delivery: True, claim=claim, handle=handles[0])
         return None
+
+    def _opening(self, alert: Alert, name: str) -> str | None:
+        """What the channel calls the message that opened the alert's incident, None where that is not known."""
+        if alert.opening is None:
+            return None
+        try:
+            document = self._store.get_state(STATE, alert.opening)
+        except StoreUnavailable:
+            raise
+        except StoreError:  # it is damaged: the alert is told by itself
+            return None
+        return document.body["channels"].get(name, {}).get("handle") if document else None
 
     def _may_send(self, name: str, delivery: Mapping[str, Any], *, again: bool) -> bool:
         """Whether nobody has sent it, nobody is at it, and it is due."""
@@ -184,32 +223,12 @@ class Courier:
             return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
         if state in (SENT, DEAD):
             return False
-        if self._lies_ahead(self._rests_until(name)):
+        if self._rests.until(name):
             return False
-        if self._lies_ahead(delivery.get("quiet_until"), LONGEST_NIGHT):
+        quiet_until, next_at = delivery.get("quiet_until"), delivery.get("next_at")
+        if quiet_until and lies_ahead(datetime.fromisoformat(quiet_until), self._now(), LONGEST_NIGHT):
             return False
-        return again or not self._lies_ahead(delivery.get("next_at"))
-
-    def _lies_ahead(self, moment: str | None, most: timedelta = LONGEST_PAUSE) -> bool:
-        """Whether it is still to come; what is further ahead than `most` was written by a clock that was wrong."""
-        if not moment:
-            return False
-        return timedelta(0) < datetime.fromisoformat(moment) - self._now() <= most
-
-    def _rests_until(self, name: str) -> str | None:
-        document = self._store.get_state(RESTING, name)
-        return document.body["until"] if document else None
-
-    def _rest(self, name: str, until: datetime, *, may_end_early: bool = False) -> None:
-        """Leave the channel alone until then; a longer rest that it asked another process for is kept."""
-        while True:
-            known = self._store.get_state(RESTING, name)
-            if known and not may_end_early and self._lies_ahead(known.body["until"]):
-                until = max(until, datetime.fromisoformat(known.body["until"]))
-            with suppress(Conflict):  # another process was told to wait too: look again
-                body = {"until": until.isoformat()}
-                self._store.put_state(RESTING, name, body, expected_version=known.version if known else 0)
-                return
+        return again or not next_at or not lies_ahead(datetime.fromisoformat(next_at), self._now())
 
     def _note_failure(self, key: str, name: str, claim: str, attempts: int, error: Exception) -> None:
         def ours(delivery: Mapping[str, Any]) -> bool:
@@ -221,7 +240,7 @@ class Courier:
         asked = _asked_to_wait(error)
         state, wait_s = FAILED, self._backoff.wait_s(attempts, asked)
         if asked is not None:
-            self._rest(name, self._now() + timedelta(seconds=believed(asked)))
+            self._rests.keep(name, self._now() + timedelta(seconds=believed(asked)))
         if isinstance(error, DeliveryError) and error.permanent:
             state = DEAD
         elif attempts >= self._backoff.most_attempts:
@@ -231,10 +250,13 @@ class Courier:
         in_doubt = error.in_doubt if isinstance(error, DeliveryError) else True
         self._change(key, name, state, when=ours, claim=claim, error=reason, wait_s=wait_s, in_doubt=in_doubt)
 
-    def _remember(self, alert: Alert, name: str, *, possible_duplicate: bool) -> None:
+    def _record(self, alert: Alert, name: str, possible_duplicate: bool) -> Entry:
         body = {"channel": name, "alert": alert.to_document(), "possible_duplicate": possible_duplicate}
-        day = self._now().date().isoformat()
-        self._store.append(HISTORY, [Entry(day, history_key(alert.dedup_key, name), body)])
+        return Entry(self._now().date().isoformat(), history_key(alert.dedup_key, name), body)
+
+    def _remember(self, entries: Sequence[Entry]) -> None:
+        if entries:
+            self._store.append(HISTORY, entries)
 
     def _change(
         self,
@@ -248,8 +270,9 @@ class Courier:
         wait_s: float = 0.0,
         in_doubt: bool = False,
         attempt: bool = True,
-    ) -> Mapping[str, Any] | None:
-        """Compare-and-set one channel's state where `when` allows it; what it was before, None where not allowed."""
+        handle: str | None = None,
+    ) -> StateDocument | None:
+        """Compare-and-set one channel's state where `when` allows it; as it was before, None where not allowed."""
         while True:
             document = self._read(key)
             before = document.body["channels"].get(name)
@@ -261,12 +284,14 @@ class Courier:
             if state == PENDING:
                 after.pop("quiet_until", None)  # a person wants it told now
             after["next_at"] = (now + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
+            if handle is not None:
+                after["handle"] = handle
             after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
             body = {**document.body, "channels": {**document.body["channels"], name: after}}
             body.pop(CARRIED, None)  # there is news to carry
             with suppress(Conflict):  # another channel of this alert moved on in between: look again
                 self._store.put_state(STATE, key, body, expected_version=document.version)
-                return before
+                return document
 
     def _read(self, key: str) -> StateDocument:
         document = self._store.get_state(STATE, key)

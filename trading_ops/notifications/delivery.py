@@ -11,7 +11,8 @@ from trading_ops.audit.store import StoreError, StoreUnavailable
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
-# a document an alert: {alert, created_at, channels: {name: {state, attempts, at, claim, error, next_at, in_doubt}}}
+# a document an alert: {alert, created_at, channels: {name: {state, attempts, at, claim, error, next_at, in_doubt,
+# handle}}}; `handle` is what the channel calls the message
 STATE = "outbox"
 HISTORY = "notifications"  # a record a delivery, under `history_key`
 CARRIED = "carried_over"  # in a document of the local store: the audit store has taken it over
@@ -38,19 +39,19 @@ def given_up(body: Mapping[str, Any]) -> list[str]:
     return [name for name, channel in body["channels"].items() if channel["state"] == DEAD]
 
 
-def readable(store: AuditStore, prefix: str = "") -> tuple[list[StateDocument], list[str]]:
-    """All alerts but the damaged ones, and why those cannot be read; raises StoreUnavailable.
+def readable(store: AuditStore, state: str = STATE, prefix: str = "") -> tuple[list[StateDocument], list[str]]:
+    """All documents of a collection but the damaged ones, and why those cannot be read; raises StoreUnavailable.
 
     A store lists all documents under a prefix or none, so the damaged ones are closed in on letter by letter.
     """
     try:
-        return store.list_state(STATE, prefix), []
+        return store.list_state(state, prefix), []
     except StoreUnavailable:
         raise
     except StoreError as error:
         found: list[StateDocument] = []
         errors: list[str] = []
         for letter in f"{ascii_letters}{digits}{punctuation} ":
-            below, wrong = readable(store, prefix + letter)
+            below, wrong = readable(store, state, prefix + letter)
             found, errors = found + below, errors + wrong
         return found, errors or [f"the alert {prefix!r} is damaged and skipped: {error}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,7 @@ from trading_ops.notifications.delivery import (
     history_key,
     unsettled,
 )
+from trading_ops.notifications.rests import Rests
 from trading_ops.notifications.waiting import Waiting, dead_letters
 
 if TYPE_CHECKING:
@@ -57,21 +58,33 @@ class Fallback:
         """The index of the alerts that were not carried over yet."""
         return Waiting(self.store(), lambda body: not body.get(CARRIED))
 
-    def uncarried(self) -> list[StateDocument]:
-        """The alerts that the audit store does not know of, or does not know all of, oldest first."""
-        if not (self._opened or self._exists()):
-            return []
+    def uncarried(self) -> tuple[list[StateDocument], list[str]]:
+        """The alerts that the audit store does not know all of, oldest first, and why others cannot be read."""
+        if not self._is_there():
+            return [], []
         documents, damaged = _local(lambda: self.waiting().documents())
-        if damaged:
-            raise FallbackError(f"the local outbox does not work: {'; '.join(damaged)}")
-        return documents
+        return documents, [f"the local outbox: {reason}" for reason in damaged]
 
     def knows(self, key: str) -> StateDocument | None:
         """The alert with this key, None where it was carried over or never needed this store."""
-        if not (self._opened or self._exists()):
+        if not self._is_there():
             return None
         document = _local(lambda: self.store().get_state(STATE, key))
         return document if document and not document.body.get(CARRIED) else None
+
+    def carry_rests(self, main: AuditStore, now: Callable[[], datetime]) -> None:
+        """Let the audit store know which channels asked for rest meanwhile, for all processes to keep it."""
+        if self._is_there():
+            for name, until in _local(lambda: Rests(self.store(), now).all()).items():
+                Rests(main, now).keep(name, until)
+
+    def end_rests(self, names: Iterable[str], now: Callable[[], datetime]) -> None:
+        """A person asked for it."""
+        for name in names if self._is_there() else ():
+            _local(lambda name=name: Rests(self.store(), now).end(name))  # type: ignore[misc]
+
+    def _is_there(self) -> bool:
+        return self._opened is not None or self._exists()
 
     def carry_over(self, main: AuditStore, document: StateDocument) -> None:
         """Give an alert and the records of its deliveries to the audit store, which tells the channels still missing.
@@ -113,7 +126,8 @@ def _merged(known: Mapping[str, Any], local: Mapping[str, Any]) -> Mapping[str, 
     if known["state"] == SENT:
         return known
     if local["state"] == SENT:
-        return {**known, "state": SENT, "claim": TAKEN, "error": None}
+        handle = {"handle": local["handle"]} if "handle" in local else {}
+        return {**known, **handle, "state": SENT, "claim": TAKEN, "error": None}
     merged = dict(local if known["state"] in _OUTRANKED.get(local["state"], ()) else known)
     if known.get("in_doubt") or local.get("in_doubt"):
         merged["in_doubt"] = True

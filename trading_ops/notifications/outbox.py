@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import InvalidRecord, StoreError, StoreUnavailable
 from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import Channel
-from trading_ops.notifications.courier import Courier
+from trading_ops.notifications.courier import Courier, Told
+from trading_ops.notifications.dead_letters import KEY as ABOUT_THE_DEAD
 from trading_ops.notifications.delivery import STATE, given_up, undelivered, unsettled
 from trading_ops.notifications.fallback import Fallback, FallbackError
 from trading_ops.notifications.routes import Routes
@@ -47,7 +49,7 @@ class Outbox:
         fallback_exists: Callable[[], bool] = lambda: True,
         routes: Routes | None = None,
         backoff: Backoff | None = None,
-        workers: int = 8,
+        workers: int = 64,
         send_timeout_s: float = SEND_S,
     ) -> None:
         self._store = store
@@ -67,11 +69,15 @@ class Outbox:
         What was told before is not sent, an INFO in quiet hours is sent when they are over.
         Raises StoreUnavailable when neither the store nor the fallback can be written.
         """
-        told: dict[str, bool] = {}
-        self.store_error, self._doubtful = None, False
+        return self.publish_all([alert])[0]
+
+    def publish_all(self, alerts: Sequence[Alert], within_s: float = DRAIN_S) -> list[dict[str, Any]]:
+        """As `publish`, of many: all are stored before any is sent, and what `within_s` does not suffice for waits."""
+        told: Told = {}
+        self.store_error, self._doubtful, until = None, False, time.monotonic() + within_s
         try:
-            self._carry_over_what_is_known_of(alert)
-            return self._courier().publish(alert, told, self._routes)
+            self._carry_over_what_is_known_of(alerts)
+            return self._courier().publish(alerts, told, self._routes, until)
         except InvalidRecord:
             raise
         except StoreError as error:
@@ -79,7 +85,7 @@ class Outbox:
                 raise
             self._note(error)
             try:
-                return self._local_courier(self._fallback).publish(alert, told, self._routes)
+                return self._local_courier(self._fallback).publish(alerts, told, self._routes, until)
             except StoreError as local:
                 raise StoreUnavailable(f"{error}; and the local outbox does not work: {local}") from local
 
@@ -93,14 +99,7 @@ class Outbox:
         delivered, until = 0, time.monotonic() + within_s
         if self._fallback:
             try:
-                for document in self._fallback.uncarried():
-                    try:
-                        self._fallback.carry_over(self._store, document)
-                    except StoreError as error:
-                        self._note(error)
-                        self._doubtful = True  # what was told of it is not known to the store, which may be back below
-                if left := [document for document in self._fallback.uncarried() if unsettled(document.body)]:
-                    delivered += self._local_courier(self._fallback).drain(left, until)
+                delivered += self._drain_local(self._fallback, until)
             except (StoreError, FallbackError) as error:
                 self._note(error)
                 self._doubtful = True
@@ -113,35 +112,71 @@ class Outbox:
             self._note(error)
         return delivered
 
+    def _drain_local(self, fallback: Fallback, until: float) -> int:
+        """Carry over what can be, and try the rest from here; how many are now sent on all their channels."""
+        known, _ = fallback.uncarried()
+        carry = [partial(fallback.carry_over, self._store, document) for document in known]
+        for step in (partial(fallback.carry_rests, self._store, self._now), *carry):
+            try:
+                step()
+            except StoreError as error:
+                self._note(error)
+                self._doubtful = True  # what was told of it is not known to the store, which may be back below
+        left, damaged = fallback.uncarried()
+        if damaged:
+            self._note(StoreError("; ".join(damaged)))
+            self._doubtful = True
+        left = [document for document in left if unsettled(document.body)]
+        return self._local_courier(fallback).drain(left, until) if left else 0
+
     def retry(self, key: str | None = None, channel: str | None = None) -> list[dict[str, Any]]:
         """Send what failed or was given up again, now; the deliveries concerned as they are afterwards.
 
-        Of one alert or of all, on one channel or on all. A person asked for it, so no pause is kept. Raises LookupError
-        for an alert that is not known, and StoreError.
+        Of one alert or of all, on one channel or on all; what only says that others were given up is sent by its key
+        alone. A person asked for it, so no pause is kept. Raises LookupError for an alert that is not known, and
+        StoreError.
         """
-        self._doubtful = False
-        self.carry_over()
+        self.store_error, self._doubtful = None, False
+        _, damaged = self._carry_over(resting=[name for name in self._channels if channel not in (None, name)])
+        if damaged:
+            self._note(StoreError("; ".join(damaged)))
+            self._doubtful = True
         if key is None:
             bodies = [document.body for document in self._store.list_state(STATE)]
             keys = [
                 str(body["alert"]["dedup_key"])
                 for body in sorted(bodies, key=lambda body: str(body["created_at"]))
                 if any(name in self._channels and channel in (None, name) for name in undelivered(body))
+                and not str(body["alert"]["dedup_key"]).startswith(ABOUT_THE_DEAD)
             ]
         else:
             keys = [key]
-        return [self._courier().retry(one, channel) for one in keys]
+        return self._courier().retry(keys, channel)
 
     def carry_over(self) -> int:
-        """Give the audit store what was written without it, telling nobody; how many alerts it could not be given."""
+        """Give the audit store what was written without it, telling nobody; how many alerts it could not be given.
+
+        Raises StoreError, also where a local alert cannot be read; the others are carried all the same.
+        """
+        left, damaged = self._carry_over()
+        if damaged:
+            raise StoreError("; ".join(damaged))
+        return left
+
+    def _carry_over(self, resting: Collection[str] | None = None) -> tuple[int, list[str]]:
+        """How many alerts are left, and why others cannot be read; of rests only those of `resting`, None: all."""
         if self._fallback is None:
-            return 0
+            return 0, []
         try:
-            for document in self._fallback.uncarried():
+            if resting is not None:
+                self._fallback.end_rests(self._channels.keys() - set(resting), self._now)
+            self._fallback.carry_rests(self._store, self._now)
+            for document in self._fallback.uncarried()[0]:
                 self._fallback.carry_over(self._store, document)
-            return len(self._fallback.uncarried())
+            left, damaged = self._fallback.uncarried()
         except FallbackError as error:
             raise StoreError(str(error)) from error
+        return len(left), damaged
 
     def deliveries(self) -> list[dict[str, Any]]:
         """Every alert with the state of each channel, oldest first; also what was not carried over yet.
@@ -175,6 +210,10 @@ class Outbox:
         """The alerts that were given up on some channel, oldest first; raises StoreError as `deliveries` does."""
         return [body for body in self._indexed(dead_letters(self._store)) if given_up(body)]
 
+    def without_store(self) -> list[dict[str, Any]]:
+        """The alerts that the audit store does not know of yet, oldest first; raises StoreError."""
+        return [dict(document.body) for document in self._local()]
+
     def _indexed(self, *indices: Waiting) -> list[dict[str, Any]]:
         """The alerts that an index names, and what was not carried over yet, oldest first."""
         found: list[StateDocument] = []
@@ -186,23 +225,28 @@ class Outbox:
         newest = {d.key: dict(d.body) for d in [*found, *self._local()]}
         return sorted(newest.values(), key=lambda body: body["created_at"])
 
-    def _local(self) -> list[Any]:
+    def _local(self) -> list[StateDocument]:
         try:
-            return self._fallback.uncarried() if self._fallback else []
+            found, damaged = self._fallback.uncarried() if self._fallback else ([], [])
         except FallbackError as error:
             raise StoreError(str(error)) from error
+        if damaged:
+            raise StoreError("; ".join(damaged))
+        return found
 
     def _note(self, error: Exception) -> None:
         known = self.store_error.split("; ") if self.store_error else []
         self.store_error = "; ".join(dict.fromkeys([*known, *str(error).split("; ")]))
 
-    def _carry_over_what_is_known_of(self, alert: Alert) -> None:
-        """Where nobody can look up whether the alert was told locally, it is told as a possible duplicate."""
+    def _carry_over_what_is_known_of(self, alerts: Sequence[Alert]) -> None:
+        """Where nobody can look up whether an alert was told locally, it is told as a possible duplicate."""
         if self._fallback is None:
             return
         try:
-            if known := self._fallback.knows(alert.dedup_key):
-                self._fallback.carry_over(self._store, known)
+            self._fallback.carry_rests(self._store, self._now)
+            for alert in alerts:
+                if known := self._fallback.knows(alert.dedup_key):
+                    self._fallback.carry_over(self._store, known)
         except FallbackError as error:
             self._note(error)
             self._doubtful = True

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
+from urllib.parse import quote, urlsplit
 
-from trading_ops.notifications.alert import Alert
+from trading_ops.notifications.alert import Alert, Step
 
 MARKER = "… [shortened]"
 LINES = 60  # of figures that anybody reads
 LONGEST = 200_000  # characters of a text that are looked at: more than any channel takes
+MOST_KEY = 255
+MOST_LINK = 500  # a longer address is no link to a run
+STEPS = {Step.UPDATED: "updated", Step.REMINDED: "still open", Step.ESCALATED: "escalated"}
+# how a name's last part is read
+UNITS = {"pct": " %", "usd": " USD", "usdt": " USDT", "s": " s", "h": " h", "hours": " h", "days": " days"}
 
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 # Control characters, halves of characters and no characters, and what is invisible or turns the reading direction:
@@ -25,31 +33,112 @@ _UNFIT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """One number as a person reads it; `depth` counts what it is nested in, `value` is empty above what is nested."""
+
+    depth: int
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{'  ' * self.depth}{self.name}:{' ' if self.value else ''}{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """An alert as clean text: `what` and `footer` are one line, `figures` a line a number; nothing is escaped yet."""
+    """An alert as clean text, nothing escaped yet; all but `why`, `done` and `what_to_do` are one line.
+
+    `label` is what stands before `what`; what is empty is not told.
+    """
 
     severity: str
+    label: str  # the severity and where the incident is, such as "CRITICAL, still open", or "RESOLVED"
+    resolved: bool
     what: str
     why: str
+    since: str
+    done: str
     what_to_do: str
-    figures: str
+    numbers: tuple[Figure, ...]
+    link: str  # an address as `safe_link` leaves it
     footer: str  # the day and the key that `trading-ops alerts show` takes
-    notice: str  # that it may have been told before; empty where it was not
+    notice: str  # that it may have been told before
+
+    @property
+    def figures(self) -> str:
+        """A line a number."""
+        return "\n".join(map(str, self.numbers))
+
+    @property
+    def sections(self) -> list[tuple[str, str]]:
+        """What is told in words under a heading each, in the order in which people ask."""
+        told = [("Why", self.why), ("Since", self.since), ("Done", self.done), ("What to do", self.what_to_do)]
+        return [(heading, text) for heading, text in told if text]
 
 
-def message_of(alert: Alert, *, possible_duplicate: bool) -> Message:
-    """What a channel has to tell."""
-    lines = list(islice(_figures(alert.numbers), LINES + 1))
-    more = ["…"] if len(lines) > LINES else []
+def message_of(alert: Alert, *, possible_duplicate: bool, now: datetime | None = None) -> Message:
+    """What a channel has to tell; how long an incident lasts is counted to `now` (default: the present)."""
+    numbers = list(islice(_figures(alert.numbers), LINES + 1))
+    more = [Figure(0, "…", "")] if len(numbers) > LINES else []
+    severity = one_line(str(alert.severity)) or "UNKNOWN"
+    resolved = alert.step is Step.RESOLVED
     return Message(
-        severity=one_line(str(alert.severity)) or "UNKNOWN",
+        severity=severity,
+        label="RESOLVED" if resolved else ", ".join(filter(None, (severity, STEPS.get(alert.step)))),
+        resolved=resolved,
         what=one_line(alert.what) or "(no text)",
         why=clean(alert.why),
+        since=_since(alert, now or datetime.now(UTC)),
+        done=clean(alert.done),
         what_to_do=clean(alert.what_to_do),
-        figures="\n".join([*lines[:LINES], *more]),
+        numbers=(*numbers[:LINES], *more),
+        link=safe_link(alert.link or ""),
         footer=one_line(" · ".join(filter(None, (alert.day, alert.dedup_key)))),
         notice="possible duplicate: this may have been told before" if possible_duplicate else "",
     )
+
+
+def safe_link(text: str) -> str:
+    """The address with every character escaped that markup could trip over; empty where it is not http or https.
+
+    >>> safe_link("http://127.0.0.1:3000/runs/a b|c"), safe_link("javascript:alert(1)")
+    ('http://127.0.0.1:3000/runs/a%20b%7Cc', '')
+    """
+    try:
+        url = urlsplit(text)
+        whole = url.scheme in ("http", "https") and bool(url.hostname) and "@" not in url.netloc
+    except ValueError:
+        return ""
+    link = quote(text, safe=":/?#[]@!$&=+,;%~-._", errors="replace") if whole else ""
+    return link if len(link) <= MOST_LINK else ""
+
+
+def _since(alert: Alert, now: datetime) -> str:
+    """When it began, to the minute, and how long ago that is."""
+    if not alert.since:
+        return ""
+    try:
+        began = datetime.fromisoformat(alert.since)
+        began = (began if began.tzinfo else began.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return one_line(alert.since)
+    lasted = duration((now - began).total_seconds())
+    end = f", {'lasted' if alert.step is Step.RESOLVED else 'for'} {lasted}" if lasted else ""
+    return f"{began:%Y-%m-%d %H:%M} UTC{end}"
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units; empty below a minute.
+
+    >>> duration(59), duration(7_800), duration(90_000)
+    ('', '2 h 10 min', '1 d 1 h')
+    """
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return ""
+    parts = ((minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min"))
+    first = next(index for index, (count, _) in enumerate(parts) if count)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count)
 
 
 def clean(text: str) -> str:
@@ -64,6 +153,17 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """The clean text without line ends."""
     return " ".join(clean(text).split())
+
+
+def short_key(key: str) -> str:
+    """The key as any service takes it: a digest where it is long, empty or beyond ASCII, else as it is.
+
+    >>> short_key("guard/rsi/2025-03-01")
+    'guard/rsi/2025-03-01'
+    """
+    if key.strip() and len(key) <= MOST_KEY and key.isascii() and key.isprintable():
+        return key
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def size(text: str) -> int:
@@ -94,15 +194,25 @@ def fit(text: str, most: int, escape: Callable[[str], str] = str, *, measured: b
     return escape(text[:low] + MARKER) if fits(text[:low] + MARKER) else ""
 
 
-def _figures(numbers: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """A line a number; what is nested is indented, a list is counted and its beginning shown."""
-    for name, value in numbers.items():
-        label = f"{indent}{one_line(str(name))}:"
+def _figures(numbers: Mapping[str, Any], depth: int = 0) -> Iterator[Figure]:
+    """One a number, what is nested indented below the others; a list is counted and its beginning shown."""
+    for key, value in sorted(numbers.items(), key=lambda item: isinstance(item[1], Mapping)):
+        name = one_line(str(key))
         if isinstance(value, Mapping) and value:
-            yield label
-            yield from _figures(value, indent + "  ")
+            yield Figure(depth, name.replace("_", " "), "")
+            yield from _figures(value, depth + 1)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            base, _, last = name.rpartition("_")
+            unit = UNITS.get(last, "") if base else ""
+            money = unit and last in ("usd", "usdt")
+            shown = _amount(value) if money else f"{value:.5g}" if last == "pct" and abs(value) < 1e4 else _shown(value)
+            yield Figure(depth, (base if unit else name).replace("_", " "), f"{shown}{unit}")
         else:
-            yield f"{label} {_shown(value)}"
+            yield Figure(depth, name.replace("_", " "), _shown(value))
+
+
+def _amount(money: float) -> str:
+    return f"{money:,.2f}" if abs(money) >= 0.1 or not money else f"{money:.2g}"
 
 
 def _shown(value: Any) -> str:
@@ -111,7 +221,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.10g}"
+        return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.10g}"
     if isinstance(value, Mapping):
         return "[0 items]"
     if isinstance(value, list | tuple):

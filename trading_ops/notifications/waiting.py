@@ -1,9 +1,9 @@
-"""Which alerts still need something, without reading all that were ever told?"""
+"""Which alerts or incidents still need something, without reading all that ever were?"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,36 +25,40 @@ def will_be_tried(body: Mapping[str, Any]) -> bool:
 
 
 class Waiting:
-    """An index of the alerts in a store that `concern` us; a key is in it from before the alert is written.
+    """An index of the documents in a store's `state` that `concern` us; a key is in it from before its document.
 
     It may name an alert too many, never one too few. Where it is missing or damaged, all alerts are read instead.
     """
 
     def __init__(
-        self, store: AuditStore, concern: Callable[[Mapping[str, Any]], bool] = will_be_tried, index: str = INDEX
+        self,
+        store: AuditStore,
+        concern: Callable[[Mapping[str, Any]], bool] = will_be_tried,
+        index: str = INDEX,
+        state: str = STATE,
     ) -> None:
         self._store = store
         self._concern = concern
         self._index = index
+        self._state = state
 
-    def add(self, key: str) -> None:
-        """From now on the alert is looked at; raises StoreUnavailable."""
-        self._write(key, lambda keys: keys | {key})
+    def add(self, *keys: str) -> None:
+        """From now on these alerts are looked at; raises StoreUnavailable."""
+        self._write(keys, lambda known, ours: known | ours)
 
-    def settle(self, document: StateDocument) -> None:
-        """Forget an alert that needs nothing any more, and keep one that does; raises StoreUnavailable."""
-        if self._concern(document.body):
-            self.add(document.key)  # another process may have seen it while it needed nothing
-            return
-        self._write(document.key, lambda keys: keys - {document.key})
-        now = self._store.get_state(STATE, document.key)
-        if now and self._concern(now.body):  # somebody began anew in between
-            self.add(document.key)
+    def settle(self, *documents: StateDocument) -> None:
+        """Forget alerts that need nothing any more, and keep those that do; raises StoreUnavailable."""
+        # another process may have seen these while they needed nothing
+        self.add(*(document.key for document in documents if self._concern(document.body)))
+        done = [document.key for document in documents if not self._concern(document.body)]
+        self._write(done, lambda known, ours: known - ours)
+        begun_anew = [k for k in done if (now := self._store.get_state(self._state, k)) and self._concern(now.body)]
+        self.add(*begun_anew)
 
     def documents(self) -> tuple[list[StateDocument], list[str]]:
         """The alerts that need something, oldest first, and why others cannot be read; raises StoreUnavailable."""
         keys = self._keys()
-        found, damaged = readable(self._store) if keys is None else self._read(keys)
+        found, damaged = readable(self._store, self._state) if keys is None else self._read(keys)
         concerned = [document for document in found if self._concern(document.body)]
         if keys is None and not damaged:
             with suppress(StoreError):  # else the next time reads them all again
@@ -79,7 +83,7 @@ class Waiting:
         found, damaged = [], []
         for key in keys:
             try:
-                document = self._store.get_state(STATE, key)
+                document = self._store.get_state(self._state, key)
             except StoreUnavailable:
                 raise
             except StoreError as error:
@@ -91,8 +95,14 @@ class Waiting:
                 self.settle(document)
         return found, damaged
 
-    def _write(self, key: str, change: Callable[[set[str]], set[str]]) -> None:
-        shard = f"{zlib.crc32(key.encode()) % SHARDS:02}"
+    def _write(self, keys: Iterable[str], change: Callable[[set[str], set[str]], set[str]]) -> None:
+        by_shard: dict[str, set[str]] = {}
+        for key in keys:
+            by_shard.setdefault(f"{zlib.crc32(key.encode()) % SHARDS:02}", set()).add(key)
+        for shard, ours in by_shard.items():
+            self._write_shard(shard, lambda known, ours=ours: change(known, ours))  # type: ignore[misc]
+
+    def _write_shard(self, shard: str, change: Callable[[set[str]], set[str]]) -> None:
         while True:
             try:
                 known = self._store.get_state(self._index, shard)

@@ -10,10 +10,8 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from trading_ops.market.candles import FIELDS
-from trading_ops.optimization.periods import Split, bar_hours
+from trading_ops.market.candles import digest_of
+from trading_ops.optimization.periods import Split
 from trading_ops.optimization.request import OptimizationRequest
 from trading_ops.optimization.search import GRID, method_for
 
@@ -46,7 +44,7 @@ def search_digest(request: OptimizationRequest, symbol: str, split: Split, candl
         symbol,
         space,
         [split.search_days.tolist(), split.day_blocks.tolist(), split.final.days.tolist()],
-        candles_digest(candles),
+        digest_of(candles),
     ]
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -56,14 +54,6 @@ def what_bears(request: OptimizationRequest) -> dict[str, Any]:
     # a whole grid is the same whatever proposes, and however many more sets were allowed
     whole = method_for(request.search_space, request.sets) == GRID
     return request.model_dump(exclude=NO_PART | ({"seed", "sets"} if whole else set()))
-
-
-def candles_digest(candles: pd.DataFrame) -> str:
-    """A hash of the bars' times and prices."""
-    hasher = hashlib.sha256(bar_hours(candles).astype("<i8").tobytes())
-    for field in FIELDS:
-        hasher.update(np.ascontiguousarray(candles[field].to_numpy("float64")).astype("<f8").tobytes())
-    return hasher.hexdigest()
 
 
 @cache

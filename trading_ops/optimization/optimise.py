@@ -14,7 +14,8 @@ import numpy as np
 
 from trading_ops.audit.store import AuditStore, Entry, Receipt
 from trading_ops.files import write_whole
-from trading_ops.market.candles import CandleSource, require_sound
+from trading_ops.market.candles import CandleSource
+from trading_ops.market.soundness import require_sound
 from trading_ops.optimization.chunks import ChunkFolder, tidy
 from trading_ops.optimization.identity import rules_digest, search_digest
 from trading_ops.optimization.moments import Moments, sharpe_over

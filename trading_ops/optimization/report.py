@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trading_ops.market.candles import digest_of
 from trading_ops.optimization.figures import Traded, hold, return_figures, shape_of, trade_set
-from trading_ops.optimization.identity import candles_digest, what_bears
+from trading_ops.optimization.identity import what_bears
 from trading_ops.optimization.overfitting import deflated_sharpe, expected_best_sharpe, probability_of_overfitting
 from trading_ops.optimization.periods import Period, Split, bar_days
 from trading_ops.optimization.request import OptimizationRequest
@@ -156,7 +157,7 @@ def _final(
     return {
         **_told(split.final),
         "looks": trials.looks,
-        "candles_digest": candles_digest(candles[bar_days(candles) >= first]),
+        "candles_digest": digest_of(candles[bar_days(candles) >= first]),
         "parameters": winner,
         "winner": None if traded is None else traded.figures(days),
         "buy_and_hold": hold(candles, request.costs, request.execution, first).figures(days),

@@ -20,7 +20,8 @@ from trading_ops.bot.records import (
     StrategyState,
     UsageStatistics,
 )
-from trading_ops.market.candles import CandleError, CandleSource, Coverage, check_candles
+from trading_ops.market.candles import CandleError, CandleSource, Coverage
+from trading_ops.market.soundness import check_candles
 from trading_ops.paper.ledger import CAPITAL_USDT, PARAMETERS, Ledger, trade_all
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity, realised_by_day, strategies_of, trusted_returns
@@ -109,21 +109,3 @@ def _row(
 
 def _known(value: float) -> float | None:
     return None if value != value else float(value)  # NaN is the only value that differs from itself
-
-
-def report_lines(document: Mapping[str, Any]) -> list[str]:
-    """The report of one day for people, a line for the account and one for each strategy."""
-    scopes = {"account": document, **document["strategies"]}
-    return [
-        f"{name}: equity {_money(row['equity_usdt'])}, day {_signed(row['return_pct'])}, since start"
-        f" {_signed(row['return_since_start_pct'])}, {row['total_trades']} trades"
-        for name, row in scopes.items()
-    ]
-
-
-def _money(amount: float | None) -> str:
-    return "unknown" if amount is None else f"{amount:,.2f} USDT"
-
-
-def _signed(percent: float | None) -> str:
-    return "unknown" if percent is None else f"{percent:+.2f} %"

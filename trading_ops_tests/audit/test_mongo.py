@@ -611,6 +611,16 @@ def test_a_timeout_of_nothing_is_refused() -> None:
         MongoStore("mongodb://db/audit", timeout_s=0)
 
 
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [("?timeoutMS=300", 0.3), ("?tls=true&timeoutms=2500&w=1", 2.5), ("", 10.0), ("?timeoutMS=0", 10.0)],
+)
+def test_the_address_says_how_long_a_call_may_take(options: str, seconds: float) -> None:
+    store = MongoStore(f"mongodb://db/audit{options}")
+    limits = store._server._connection().database.client.options
+    assert (limits.timeout, limits.server_selection_timeout) == (seconds, seconds)
+
+
 def test_the_database_is_the_path_or_trading_ops_and_weaker_promises_are_overruled() -> None:
     store = MongoStore("mongodb://db1,db2:27018/?w=0&journal=false&readPreference=secondary&retryWrites=false")
     assert store._server.shown == "mongodb://db1,db2:27018/trading_ops"

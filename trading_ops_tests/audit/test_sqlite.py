@@ -395,6 +395,37 @@ def test_an_acknowledged_append_is_synced_and_private(tmp_path: Path) -> None:
     assert (synchronous, journal) == (2, "wal")
 
 
+def test_of_what_was_to_be_written_together_an_error_leaves_nothing(store: SqliteStore, path: Path) -> None:
+    def work() -> None:
+        with store.together():
+            store.put_state("guard", "rsi", {}, expected_version=0)
+            store.append("c", [Entry("2025-03-01", "rsi", {})])
+            assert other.get_state("guard", "rsi") is None
+            raise RuntimeError("somebody pulled the plug")
+
+    with SqliteStore(path) as other, pytest.raises(RuntimeError):
+        work()
+    assert (store.get_state("guard", "rsi"), store.read("c")) == (None, [])
+
+
+def test_a_write_that_the_file_refuses_undoes_all_that_belongs_together(
+    store: SqliteStore, tampering: sqlite3.Connection
+) -> None:
+    def work() -> None:
+        with store.together():
+            store.put_state("guard", "good", {}, expected_version=0)
+            with pytest.raises(StoreError):
+                store.put_state("guard", "bad", {}, expected_version=0)
+
+    refuses = "CREATE TRIGGER refuses BEFORE INSERT ON state WHEN NEW.key = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END"
+    tampering.execute(refuses)
+    tampering.commit()
+    with pytest.raises(StoreError):
+        work()
+    assert store.list_state("guard") == []
+    store.put_state("guard", "good", {}, expected_version=0)
+
+
 def test_a_file_locked_past_the_timeout_is_unavailable_not_lost(store: SqliteStore, path: Path) -> None:
     with SqliteStore(path, busy_timeout_s=0.1) as hasty, closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")

@@ -207,6 +207,20 @@ def test_state_refuses_what_is_not_json(store: AuditStore) -> None:
     assert store.get_state("guard", "rsi") is None
 
 
+def test_what_is_written_together_is_there_and_what_is_refused_in_between_spoils_nothing(store, open_another) -> None:
+    with store.together():
+        store.put_state("guard", "rsi", {"n": 1}, expected_version=0)
+        with pytest.raises(Conflict):
+            store.put_state("guard", "rsi", {"n": 2}, expected_version=0)
+        with pytest.raises(InvalidRecord):
+            store.append("c", [entry(float("inf"))])
+        assert [receipt.seq for value in (1, 2) for receipt in store.append("c", [entry(value)])] == [1, 2]
+        store.put_state("guard", "rsi", {"n": 3}, expected_version=1)
+    other = open_another()
+    assert [found[2:] for found in said(other, all_revisions=True)] == [(1, 1), (2, 2)]
+    assert (other.get_state("guard", "rsi").body, other.verify()) == ({"n": 3}, [])
+
+
 def test_state_is_no_history(store: AuditStore) -> None:
     store.put_state("guard", "rsi", {}, expected_version=0)
     assert store.collections() == []

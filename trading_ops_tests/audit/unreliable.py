@@ -1,6 +1,7 @@
 """What is a shared audit store like whose server comes and goes?"""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,9 @@ class UnreliableStore(SqliteStore):
     def put_state(self, collection: str, key: str, body: Mapping[str, Any], *, expected_version: int) -> StateDocument:
         self._answer("put_state", writes=True)
         return super().put_state(collection, key, body, expected_version=expected_version)
+
+    def together(self) -> AbstractContextManager[object]:
+        return nullcontext()  # as a server's, which writes each at its time
 
     def list_state(self, collection: str, prefix: str = "") -> list[StateDocument]:
         self._answer("list_state")

@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 import pandas as pd
 import pytest
 
-from trading_ops.backtesting.preparation import WARM_UP, candles_digest, prepare
+from trading_ops.backtesting.preparation import WARM_UP, prepare
 from trading_ops.backtesting.request import BacktestRequest, InvalidRequest
-from trading_ops.market.candles import Span, SpannedCandles
+from trading_ops.market.candles import Span, SpannedCandles, digest_of
 from trading_ops.market.simulated import SimulatedCandles
 from trading_ops_tests.conftest import NOON
 
@@ -179,5 +179,5 @@ def test_one_changed_number_or_time_changes_the_digest(source):
     changed = bars.copy()
     changed.iloc[3, 4] += 0.001
     shifted = bars.set_axis(bars.index + HOUR)
-    assert len({candles_digest(frame) for frame in (bars, changed, shifted, bars[1:])}) == 4
-    assert candles_digest(bars.set_axis(bars.index.as_unit("ns"))) == candles_digest(bars)
+    assert len({digest_of(frame) for frame in (bars, changed, shifted, bars[1:])}) == 4
+    assert digest_of(bars.set_axis(bars.index.as_unit("ns"))) == digest_of(bars)

@@ -670,6 +670,16 @@ def test_a_token_that_is_not_accepted_names_the_setting_and_never_the_token(
         assert TOKEN not in shown
 
 
+@pytest.mark.parametrize(
+    "dressed", [r"tok\"en/with+signs&more", r"tok\"en\/with+signs&more", r"tok\"en/with\u002bsigns\u0026more",
+                "tok%22en%2Fwith%2Bsigns%26more", "dG9rImVuL3dpdGgrc2lnbnMmbW9yZQ=="],
+    ids=["JSON", "PHP", "Go", "an address", "base64"])  # fmt: skip
+def test_a_token_with_signs_is_not_shown_however_a_bot_writes_it(server: ScriptedServer, address: Any, dressed: str):
+    server.script[HEALTH] = Says(f'{{"error": "{dressed} is wrong"}}'.encode(), 401)
+    with pytest.raises(BotError, match=r"401, \[token\] is wrong"):
+        HttpBot(address[1], token='tok"en/with+signs&more').health()
+
+
 @pytest.mark.parametrize("token", ["with space", "new\nline", "schlüssel", "", "\x00"])
 def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(token: str):
     with pytest.raises(BotError, match="TRADING_OPS_BOT_TOKEN") as caught:

@@ -136,6 +136,8 @@ def examples(draw: st.DrawFn) -> Example:
     path = draw(st.sampled_from([CLOSED, CLOSED, CLOSED, *ENDPOINTS]))
     endpoint = ENDPOINTS[path]
     rows = draw(st.lists(row_of(endpoint), max_size=6))
+    if rows and draw(st.booleans()):
+        rows.append(draw(st.sampled_from(rows)))
     payload = f"[{', '.join(rows)}]" if endpoint.is_list else (rows[0] if rows else "{}")
     forms = list(FORMS.values())[: 4 if endpoint.is_list else 2]
     form = draw(st.sampled_from([*forms * 8, *SPOILT]))

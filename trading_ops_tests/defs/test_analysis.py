@@ -127,7 +127,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def execute(home: Path, config: str) -> str:
     line = f"dagster job execute -m trading_ops.definitions -j bulk_analysis -c {config}"
-    done = command(["bash", "-c", line], home)
+    done = command(line.split(), home)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr + done.stdout
 

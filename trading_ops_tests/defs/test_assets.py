@@ -7,15 +7,17 @@ import dagster as dg
 import pytest
 
 from trading_ops.audit.chain import canonical_json
-from trading_ops.audit.store import Entry
+from trading_ops.audit.store import Entry, StoreUnavailable
 from trading_ops.definitions import defs
 from trading_ops.defs.alerting import root_cause, summarise_backfill
 from trading_ops.defs.notifications import run_failure_alert_sensor
 from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.resources import AuditIOManager
+from trading_ops.notifications.channel import DeliveryError
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NEWEST
 from trading_ops_tests.fakes import ScriptedBot, trade
+from trading_ops_tests.notifications.test_outbox import Recorder
 
 COLLECTIONS = ("closed_trades", "performance_metrics", "strategy_risk", "portfolio_reports", "api_cost_history")
 ACCOUNT = {
@@ -146,7 +148,7 @@ def test_trades_of_another_bot_are_not_missed_in_this_ones_list(run, services):
 
 
 def test_past_days_are_left_alone_while_the_audit_store_is_down_and_the_newest_is_measured(run, make_services):
-    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
+    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?timeoutMS=100")
     with_bot(services, ScriptedBot(equity=FLAT, account=ACCOUNT))
     past = run(services, "closed_trades", "portfolio_report", first="2025-03-06", last="2025-03-08")
     assert not past.success
@@ -368,7 +370,12 @@ def test_the_bots_costs_are_judged_by_the_limits(run, services, usage, severitie
     assert [alert["severity"] for alert in document["alerts"]] == severities
     assert document["llm_allowed"] == ("CRITICAL" not in severities)
     assert check(result, "costs_within_budget").passed == (not severities)
-    assert [d["alert"]["severity"] for d in services.outbox.deliveries()] == sorted(set(severities))
+    assert severities_told(services) == sorted(set(severities))
+
+
+def severities_told(services):
+    """Of what is no daily report."""
+    return [d["alert"]["severity"] for d in services.outbox.deliveries() if d["alert"]["severity"] != "INFO"]
 
 
 @pytest.mark.parametrize(
@@ -392,7 +399,7 @@ def test_a_cost_that_is_no_amount_is_bad_data_that_names_the_field(run, services
     assert "daily_cost_usd" in document["error"]
     assert said in document["error"]
     assert not check(result, "costs_within_budget").passed
-    assert [d["alert"]["severity"] for d in services.outbox.deliveries()] == ["ERROR"]
+    assert severities_told(services) == ["ERROR"]
 
 
 def test_costs_of_a_past_day_come_from_the_ledger_alone(run, services):
@@ -450,10 +457,41 @@ def test_the_newest_days_report_is_sent_once_with_its_numbers_and_the_audit_head
     for _ in range(2):
         assert run(with_bot(services, bot), "closed_trades", "portfolio_report").success
     (delivery,) = services.outbox.deliveries()
-    assert delivery["alert"]["severity"] == "INFO"
+    assert (delivery["alert"]["severity"], delivery["alert"]["dedup_key"]) == ("INFO", f"report/portfolio/{NEWEST}")
+    assert delivery["alert"]["what"] == "Portfolio on 2025-03-09: 10,010.00 USDT, +0.10 % (scripted candles)"
+    assert delivery["alert"]["link"].startswith("http://127.0.0.1:3000/runs/")
+    assert delivery["alert"]["numbers"]["equity_usdt"] == 10_010.0
+    assert delivery["alert"]["picture"]["days"] == [NEWEST]  # no day before it is stored
+    assert delivery["alert"]["picture"]["series"] == {"equity": [10_010.0]}
     assert "account: equity 10,010.00 USDT, day +0.10 %, since start +0.10 %, 1 trades" in delivery["alert"]["why"]
     head = services.store.head("portfolio_reports")
-    assert f"portfolio_reports:{head.seq}:{head.hash}" in delivery["alert"]["why"]
+    heads = delivery["alert"]["numbers"]["audit_heads"]
+    assert heads["portfolio_reports"] == f"portfolio_reports:{head.seq}:{head.hash}"
+
+
+def test_the_costs_of_the_newest_day_are_told_once_beside_their_limits_and_with_the_days_before(run, services):
+    call = {"model": "gpt-4o", "tokens": {"input": 1000, "output": 200}, "cost_usd": 1.5}
+    services.store.append("llm_calls", [Entry("2025-03-08", "a", call), Entry(NEWEST, "b", call)])
+    services.__dict__["bot"] = ScriptedBot()
+    assert run(services, "api_costs", first="2025-03-06", last="2025-03-08").success
+    for _ in range(2):
+        assert run(services, "api_costs").success
+    (delivery,) = services.outbox.deliveries()
+    told = delivery["alert"]
+    assert (told["severity"], told["dedup_key"]) == ("INFO", f"report/api_costs/{NEWEST}")
+    assert told["what"] == "API costs on 2025-03-09: $1.50 on the day, $3.00 this month"
+    assert "day: $1.50 of $5.00, warning above $2.00" in told["why"]
+    assert told["numbers"]["month_projected_usd"] == pytest.approx(3.0 / 9 * 31)
+    assert told["picture"]["days"] == ["2025-03-06", "2025-03-07", "2025-03-08", NEWEST]
+    assert told["picture"]["series"] == {"spent": [0.0, 0.0, 1.5, 1.5]}
+    assert told["picture"]["limits"] == {"warning above": 2.0, "critical above": 5.0}
+
+
+@pytest.mark.parametrize("asset", ["portfolio_report", "api_costs"])
+def test_a_backfill_tells_no_daily_report_not_even_of_the_newest_day(run, services, asset):
+    bot = ScriptedBot(equity=FLAT, account=ACCOUNT)
+    assert run(with_bot(services, bot), "closed_trades", asset, first="2025-03-06", last=NEWEST).success
+    assert severities_told(services) == [d["alert"]["severity"] for d in services.outbox.deliveries()]
 
 
 def test_a_bot_that_fails_later_hides_no_cost_it_had_told(run, services):
@@ -477,19 +515,60 @@ def test_another_breach_of_the_same_severity_on_the_same_day_is_told_too(run, se
     assert {"macd" in d["alert"]["why"] for d in services.outbox.deliveries()} == {False, True}
 
 
+def test_a_check_that_fails_and_then_passes_tells_its_opening_and_its_end(run, services):
+    good = trade("1", f"{NEWEST}T10:00:00+00:00")
+    bot = ScriptedBot([good | {"pnl_usdt": float("nan")}], equity=FLAT)
+    assert run(with_bot(services, bot), "closed_trades").success
+    bot.rows = [good]
+    for _ in range(2):
+        assert check(run(services, "closed_trades"), "closed_trades_believed").passed
+    opened, resolved = (delivery["alert"] for delivery in services.outbox.deliveries())
+    assert (opened["incident"], opened["step"]) == ("closed_trades/closed_trades_believed", "opened")
+    assert (resolved["step"], resolved["opening"]) == ("resolved", opened["dedup_key"])
+
+
+def test_a_past_day_that_passes_or_data_that_is_not_fresh_ends_no_incident(run, services):
+    good = trade("1", f"{NEWEST}T10:00:00+00:00")
+    bot = ScriptedBot([good | {"pnl_usdt": float("nan")}], equity=FLAT)
+    assert run(with_bot(services, bot), "closed_trades").success
+    assert check(run(services, "closed_trades", first="2025-03-05"), "closed_trades_believed").passed
+    stale = ScriptedBot([good], equity=FLAT, live=False)
+    assert check(run(with_bot(services, stale), "closed_trades"), "closed_trades_believed").passed
+    assert [delivery["alert"]["step"] for delivery in services.outbox.deliveries()] == ["opened"]
+
+
+def test_a_verdict_stands_where_neither_the_store_nor_the_outbox_can_be_written(run, services):
+    class Shut:
+        def __getattr__(self, name: str) -> Any:
+            raise StoreUnavailable("the disk is full")
+
+    services.__dict__["incidents"] = Shut()
+    bot = ScriptedBot([trade("1", f"{NEWEST}T10:00:00+00:00", pnl_usdt=float("nan"))], equity=FLAT)
+    result = run(with_bot(services, bot), "closed_trades")
+    assert result.success
+    assert not check(result, "closed_trades_believed").passed
+
+
+@pytest.mark.parametrize(
+    "error", [None, DeliveryError("HTTP 404", permanent=True), DeliveryError("HTTP 503"), RuntimeError("a slip in it")]
+)
+def test_a_delivery_never_changes_a_verdict(run, services, error):
+    chat = Recorder("chat", *[error] * 9)
+    services.__dict__["channels"] = {"chat": chat}
+    rows = [trade(f"r{i}", f"{NEWEST}T{i:02}:00:00+00:00", -10.0) for i in range(20)]
+    result = run(with_bot(services, ScriptedBot(rows, equity=FLAT)), "closed_trades", "performance_metrics")
+    assert result.success
+    assert chat.tries > 0
+    verdicts = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
+    assert verdicts["performance_within_limits"] == (False, dg.AssetCheckSeverity.ERROR)
+
+
 def test_a_failed_run_is_told_with_its_own_error(run, services):
     instance = dg.DagsterInstance.ephemeral()
     result = run(with_bot(services, ScriptedBot(reachable=False)), "closed_trades", instance=instance)
-    (failure,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
-    context = dg.build_run_status_sensor_context(
-        sensor_name="run_failure_alert_sensor",
-        dagster_event=failure,
-        dagster_instance=instance,
-        dagster_run=result.dagster_run,
-        resources={"services": services},
-    ).for_run_failure()
+    assert not result.success
     for _ in range(2):
-        run_failure_alert_sensor(context)
+        run_failure_alert_sensor(dg.build_sensor_context(instance, resources={"services": services}))
     (delivery,) = services.outbox.deliveries()
     assert delivery["alert"]["severity"] == "ERROR"
     assert delivery["alert"]["why"] == "trading_ops.bot.client.BotUnreachable: connection refused"

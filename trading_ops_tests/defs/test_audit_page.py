@@ -57,7 +57,7 @@ def test_an_outage_is_told_once_however_often_it_is_looked_at(outage: Outage):
     assert (severity, what.split(",")[0]) == ("ERROR", "1 records wait for the audit store")
 
 
-def test_a_second_outage_on_the_same_day_is_told_too(outage: Outage):
+def test_the_end_of_an_outage_is_told_and_a_second_one_on_the_same_day_too(outage: Outage):
     for _ in range(2):
         outage.be(DOWN)
         outage.record()
@@ -65,7 +65,9 @@ def test_a_second_outage_on_the_same_day_is_told_too(outage: Outage):
         outage.be(UP)
         outage.look()
         assert outage.spooled.backlog().waiting == 0
-    assert len(outage.told()) == 2
+    assert {what.split(",")[0] for _, what in outage.told()} == {"1 records wait for the audit store"}
+    steps = [delivery["alert"]["step"] for delivery in outage.services.outbox.deliveries()]
+    assert sorted(steps) == ["opened", "opened", "resolved", "resolved"]
 
 
 def test_what_is_refused_is_told_once_for_each_count_beside_what_waits(outage: Outage):
@@ -78,5 +80,5 @@ def test_what_is_refused_is_told_once_for_each_count_beside_what_waits(outage: O
             outage.look()
     assert outage.told() == [
         ("ERROR", "1 records were refused by the audit store"),
-        ("ERROR", "2 records were refused by the audit store"),
+        ("ERROR", "More: 2 records were refused by the audit store"),
     ]

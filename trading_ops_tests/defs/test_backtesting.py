@@ -112,7 +112,7 @@ def test_parameters_may_be_switched_off_and_left_out(services):
 
 
 def test_an_audit_store_that_is_down_is_told_and_the_page_is_written(make_services):
-    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
+    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?timeoutMS=100")
     metadata = shown(run(services, **SHORT))
     assert metadata["audit"] == "waits in the spool until the audit store is back: see `trading-ops doctor`"
     assert metadata["tear_sheet"].endswith(".html")

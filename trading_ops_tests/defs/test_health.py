@@ -1,5 +1,6 @@
 """Is the account's worth recorded every quarter of an hour, and a bot that cannot be read told once?"""
 
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -42,7 +43,7 @@ def test_the_paper_bots_snapshot_tells_every_strategy(services):
 
 
 @pytest.mark.parametrize("account", [{}, None, ACCOUNT | {"equity_usdt": float("nan")}], ids=["empty", "null", "NaN"])
-def test_an_account_that_is_none_and_never_was_is_told_once_a_day_and_recorded_as_nothing(services, account):
+def test_an_account_that_is_none_is_told_once_and_recorded_as_nothing(services, account):
     for _ in range(3):
         assert check(services, ScriptedBot(account=account)).success
     assert services.store.read("equity_snapshots") == []
@@ -51,38 +52,29 @@ def test_an_account_that_is_none_and_never_was_is_told_once_a_day_and_recorded_a
     assert "Portfolio: " in told["alert"]["why"]
 
 
-def test_an_unreachable_bot_is_told_once_an_outage_and_the_run_goes_on(services):
-    for _ in range(2):
-        assert check(services, ScriptedBot(reachable=False)).success
-    (told,) = services.outbox.deliveries()
-    assert "connection refused" in told["alert"]["why"]
+def steps(services: Services) -> list[str]:
+    return [delivery["alert"]["step"] for delivery in services.outbox.deliveries()]
 
 
-def test_a_second_outage_on_the_same_day_is_told_too(services):
-    for quarter in ("08:00:20", "09:15:20"):
-        assert check(services, ScriptedBot(account=ACCOUNT | {"as_of": f"2025-03-10T{quarter}Z"})).success
-        for _ in range(3):
-            assert check(services, ScriptedBot(reachable=False)).success
-    assert len(services.outbox.deliveries()) == 2
-
-
-def test_an_outage_that_lasts_over_midnight_is_one(services):
-    check(services, ScriptedBot(account=ACCOUNT | {"as_of": "2025-03-10T08:00:20Z"}))
-    for day in (10, 11, 12):
-        services.now = lambda day=day: NOON.replace(day=day)
-        assert check(services, ScriptedBot(reachable=False)).success
-    assert len(services.outbox.deliveries()) == 1
-
-
-def test_another_bots_snapshot_ends_no_outage(services):
-    other = ScriptedBot(account=ACCOUNT)
-    other.source = "another"
-    for bot in (ScriptedBot(reachable=False), other, ScriptedBot(reachable=False)):
+def test_each_outage_of_the_bot_is_told_once_and_so_is_its_end_and_the_runs_go_on(services):
+    for minute, reachable in enumerate([False, False, True, True, False, False, True]):
+        services.now = lambda minute=minute: NOON + timedelta(minutes=15 * minute)
+        bot = ScriptedBot(account=ACCOUNT | {"as_of": f"{services.now():%Y-%m-%dT%H:%M:20Z}"}, reachable=reachable)
         assert check(services, bot).success
-    assert len(services.outbox.deliveries()) == 1
+    assert steps(services) == ["opened", "resolved"] * 2
+    first, ended = (delivery["alert"] for delivery in services.outbox.deliveries()[:2])
+    assert first["why"] == "connection refused"
+    assert ended["why"] == "It lasted 30 min, until 2025-03-10 13:00 UTC, and was seen 2 times."
+
+
+def test_an_outage_that_lasts_is_reminded_of_once_a_day(services):
+    for hours in (0, 6, 24, 30, 48):
+        services.now = lambda hours=hours: NOON + timedelta(hours=hours)
+        assert check(services, ScriptedBot(reachable=False)).success
+    assert steps(services) == ["opened", "reminded", "reminded"]
 
 
 def test_an_unreachable_bot_is_told_while_the_audit_store_is_down_too(make_services, capsys):
-    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
+    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?timeoutMS=100")
     assert check(services, ScriptedBot(reachable=False)).success
     assert "The bot's equity could not be read" in "".join(capsys.readouterr())

@@ -79,7 +79,7 @@ def test_what_cannot_be_searched_fails_the_run_with_the_reason_B147(services, co
 
 
 def test_while_the_audit_store_is_down_nothing_is_counted_and_the_search_is_kept_for_when_it_is_back(make_services):
-    away = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?serverSelectionTimeoutMS=100")
+    away = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?timeoutMS=100")
     result = run(away, {"end": "2025-03-09"}, raise_on_error=False)
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     assert "StoreUnavailable" in str(failure.step_failure_data)

@@ -15,11 +15,14 @@ from trading_ops.audit.store import Conflict, Entry
 from trading_ops.doctor.bot import local_candles
 from trading_ops.doctor.diagnosis import Diagnosis, ends_well
 from trading_ops.doctor.examine import examine
+from trading_ops.doctor.life import heartbeat
+from trading_ops.doctor.life import watchdog as watchdog_line
 from trading_ops.doctor.machine import disk, permissions
 from trading_ops.doctor.records import audit_store, outbox, spool
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.configuration import NEEDS
+from trading_ops.watchdog.heartbeat import DaemonHeartbeat, Heartbeat, Ticker
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.servers.bot import Says, ScriptedServer, raw_server, serving
@@ -27,7 +30,7 @@ from trading_ops_tests.test_cli import command, new_home
 
 HEALTH = "/api/health"
 CHART = "/api/market/chart/BTCUSDT/1h"
-NOBODY = "mongodb://someone:geheim@127.0.0.1:9/trail?serverSelectionTimeoutMS=200"
+NOBODY = "mongodb://someone:geheim@127.0.0.1:9/trail?timeoutMS=200"
 FIRST_BAR = NOON.replace(minute=0) - timedelta(days=8)
 BARS = [
     {"time": (FIRST_BAR + hour * timedelta(hours=1)).isoformat(), "open": 1, "high": 2, "low": 1, "close": 2,
@@ -78,7 +81,7 @@ def test_a_fresh_folder_is_well(services):
     assert ends_well(list(lines.values()))
     assert set(lines) == {
         "versions", "configuration", "permissions", "disk", "audit store", "alerts", "bot", "clocks", "candles",
-        *(f"channel {name}" for name in NEEDS),
+        "heartbeat", "watchdog", *(f"channel {name}" for name in NEEDS),
     }  # fmt: skip
 
 
@@ -285,7 +288,7 @@ def test_candles_that_are_missing_are_named(make_services, market):
 class Deaf:
     name = "deaf"
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
         raise DeliveryError("nobody listens")
 
 
@@ -336,3 +339,52 @@ def test_a_mongodb_address_that_cannot_be_one_is_bad_input_in_one_line(home):
     assert done.stderr.startswith("MONGODB_URI: ")
     assert done.stderr.count("\n") == 1
     assert "gehe" not in done.stderr
+
+
+HOUR = timedelta(hours=1)
+
+
+def daemons_beat(services, *tickers: Ticker, age_s: float = 30, watchdog: bool = False) -> dict[str, Diagnosis]:
+    """What the doctor says of a daemon whose heartbeat is so old, and of a watchdog that looked now, or none."""
+    at = services.now() - timedelta(seconds=age_s)
+    services.heartbeats.write(DaemonHeartbeat(at=at, since=at - HOUR, tickers=tickers))
+    if watchdog:
+        services.heartbeats.write(Heartbeat(at=services.now(), since=at - HOUR))
+    return {"heartbeat": only(heartbeat, services), "watchdog": only(watchdog_line, services)}
+
+
+def ticker(name: str, due: timedelta, *, running: bool = True) -> Ticker:
+    return Ticker(name=name, kind="schedule", running=running, due=NOON + due)
+
+
+def test_a_daemon_and_a_watchdog_that_show_life_are_well(services):
+    lines = daemons_beat(services, ticker("a", HOUR), ticker("b", -HOUR, running=False), watchdog=True)
+    assert {d.state for d in lines.values()} == {"ok"}
+    assert lines["heartbeat"].found == "b stopped; the rest of 2 schedules and sensors ticks"
+    assert lines["watchdog"].found == "it watches, and pings nobody outside"
+
+
+def test_a_schedule_that_does_not_tick_is_told(services):
+    line = daemons_beat(services, ticker("a", -HOUR / 2))["heartbeat"]
+    assert line.state == "failed"
+    assert "a has not ticked since it was due at 2025-03-10 12:00:00 UTC" in line.found
+    assert line.what_to_do
+
+
+def test_a_daemon_that_stopped_is_told_with_since_when(services):
+    lines = daemons_beat(services, age_s=600)
+    assert lines["heartbeat"] == Diagnosis(
+        "heartbeat", "warning", "Dagster's daemon has not ticked since 2025-03-10 12:20:00 UTC", "Start it: make ui"
+    )
+    assert lines["watchdog"].state == "ok"  # there is nothing to watch
+
+
+def test_a_daemon_that_nobody_watches_is_told(services):
+    line = daemons_beat(services)["watchdog"]
+    assert (line.state, line.found) == ("warning", "none runs")
+    assert "trading-ops watchdog" in line.what_to_do
+
+
+def test_a_heartbeat_that_cannot_be_read_is_a_line_and_no_exception(services):
+    damage(services.heartbeats.daemon_file)
+    assert found(services)["heartbeat"].state == "failed"

@@ -15,12 +15,11 @@ from trading_ops.market.candles import (
     Span,
     StaleSymbol,
     UnknownSymbol,
-    check_candles,
     common_coverage,
-    require_sound,
     split_fresh,
     utc,
 )
+from trading_ops.market.soundness import check_candles, require_sound
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from trading_ops.market.candles import CandleError, check_candles
+from trading_ops.market.candles import CandleError
 from trading_ops.market.download import LOCK, Download, days_back, download_candles
 from trading_ops.market.exchange import ExchangeCandles
 from trading_ops.market.parquet import ParquetCandles, read_footer, write_candles
 from trading_ops.market.simulated import SimulatedCandles
+from trading_ops.market.soundness import check_candles
 from trading_ops_tests.conftest import ROOT
 from trading_ops_tests.servers.binance import BinanceServer, Fault
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trading_ops.market.candles import CandleError, StaleSymbol, UnknownSymbol, check_candles
+from trading_ops.market.candles import CandleError, StaleSymbol, UnknownSymbol
 from trading_ops.market.parquet import ParquetCandles
+from trading_ops.market.soundness import check_candles
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 EPOCH_MS = 1_704_067_200_000  # 2024-01-01 00:00 UTC

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trading_ops.market.candles import CandleError, UnknownSymbol, check_candles
+from trading_ops.market.candles import CandleError, UnknownSymbol
 from trading_ops.market.simulated import ANCHOR, COINS, SimulatedCandles
+from trading_ops.market.soundness import check_candles
 
 NOW = datetime(2026, 11, 23, 16, 20, tzinfo=UTC)
 

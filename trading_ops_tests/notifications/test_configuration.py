@@ -123,6 +123,9 @@ def test_what_is_switched_off_goes_to_the_terminal_however_incomplete(monkeypatc
         ("SMTP_PASSWORD", "GEHEIMß"), ("SMTP_PASSWORD", "GEHEIM\udcff"), ("SMTP_USERNAME", "jürgen"),
         ("SMTP_USERNAME", "ops\udcff"), ("SMTP_PASSWORD", "GEHEIM\n"),
         ("DISCORD_WEBHOOK_URL", "https://discord.com/api/webhooks/1/GEHEIM#thread"),
+        ("WEBHOOK_URL", "https://ops:GEHEIM@example.org/hook"), ("DISCORD_WEBHOOK_URL", "https://GEHEIM@discord.com/x"),
+        ("SMTP_HOST", "smtp://mail.example.org"), ("SMTP_HOST", "mail.example.org:587"), ("SMTP_HOST", "[::1]:25"),
+        ("SMTP_HOST", "mail.example.org/x"), ("SMTP_HOST", "ops@mail.example.org"), ("SMTP_HOST", "mail example.org"),
         ("NOTIFICATIONS_ENABLED", "perhaps"),
     ],
 )  # fmt: skip
@@ -153,6 +156,11 @@ def test_half_a_login_and_mail_in_the_open_are_refused(monkeypatch, changes, sai
 def test_mail_in_the_open_is_for_this_machine(monkeypatch, host):
     mail = {**WHOLE["email"], "SMTP_HOST": host, "SMTP_SECURITY": "None"}
     assert load(monkeypatch, NOTIFICATION_CHANNELS="email", **mail).smtp_security == "none"
+
+
+@pytest.mark.parametrize("host", ["mail.example.org", "mail", "192.0.2.7", "2001:db8::7", " mail.example.org "])
+def test_a_mail_server_is_a_name_or_an_address(monkeypatch, host):
+    assert load(monkeypatch, SMTP_HOST=host).smtp_host == host.strip()
 
 
 @pytest.mark.parametrize("name", ["NOTIFICATION_CHANNEL", "NOTIFICATIONS_CHANNELS", "NOTIFICATION_ENABLED"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,18 @@ from typing import Any
 import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
-from trading_ops.audit.store import StateDocument
+from trading_ops.audit.store import StateDocument, StoreError
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.discord import DiscordChannel
 from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.channels.webhook import WebhookChannel
-from trading_ops.notifications.courier import CLAIM, RESTING
+from trading_ops.notifications.courier import CLAIM
+from trading_ops.notifications.dead_letters import KEY
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.pace import WIDENS_AFTER
+from trading_ops.notifications.rests import RESTING
 from trading_ops.notifications.waiting import COMPLETE, INDEX, SHARDS, Waiting
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.conftest import ROOT
@@ -284,6 +289,104 @@ def test_what_died_during_an_outage_is_dead_afterwards_too(clock, tmp_path):
         assert chat.tries == 1
 
 
+def limited(asked: float) -> DeliveryError:
+    return DeliveryError("Rate limited (HTTP 429)", retry_after_s=asked)
+
+
+@pytest.mark.parametrize("first", ["drain", "publish", "carry_over"])
+def test_a_rest_that_a_channel_asks_for_in_an_outage_is_kept_after_it(clock, tmp_path, first):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", limited(120.0))
+        backed(main, tmp_path / "local.db", clock, chat).publish(ALERT)
+        main.be(UP)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        if first == "publish":
+            assert states(box.publish(alert("b"))) == {"chat": "pending"}
+        else:
+            getattr(box, first)()
+        box = outbox(main, clock, chat)  # a process that knows of no local store
+        clock.advance(timedelta(seconds=119))
+        assert states(box.publish(alert("c"))) == {"chat": "pending"}
+        assert (box.drain(), chat.tries) == (0, 1)
+        clock.advance(timedelta(seconds=1))
+        assert box.drain() == len(box.deliveries())
+
+
+def test_a_longer_rest_is_not_made_shorter_by_one_from_an_outage(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        outbox(main, clock, Recorder("chat", limited(600.0))).publish(alert("a"))
+        main.be(DOWN)
+        backed(main, tmp_path / "local.db", clock, Recorder("chat", limited(60.0))).publish(alert("b"))
+        main.be(UP)
+        chat = Recorder("chat")
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        clock.advance(timedelta(seconds=599))
+        assert (box.drain(), chat.tries) == (0, 0)
+        clock.advance(timedelta(seconds=1))
+        assert box.drain() == 2
+
+
+def test_a_person_who_replays_does_not_wait_for_a_rest_from_an_outage_and_nobody_does_afterwards(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", limited(120.0))
+        backed(main, tmp_path / "local.db", clock, chat).publish(ALERT)
+        main.be(UP)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        assert [states(d) for d in box.retry()] == [{"chat": "sent"}]
+        assert states(box.publish(alert("b"))) == {"chat": "sent"}
+
+
+def damaged(local: Path, key: str) -> None:
+    with sqlite3.connect(local) as db:
+        db.execute("UPDATE state SET body = '{' WHERE collection = 'outbox' AND key = ?", (key,))
+
+
+def test_one_damaged_local_alert_keeps_no_other_from_being_told_in_the_outage(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 3)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        for key in "abc":
+            box.publish(alert(key))
+        damaged(tmp_path / "local.db", "b")
+        assert box.drain() == 2
+        assert [a.dedup_key for a, _ in chat.told] == ["a", "c"]
+        assert "the alert 'b' is damaged and skipped" in str(box.store_error)
+
+
+@pytest.mark.parametrize("by", ["drain", "retry", "carry_over"])
+def test_one_damaged_local_alert_keeps_no_other_from_being_carried_over(clock, tmp_path, by):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 3)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        for key in "abc":
+            box.publish(alert(key))
+        damaged(tmp_path / "local.db", "b")
+        main.be(UP)
+        if by == "carry_over":
+            with pytest.raises(StoreError, match="'b' is damaged"):
+                box.carry_over()
+        else:
+            getattr(box, by)()
+            assert "the alert 'b' is damaged and skipped" in str(box.store_error)
+        assert [d["alert"]["dedup_key"] for d in outbox(main, clock).deliveries()] == ["a", "c"]
+        box.drain()
+        assert [(a.dedup_key, doubt) for a, doubt in chat.told] == [("a", True), ("c", True)]
+
+
+def test_what_says_that_others_were_given_up_is_replayed_by_its_key_alone(store, clock):
+    chat = Recorder("chat", *[DeliveryError("HTTP 401", permanent=True)] * 2)
+    box = outbox(store, clock, chat)
+    for key in (f"{KEY}2025-02-01", "guard/rsi"):
+        box.publish(alert(key))
+    assert [d["alert"]["dedup_key"] for d in box.retry()] == ["guard/rsi"]
+    assert (box.retry(), [a.dedup_key for a, _ in chat.told]) == ([], ["guard/rsi"])
+    assert [states(d) for d in box.retry(f"{KEY}2025-02-01")] == [{"chat": "sent"}]
+
+
 # doubt
 
 
@@ -329,6 +432,8 @@ from trading_ops.audit.store import open_store
 from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.channels.webhook import WebhookChannel
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.pace import WIDENS_AFTER
+from trading_ops.notifications.rests import RESTING
 from trading_ops_tests.notifications.test_outbox import ALERT
 slack = SlackChannel(webhook_url=sys.argv[1] + "{SLACK_PATH}")
 webhook = WebhookChannel(url=sys.argv[2] + "{WEBHOOK_PATH}", secret="{WEBHOOK_SECRET}")
@@ -442,14 +547,121 @@ def test_the_oldest_alert_is_sent_first(store, clock):
     assert [a.dedup_key for a, _ in chat.told] == ["c", "a", "b"]
 
 
+# many at once
+
+
+class Busy:
+    """A channel that notes how many sends are under way; `judge` is asked how many, and which."""
+
+    name = "chat"
+
+    def __init__(self, judge: Callable[[int, Alert], object]) -> None:
+        self.told: list[str] = []
+        self._judge, self._lock, self._under_way = judge, threading.Lock(), 0
+
+    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+        with self._lock:
+            self._under_way += 1
+            under_way = self._under_way
+        try:
+            self._judge(under_way, alert)
+            with self._lock:
+                self.told.append(alert.dedup_key)
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+
+def alerts(number: int) -> list[Alert]:
+    return [alert(f"{n:03}") for n in range(number)]
+
+
+def test_a_channel_that_takes_what_it_is_told_is_told_several_at_once(store):
+    several = threading.Event()
+
+    def judge(under_way: int, told: Alert) -> None:
+        if under_way > 1:
+            several.set()
+        assert int(told.dedup_key) < WIDENS_AFTER or several.wait(20)
+
+    chat = Busy(judge)
+    delivered = Outbox(store, {"chat": chat}).publish_all(alerts(40))
+    assert [d["alert"]["dedup_key"] for d in delivered] == sorted(chat.told) == [a.dedup_key for a in alerts(40)]
+    assert {states(d)["chat"] for d in delivered} == {"sent"}
+    assert len(store.read("notifications")) == 40
+
+
+def test_a_channel_that_asks_for_a_moment_is_told_one_at_a_time_from_then_on(store):
+    under_way_after_it: list[int] = []
+
+    def judge(under_way: int, told: Alert) -> None:
+        time.sleep(0.005)
+        if under_way_after_it:
+            under_way_after_it.append(under_way)
+        elif under_way > 1:
+            under_way_after_it.append(0)
+            raise DeliveryError("Rate limited (HTTP 429)", retry_after_s=0.01)
+
+    chat = Busy(judge)
+    assert {states(d)["chat"] for d in Outbox(store, {"chat": chat}).publish_all(alerts(60))} == {"sent"}
+    assert sorted(chat.told) == [a.dedup_key for a in alerts(60)]
+    assert max(under_way_after_it) <= 2  # itself, and what was on its way when the channel asked
+
+
+def test_alerts_of_one_incident_are_told_in_their_order(store):
+    number_of = {a.dedup_key: n for n, a in enumerate(alerts(60))}
+    chat = Busy(lambda under_way, told: time.sleep(random.Random(told.dedup_key).random() / 100))
+    Outbox(store, {"chat": chat}).publish_all(
+        [replace(a, incident=f"incident {n % 3}" if n % 2 else None) for n, a in enumerate(alerts(60))]
+    )
+    for incident in range(3):
+        order = [number_of[key] for key in chat.told if number_of[key] % 2 and number_of[key] % 3 == incident]
+        assert order == sorted(order)
+    assert len(chat.told) == 60
+
+
+def test_all_alerts_are_stored_before_one_is_sent(store, tmp_path):
+    seen: list[int] = []
+    chat = Recorder("chat", during=lambda: seen.append(len(store.list_state("outbox"))))
+    Outbox(store, {"chat": chat}).publish_all(alerts(5))
+    assert seen == [5]
+
+
+def test_what_the_time_does_not_suffice_for_waits_for_the_next_drain(store, clock):
+    chat = Recorder("chat")
+    box = outbox(store, clock, chat)
+    assert {states(d)["chat"] for d in box.publish_all(alerts(5), within_s=0.0)} == {"pending"}
+    assert (chat.tries, box.waiting(), box.drain(), chat.tries) == (0, 5, 5, 5)
+
+
+def test_the_same_alert_twice_among_many_is_told_once(store, clock):
+    chat = Recorder("chat")
+    assert len(outbox(store, clock, chat).publish_all([ALERT, ALERT])) == 1
+    assert len(chat.told) == 1
+
+
+def test_a_store_that_goes_while_many_are_told_makes_nobody_hear_one_twice(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        chat = Busy(lambda under_way, told: main.be(DOWN) if told.dedup_key == "017" else None)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        assert {states(d)["chat"] for d in box.publish_all(alerts(40))} == {"sent"}
+        main.be(UP)
+        clock.advance(CLAIM)
+        box.drain()
+        box.publish_all(alerts(40))
+        assert sorted(chat.told) == [a.dedup_key for a in alerts(40)]
+
+
 def test_a_process_ends_though_a_channel_hangs_for_ever(tmp_path):
     code = f"""
 import time
 from trading_ops.audit.store import open_store
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.pace import WIDENS_AFTER
+from trading_ops.notifications.rests import RESTING
 class Hangs:
-    def send(self, alert, *, possible_duplicate):
+    def send(self, alert, *, possible_duplicate, opening=None):
         time.sleep(600)
 store = open_store("sqlite:///{tmp_path}/audit.db")
 box = Outbox(store, {{"chat": Hangs()}}, send_timeout_s=0.2)

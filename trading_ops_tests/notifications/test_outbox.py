@@ -50,7 +50,7 @@ def stop_here():
 
 class Channel:
     name = "chat"
-    def send(self, alert, *, possible_duplicate):
+    def send(self, alert, *, possible_duplicate, opening=None):
         if hang == "inside":
             stop_here()
         time.sleep(0.2)
@@ -81,7 +81,7 @@ class Recorder:
         self._errors = list(errors)
         self._during = during
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
         self.tries += 1
         if self._during:
             during, self._during = self._during, None

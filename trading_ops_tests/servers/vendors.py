@@ -11,28 +11,47 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 SLACK_PATH, DISCORD_PATH = "/services/T000/B000/GEHEIM-slack-hook", "/api/webhooks/42/GEHEIM-discord-hook"
 SLACK_TOKEN, TELEGRAM_TOKEN = "xoxb-GEHEIM-slack-token", "123456:GEHEIM-telegram-token"
 ROUTING_KEY, WEBHOOK_SECRET = "GEHEIMpagerdutykey0123456789abcd", "GEHEIM-webhook-secret"
 CHANNEL, CHAT, WEBHOOK_PATH = "#ops", "-100123", "/hook/GEHEIM-webhook-path"
+CHANNEL_ID, PNG = "C024BE91L", b"\x89PNG\r\n\x1a\n"
+OUR_LINK = re.compile(r"^<https?://[^<>|\s]+\|Open the run>$")
 
 
 class Asked(NamedTuple):
-    """One request as it came in."""
+    """One request as it came in, after those that were taken before it."""
 
     path: str
     query: str
     headers: dict[str, str]
     body: bytes
+    method: str = "POST"
+    earlier: Sequence[Any] = ()
 
     @property
     def document(self) -> Any:
+        if "multipart" in self.headers.get("content-type", ""):
+            return json.loads(self.form["payload_json"])
         return json.loads(self.body)
+
+    @property
+    def form(self) -> dict[str, bytes]:
+        """The fields and files of a form."""
+        kind = self.headers["content-type"]
+        if kind == "application/x-www-form-urlencoded":
+            return {name: values[0].encode() for name, values in parse_qs(self.body.decode()).items()}
+        parts = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + self.body).get_payload()
+        return {
+            str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True)  # type: ignore[union-attr,misc]
+            for part in parts
+        }
 
 
 class Answer(NamedTuple):
@@ -43,6 +62,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
     hang_s: float = 0.0
     reset: bool = False
+    told: bool = True  # whether it tells people anything, and is in `taken`
 
 
 class Refused(Exception):
@@ -93,10 +113,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # who follows a redirect asks so
         self.do_POST()
 
+    def do_PATCH(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
         address = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        asked = Asked(address.path, address.query, {k.lower(): v for k, v in self.headers.items()}, body)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        asked = Asked(address.path, address.query, headers, body, self.command, [*self.server.taken])
         self.server.asked.append(asked)
         answer = self.server.faults.popleft() if self.server.faults else self._judged(asked)
         if answer.hang_s:
@@ -121,7 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
             return refused.answer
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return Answer(400, {"message": f"malformed: {type(error).__name__} {error}"})
-        self.server.taken.append(asked)
+        if answer.told:
+            self.server.taken.append(asked._replace(earlier=()))
         return answer
 
     def log_message(self, format: str, *args: object) -> None:
@@ -143,15 +168,76 @@ def slack_webhook(asked: Asked) -> Answer:
 
 
 def slack_api(asked: Asked) -> Answer:
-    if asked.path != "/api/chat.postMessage":
+    def refused(why: str) -> Refused:
+        return Refused(200, {"ok": False, "error": why})
+
+    if asked.path.startswith("/upload/"):
+        if "authorization" in asked.headers or not asked.body.startswith(PNG):
+            raise Refused(403, b"")
+        return Answer(200, f"OK - {len(asked.body)}".encode(), told=False)
+    if not asked.path.startswith("/api/"):
         raise Refused(404, b"<html>not found</html>")
     if asked.headers.get("authorization") != f"Bearer {SLACK_TOKEN}":
-        raise Refused(200, {"ok": False, "error": "invalid_auth"})
+        raise refused("invalid_auth")
+    method = asked.path.removeprefix("/api/")
+    posted = {slack_moment(index): earlier for index, earlier in enumerate(asked.earlier)
+              if earlier and earlier.path == "/api/chat.postMessage"}  # fmt: skip
+    if method in ("conversations.history", "conversations.replies", "files.getUploadURLExternal"):
+        form = {name: value.decode() for name, value in asked.form.items()}  # these take no JSON
+        if method == "files.getUploadURLExternal":
+            if not form["filename"] or int(form["length"]) <= 0:
+                raise refused("invalid_arguments")
+            address = f"http://{asked.headers['host']}/upload/v1/GEHEIM-upload"
+            return Answer(200, {"ok": True, "upload_url": address, "file_id": "F1"}, told=False)
+        return Answer(200, _slack_messages(method, form, posted, refused), told=False)
     document = asked.document
-    if document["channel"] != CHANNEL:
-        raise Refused(200, {"ok": False, "error": "channel_not_found"})
-    _slack_message(document, lambda why: Refused(200, {"ok": False, "error": why}))
-    return Answer(200, {"ok": True, "ts": "1700000000.000100", "channel": "C1"})
+    if method == "files.completeUploadExternal":
+        if document["channel_id"] != CHANNEL_ID or document["files"][0]["id"] != "F1":
+            raise refused("invalid_channel")
+        return Answer(200, {"ok": True, "files": [{"id": "F1"}]})
+    if method == "chat.update":
+        if document["channel"] != CHANNEL_ID:  # a name is not enough
+            raise refused("channel_not_found")
+        if document["ts"] not in posted:
+            raise refused("message_not_found")
+        _slack_message(document, refused)
+        return Answer(200, {"ok": True, "ts": document["ts"], "channel": CHANNEL_ID})
+    if method != "chat.postMessage":
+        raise refused("unknown_method")
+    if document["channel"] not in (CHANNEL, CHANNEL_ID):
+        raise refused("channel_not_found")
+    if "thread_ts" in document and document["thread_ts"] not in posted:
+        raise refused("thread_not_found")
+    _slack_message(document, refused)
+    metadata = document["metadata"]
+    if not re.fullmatch(r"[\w.]+", metadata["event_type"]) or len(json.dumps(metadata)) > 8_000:
+        raise refused("invalid_metadata_format")
+    return Answer(200, {"ok": True, "ts": slack_moment(len(asked.earlier)), "channel": CHANNEL_ID})
+
+
+def slack_moment(index: int) -> str:
+    """The `ts` of the message that was the `index`-th request."""
+    return f"1700000000.{index:06}"
+
+
+def _slack_messages(
+    method: str, form: dict[str, str], posted: dict[str, Asked], refused: Callable[[str], Refused]
+) -> dict[str, Any]:
+    if form["channel"] != CHANNEL_ID:
+        raise refused("channel_not_found")
+    thread = form.get("ts")
+    if method == "conversations.replies" and thread not in posted:
+        raise refused("thread_not_found")
+    found = [
+        {"ts": moment, "metadata": asked.document["metadata"]}
+        for moment, asked in posted.items()
+        if thread is None or thread in (moment, asked.document.get("thread_ts"))
+    ]
+    if form["include_all_metadata"] != "true":
+        found = [{"ts": message["ts"]} for message in found]
+    limit = min(int(form["limit"]), 999)
+    shown = found[:limit] if thread else found[::-1][:limit]
+    return {"ok": True, "messages": shown, "has_more": len(found) > limit}
 
 
 def _slack_message(document: Any, refused: Callable[[str], Refused]) -> None:
@@ -170,7 +256,7 @@ def _slack_message(document: Any, refused: Callable[[str], Refused]) -> None:
                 raise refused("invalid_blocks")
             texts.append(part["text"])
     for text in texts:  # a control sequence would mention or link; nothing of ours may begin one
-        if re.search("[<>]|&(?!(amp|lt|gt);)", text) or "\0" in text:
+        if re.search("[<>]|&(?!(amp|lt|gt);)", OUR_LINK.sub("", text)) or "\0" in text:
             raise refused("invalid_blocks_format")
 
 
@@ -178,9 +264,15 @@ def _slack_message(document: Any, refused: Callable[[str], Refused]) -> None:
 
 
 def discord(asked: Asked) -> Answer:
-    if asked.path != DISCORD_PATH:
+    if not asked.path.startswith(DISCORD_PATH):
         raise Refused(404, {"message": "Unknown Webhook", "code": 10015})
-    document = asked.document
+    document, changed = asked.document, asked.path.removeprefix(DISCORD_PATH)
+    sent = {f"/messages/{index}" for index, earlier in enumerate(asked.earlier) if earlier and earlier.method == "POST"}
+    if (asked.method == "PATCH") != (changed in sent):
+        raise Refused(404, {"message": "Unknown Message", "code": 10008})
+    names = {f"attachment://{file['filename']}" for file in document.get("attachments", [])}
+    if names and not asked.form["files[0]"].startswith(PNG):
+        raise Refused(400, {"message": "Invalid Form Body", "code": 50035})
     total = 0
 
     def check(where: str, text: Any, most: int) -> None:
@@ -195,6 +287,8 @@ def discord(asked: Asked) -> Answer:
         raise Refused(400, {"message": "Invalid Form Body", "code": 50035})
     for embed in document["embeds"]:
         check("title", embed["title"], 256)
+        if "image" in embed and embed["image"]["url"] not in names:
+            raise Refused(400, {"message": "Invalid Form Body", "code": 50035, "errors": {"image": "no file"}})
         if "description" in embed:
             check("description", embed["description"], 4_096)
         if "footer" in embed:
@@ -206,7 +300,9 @@ def discord(asked: Asked) -> Answer:
             check("value", field["value"], 1_024)
     if total > 6_000:
         raise Refused(400, {"message": "Invalid Form Body", "code": 50035, "errors": {"embeds": "over 6000"}})
-    return Answer(200, {"id": "1"}) if asked.query == "wait=true" else Answer(204)
+    if asked.method == "PATCH":
+        return Answer(200, {"id": changed.removeprefix("/messages/")})
+    return Answer(200, {"id": str(len(asked.earlier))}) if asked.query == "wait=true" else Answer(204)
 
 
 # Telegram
@@ -218,11 +314,27 @@ def telegram(asked: Asked) -> Answer:
     def refused(status: int, why: str) -> Refused:
         return Refused(status, {"ok": False, "error_code": status, "description": why})
 
-    if asked.path != f"/bot{TELEGRAM_TOKEN}/sendMessage":
+    root, _, method = asked.path.rpartition("/")
+    if root != f"/bot{TELEGRAM_TOKEN}":
         raise refused(401, "Unauthorized")
-    document = asked.document
+    if method not in ("sendMessage", "editMessageText", "sendPhoto"):
+        raise refused(404, "Not Found")
+    sent = {index + 1: earlier for index, earlier in enumerate(asked.earlier) if earlier}
+    if method == "sendPhoto":
+        document = {name: value.decode("latin-1") for name, value in asked.form.items()}
+        document["reply_parameters"] = json.loads(document.get("reply_parameters", "{}"))
+    else:
+        document = asked.document
     if document["chat_id"] != CHAT:
         raise refused(400, "Bad Request: chat not found")
+    reply = document.get("reply_parameters") or {}
+    if reply and reply["message_id"] not in sent and not reply["allow_sending_without_reply"]:
+        raise refused(400, "Bad Request: message to be replied not found")
+    if method == "sendPhoto":
+        photo = asked.form["photo"]
+        if not photo.startswith(PNG) or len(photo) > 10 * 2**20 or units(document.get("caption", "")) > 1_024:
+            raise refused(400, "Bad Request: IMAGE_PROCESS_FAILED")
+        return Answer(200, {"ok": True, "result": {"message_id": len(asked.earlier) + 1}})
     if document["parse_mode"] != "HTML":
         raise refused(400, "Bad Request: unsupported parse_mode")
     try:
@@ -233,7 +345,17 @@ def telegram(asked: Asked) -> Answer:
         raise refused(400, "Bad Request: message text is empty")
     if units(seen) > 4_096:
         raise refused(400, "Bad Request: message is too long")
-    return Answer(200, {"ok": True, "result": {"message_id": 1}})
+    if method == "editMessageText":
+        number = document["message_id"]
+        if number not in sent or not sent[number].path.endswith("/sendMessage"):
+            raise refused(400, "Bad Request: message to edit not found")
+        edits = [e.document for e in sent.values() if e.path.endswith("/editMessageText")]
+        texts = [sent[number].document["text"], *(e["text"] for e in edits if e["message_id"] == number)]
+        if texts[-1] == document["text"]:
+            raise refused(400, "Bad Request: message is not modified: specified new message content and reply markup"
+                               " are exactly the same")  # fmt: skip
+        return Answer(200, {"ok": True, "result": {"message_id": number}})
+    return Answer(200, {"ok": True, "result": {"message_id": len(asked.earlier) + 1}})
 
 
 def telegram_text(marked_up: str) -> str:
@@ -271,9 +393,13 @@ def pagerduty(asked: Asked) -> Answer:
     event = asked.document
     if event["routing_key"] != ROUTING_KEY:
         raise refused("'routing_key' is invalid")
-    payload = event["payload"]
-    if event["event_action"] != "trigger" or not 0 < len(event["dedup_key"]) <= 255:
+    if event["event_action"] not in ("trigger", "resolve") or not 0 < len(event["dedup_key"]) <= 255:
         raise refused("'dedup_key' or 'event_action' is invalid")
+    if event["event_action"] == "resolve":
+        return Answer(202, {"status": "success", "message": "Event processed", "dedup_key": event["dedup_key"]})
+    payload = event["payload"]
+    if any(not re.match("https?://", link["href"]) for link in event.get("links", [])):
+        raise refused("'links' is invalid")
     if not payload["summary"].strip() or len(payload["summary"]) > 1_024 or not payload["source"]:
         raise refused("'payload.summary' is invalid")
     if payload["severity"] not in ("critical", "error", "warning", "info"):

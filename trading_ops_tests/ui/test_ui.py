@@ -19,6 +19,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
 
+from trading_ops.watchdog.heartbeat import Heartbeats
+
 TIMEOUT_MS = 30_000
 expect.set_options(timeout=TIMEOUT_MS)
 
@@ -50,6 +52,7 @@ class Dagster:
     """A running UI, and the newest day's document as the backfill printed it."""
 
     url: str
+    home: Path
     newest: dict[str, Any]
 
 
@@ -94,7 +97,7 @@ def dagster(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
     try:
         _until(lambda: _answers(port) or server.poll() is not None, timeout_s=90)
         assert server.poll() is None, log.read_text()
-        yield Dagster(f"http://127.0.0.1:{port}", json.loads(backfill.stdout)["performance"])
+        yield Dagster(f"http://127.0.0.1:{port}", home, json.loads(backfill.stdout)["performance"])
     finally:
         left = _end(server)
     assert not left, f"still running after SIGKILL: {left}"
@@ -205,6 +208,11 @@ def test_a_backfill_of_a_job_launched_in_the_ui_measures_its_days_in_one_run(pag
     tags = {tag["key"]: tag["value"] for tag in done["runs"][0]["tags"]}
     assert tags["dagster/asset_partition_range_start"] == days[0]
     assert tags["dagster/asset_partition_range_end"] == days[-1]
+
+
+def test_schedules_and_sensors_tick_and_the_watchdog_watches_beside_the_ui(dagster: Dagster) -> None:
+    heartbeats = Heartbeats(dagster.home / "var" / "heartbeats")
+    assert _until(lambda: heartbeats.daemon() is not None and heartbeats.watchdog() is not None, timeout_s=60)
 
 
 def _ask(page: Page, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TextIO
 
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.text import message_of
 
 STYLES = {
     Severity.INFO: "cyan",
@@ -14,6 +15,7 @@ STYLES = {
     Severity.CRITICAL: "bold white on red",
 }
 NEUTRAL = "bright_black"
+RESOLVED = "green"
 
 
 class ConsoleChannel:
@@ -21,16 +23,19 @@ class ConsoleChannel:
 
     name = "console"
     deduplicates = False
+    updates = False
+    reports = True
     target = "the terminal and the run's log"
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = stream
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> str | None:
         try:
             self._print(alert, possible_duplicate)
         except (OSError, ValueError) as error:
             raise DeliveryError(f"console: {error}") from error
+        return None
 
     def _print(self, alert: Alert, possible_duplicate: bool) -> None:
         import sys
@@ -40,12 +45,15 @@ class ConsoleChannel:
 
         console = Console(file=self._stream or sys.stderr, soft_wrap=True, highlight=False)
         # Text, not markup: what an alert quotes is data and may contain brackets
-        headline = Text(f" {alert.severity} ", style=STYLES.get(alert.severity, NEUTRAL))
+        message = message_of(alert, possible_duplicate=possible_duplicate)
+        style = RESOLVED if message.resolved else STYLES.get(alert.severity, NEUTRAL)
+        headline = Text(f" {message.label} ", style=style)
         headline.append(f" {_printable(alert.what)}", style="bold not reverse")
         if possible_duplicate:
             headline.append(" (possible duplicate)")
         console.print(headline)
-        for label, text in (("why", alert.why), ("do ", alert.what_to_do)):
+        told = {"why": alert.why, "at ": message.since, "did": alert.done, "do ": alert.what_to_do, "see": message.link}
+        for label, text in told.items():
             for line in _printable(text).splitlines():
                 console.print(Text(f"   {label}  {line}"))
                 label = "   "

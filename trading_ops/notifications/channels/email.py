@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import smtplib
 import socket
 import ssl
@@ -15,18 +14,13 @@ from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from typing import Literal
 
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.channels.page import html_of
 from trading_ops.notifications.channels.redaction import Redaction
+from trading_ops.notifications.picture import NAME, picture_of
 from trading_ops.notifications.text import Message, fit, message_of
 
-STYLES: dict[str, str] = {
-    Severity.INFO: "#2f80ed",
-    Severity.WARNING: "#b7791f",
-    Severity.ERROR: "#eb5757",
-    Severity.CRITICAL: "#b00020",
-}
-NEUTRAL = "#828282"
 PORTS = {"starttls": 587, "ssl": 465, "none": 25}
 TIMEOUT_S = 10.0
 MOST_SUBJECT, MOST_TEXT = 200, 20_000
@@ -43,6 +37,8 @@ class EmailChannel:
 
     name = "email"
     deduplicates = False
+    updates = False
+    reports = True
 
     def __init__(
         self,
@@ -69,11 +65,11 @@ class EmailChannel:
             return "not configured"
         return f"{', '.join(map(_veiled, self._recipients))} by {self._host}:{self._port} ({self._security})"
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> str | None:
         if not self._host or not self._sender or not self._recipients:
             raise DeliveryError("email is not configured: set SMTP_HOST, EMAIL_FROM and EMAIL_TO", permanent=True)
         message = message_of(alert, possible_duplicate=possible_duplicate)
-        mail = mail_of(message, alert.dedup_key, self._sender, self._recipients)
+        mail = mail_of(alert, message, self._sender, self._recipients)
         step, sent = "connecting", False
         try:
             server = self._connected(self._host)
@@ -107,6 +103,7 @@ class EmailChannel:
             codes = ", ".join(sorted({str(code) for code, _ in refused.values()}))
             told = f"SMTP {codes}: {len(refused)} of {len(self._recipients)} recipients refused, the others have it"
             raise DeliveryError(told, permanent=min(code for code, _ in refused.values()) >= 500, in_doubt=True)
+        return None  # its Message-ID follows from the key
 
     def _connected(self, host: str) -> smtplib.SMTP:
         own = socket.gethostname()
@@ -139,18 +136,31 @@ class EmailChannel:
         return DeliveryError(f"SMTP {code}: {about}{size}: {said}", permanent=500 <= code < 600)
 
 
-def mail_of(message: Message, dedup_key: str, sender: str, recipients: Sequence[str]) -> EmailMessage:
-    """The message in plain text and HTML; its Message-ID depends on the key and the sender's domain alone."""
+def mail_of(alert: Alert, message: Message, sender: str, recipients: Sequence[str]) -> EmailMessage:
+    """The message in plain text and HTML; its Message-ID depends on the key and the sender's domain alone.
+
+    What is said later about an incident answers the message that opened it, so that mailboxes show one conversation.
+    """
     mail = EmailMessage(policy=policy.SMTP)
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
-    mail["Subject"] = fit(f"[{message.severity}] {message.what}", MOST_SUBJECT)
+    label = "RESOLVED:" if message.resolved else f"[{message.label}]"
+    mail["Subject"] = fit(f"{label} {message.what}", MOST_SUBJECT)
     mail["Date"] = format_datetime(datetime.now(UTC))
-    mail["Message-ID"] = message_id(dedup_key, sender)
+    mail["Message-ID"] = message_id(alert.dedup_key, sender)
+    if alert.opening is not None:
+        mail["In-Reply-To"] = mail["References"] = message_id(alert.opening, sender)
     mail["Auto-Submitted"] = "auto-generated"  # so that no out-of-office answers
+    picture = picture_of(alert.picture)
+    picture_id = f"picture.{message_id(alert.dedup_key, sender)[1:-1]}" if picture else ""
     # quoted-printable: any server takes it, whatever the length of a line
     mail.set_content(text_of(message), cte="quoted-printable")
-    mail.add_alternative(html_of(message), subtype="html", cte="quoted-printable")
+    mail.add_alternative(html_of(message, picture_id), subtype="html", cte="quoted-printable")
+    if picture:
+        html_part = mail.get_payload()[1]  # type: ignore[index]
+        html_part.add_related(  # type: ignore[union-attr]
+            picture, "image", "png", cid=f"<{picture_id}>", disposition="inline", filename=NAME
+        )
     return mail
 
 
@@ -167,38 +177,13 @@ def message_id(dedup_key: str, sender: str) -> str:
 
 def text_of(message: Message) -> str:
     """The message in plain text."""
-    severity = fit(message.severity, MOST_SUBJECT)
-    parts = [f"{severity}: {fit(message.what, MOST_TEXT)}", message.notice, fit(message.why, MOST_TEXT)]
-    parts += [f"What to do: {fit(message.what_to_do, MOST_TEXT)}"] if message.what_to_do else []
-    parts += [fit(message.figures, MOST_TEXT), fit(message.footer, MOST_TEXT)]
+    parts = [f"{fit(message.label, MOST_SUBJECT)}: {fit(message.what, MOST_TEXT)}", message.notice]
+    parts += [
+        fit(said, MOST_TEXT) if heading == "Why" else f"{heading}: {fit(said, MOST_TEXT)}"
+        for heading, said in message.sections
+    ]
+    parts += [fit(message.figures, MOST_TEXT), message.link, fit(message.footer, MOST_TEXT)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def html_of(message: Message) -> str:
-    """The message in HTML that every mail program shows: no images, no links, nothing loaded."""
-    colour = STYLES.get(message.severity, NEUTRAL)
-    severity = _escape(fit(message.severity, MOST_SUBJECT))
-
-    def paragraph(text: str, style: str = "") -> str:
-        shown = _escape(fit(text, MOST_TEXT)).replace("\n", "<br>\n")
-        return f'<p style="{style}">{shown}</p>' if text else ""
-
-    todo = f"What to do: {message.what_to_do}" if message.what_to_do else ""
-    figures = f"<pre>{_escape(fit(message.figures, MOST_TEXT))}</pre>" if message.figures else ""
-    return "\n".join(part for part in (
-        '<html><body style="font-family:sans-serif">',
-        f'<h2 style="color:{colour}">{severity}: {_escape(fit(message.what, MOST_TEXT))}</h2>',
-        paragraph(message.notice, "font-style:italic"),
-        paragraph(message.why),
-        paragraph(todo, "font-weight:bold"),
-        figures,
-        paragraph(message.footer, "color:#828282;font-size:small"),
-        "</body></html>",
-    ) if part) + "\n"  # fmt: skip
-
-
-def _escape(text: str) -> str:
-    return html.escape(text)
 
 
 def _veiled(address: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import ssl
 import time
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.redaction import Redaction, host_of
 
 TIMEOUT_S = 10.0
+KEPT_S = 2.0  # how long a connection waits for the next message: less than any server does
 MAX_ANSWER = 65_536  # bytes of an answer that are read
 PASSING = (408, 425, 429)  # refusals that are not about the message
 # At DEBUG httpcore logs the headers of an answer, in which a server or a redirect may repeat the address.
@@ -48,31 +50,33 @@ class Http:
     def __init__(self, *secrets: str | None, timeout_s: float = TIMEOUT_S) -> None:
         self.redacted = Redaction(*secrets)
         self._timeout_s = timeout_s
+        self._transports: dict[tuple[int, str], httpx.HTTPTransport] = {}
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
         """The answer to a post that got a 2xx status; raises DeliveryError."""
         return self.exchange(url, body, headers)[0]
 
-    def exchange(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[bytes, float | None]:
+    def exchange(
+        self, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, method: str = "POST"
+    ) -> tuple[bytes, float | None]:
         """As `post`, and the seconds that the answer asks to wait: Slack refuses with status 200 too."""
         host, begun = host_of(url), False
         try:
             request = httpx.Request(
-                "POST",
+                method,
                 url,
                 content=body,
                 headers={"Content-Type": "application/json", "User-Agent": "trading-ops", **(headers or {})},
                 extensions={"timeout": httpx.Timeout(self._timeout_s).as_dict()},
             )
             until = time.monotonic() + self._timeout_s
-            verify = _trusted() if request.url.scheme == "https" else False
-            with httpx.HTTPTransport(verify=verify, trust_env=False) as transport:
-                begun = True
-                response = transport.handle_request(request)
-                try:
-                    answer = _read(response.iter_raw(), until)
-                finally:
-                    response.close()
+            transport = self._transport(request.url.scheme)
+            begun = True
+            response = transport.handle_request(request)
+            try:
+                answer = _read(response.iter_raw(), until)
+            finally:
+                response.close()
         except httpx.ConnectTimeout:
             raise DeliveryError(f"timeout: no connection to {host} within {self._timeout_s:g} s") from None
         except httpx.TimeoutException:
@@ -92,10 +96,27 @@ class Http:
             raise HttpError(response.status_code, self.redacted(_said(answer)), wait_s)
         return answer, wait_s
 
+    def _transport(self, scheme: str) -> httpx.HTTPTransport:
+        """Keeps connections for a moment, so that of many messages not each makes one; none is shared with a fork."""
+        place = os.getpid(), scheme
+        if place not in self._transports:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=KEPT_S)
+            self._transports[place] = httpx.HTTPTransport(
+                verify=_trusted() if scheme == "https" else _plain(), trust_env=False, limits=limits
+            )
+        return self._transports[place]
+
 
 def as_json(document: Any) -> bytes:
     """The document as compact JSON in ASCII, which no proxy or server misreads."""
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def as_form(fields: Mapping[str, str], file: tuple[str, str, bytes]) -> tuple[bytes, dict[str, str]]:
+    """The body and the header of a multipart form with one PNG file: (field, name, content)."""
+    name, filename, content = file
+    request = httpx.Request("POST", "http://form", data=fields, files={name: (filename, content, "image/png")})
+    return request.read(), {"Content-Type": request.headers["Content-Type"]}
 
 
 def parsed(answer: bytes) -> Any:
@@ -129,6 +150,12 @@ def retry_after(header: str, now: datetime) -> float | None:
 @cache
 def _trusted() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
+
+
+@cache
+def _plain() -> ssl.SSLContext:
+    """What the transport wants for a connection without TLS too, made once."""
+    return httpx.create_ssl_context(verify=False, trust_env=False)
 
 
 def _read(chunks: Iterable[bytes], until: float) -> bytes:

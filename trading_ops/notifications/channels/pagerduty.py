@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.http import TIMEOUT_S, Http, as_json, parsed
 from trading_ops.notifications.channels.redaction import host_of
-from trading_ops.notifications.text import Message, fit, message_of
+from trading_ops.notifications.text import Message, fit, message_of, short_key
 
 STYLES: dict[str, str] = {
     Severity.INFO: "info",
@@ -19,14 +18,19 @@ STYLES: dict[str, str] = {
 }
 NEUTRAL = "info"
 # the whole event may have 512 kB, and characters beyond ASCII travel as up to six bytes each
-MOST_SUMMARY, MOST_KEY, MOST_DETAIL = 1_024, 255, 10_000
+MOST_SUMMARY, MOST_DETAIL = 1_024, 10_000
 
 
 class PagerDutyChannel:
-    """The routing key of an Events v2 integration; events with one key are one incident, so repeats are told once."""
+    """The routing key of an Events v2 integration; events with one key are one incident, so repeats are told once.
+
+    The key is that of the message which opened the incident. Nobody is paged for a report.
+    """
 
     name = "pagerduty"
     deduplicates = True
+    updates = True
+    reports = False
 
     def __init__(
         self,
@@ -42,44 +46,37 @@ class PagerDutyChannel:
     def target(self) -> str:
         return f"an integration at {host_of(self._base_url)}" if self._routing_key else "not configured"
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> str | None:
         if not self._routing_key:
             raise DeliveryError("pagerduty is not configured: set PAGERDUTY_ROUTING_KEY", permanent=True)
         message = message_of(alert, possible_duplicate=possible_duplicate)
-        event = {"routing_key": self._routing_key, **event_of(message, alert.dedup_key)}
+        event = {"routing_key": self._routing_key, **event_of(message, alert.opening or alert.dedup_key, alert.step)}
         document = parsed(self._http.post(f"{self._base_url}/v2/enqueue", as_json(event)))
         if not isinstance(document, dict) or document.get("status") != "success":
             raise DeliveryError("HTTP 202, but not PagerDuty's answer")
+        return None
 
 
-def event_of(message: Message, dedup_key: str) -> dict[str, Any]:
-    """The message as an event that opens the incident of its key, or adds to it."""
-    severity = STYLES.get(message.severity, NEUTRAL)
+def event_of(message: Message, dedup_key: str, step: Step = Step.OPENED) -> dict[str, Any]:
+    """The message as an event that opens the incident of its key, adds to it, or resolves it."""
+    key = short_key(dedup_key)
+    if step is Step.RESOLVED:
+        return {"event_action": "resolve", "dedup_key": key}  # PagerDuty shows no more of it
     details = {
-        "why": message.why,
-        "what to do": message.what_to_do,
+        **{heading.lower(): said for heading, said in message.sections},
         "numbers": message.figures,
         "about": message.footer,
         "notice": message.notice,
     }
-    return {
+    event = {
         "event_action": "trigger",
-        "dedup_key": key_of(dedup_key),
+        "dedup_key": key,
+        "client": "trading_ops",
         "payload": {
             "summary": fit(message.what, MOST_SUMMARY),
             "source": "trading_ops",
-            "severity": severity,
+            "severity": STYLES.get(message.severity, NEUTRAL),
             "custom_details": {name: fit(text, MOST_DETAIL) for name, text in details.items() if text},
         },
     }
-
-
-def key_of(dedup_key: str) -> str:
-    """The key as PagerDuty takes it: a digest where it is too long or empty, else as it is.
-
-    >>> key_of("guard/rsi/2025-03-01")
-    'guard/rsi/2025-03-01'
-    """
-    if dedup_key.strip() and len(dedup_key) <= MOST_KEY and dedup_key.isascii() and dedup_key.isprintable():
-        return dedup_key
-    return hashlib.sha256(dedup_key.encode("utf-8", "surrogatepass")).hexdigest()
+    return event | ({"links": [{"href": message.link, "text": "Open the run"}]} if message.link else {})

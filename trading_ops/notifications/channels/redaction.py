@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable
-from urllib.parse import quote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from trading_ops.notifications.text import fit, one_line
+from trading_ops.secrecy import forms
 
 SHORTEST = 4  # what is shorter is found by chance in any text
 LONGEST = 300  # characters of what somebody else says
@@ -18,8 +18,8 @@ class Redaction:
     """Takes secrets out of texts that others wrote, also in the forms in which they travel."""
 
     def __init__(self, *secrets: str | None) -> None:
-        forms = {form for secret in secrets if secret for form in _forms(secret)}
-        self._forms = sorted((form for form in forms if len(form) >= SHORTEST), key=len, reverse=True)
+        known = {form for secret in secrets if secret for form in _forms(secret)}
+        self._forms = sorted((form for form in known if len(form) >= SHORTEST), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         """One line of the text without secrets; of an address only the host is left."""
@@ -38,11 +38,15 @@ def host_of(url: str) -> str:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    yield from (secret, quote(secret), quote(secret, safe=""), base64.b64encode(secret.encode()).decode())
+    yield from forms(secret)
     try:
         url = urlsplit(secret)
     except ValueError:
         return
     if url.scheme in ("http", "https"):  # the path and the query are what nobody may know
-        yield from (part for part in (url.path, url.path.strip("/"), url.query, *url.path.split("/")) if len(part) >= 8)
-        yield from (part for part in (url.username, url.password) if part)
+        whole = f"{url.path}?{url.query}"
+        parts = {
+            part for part in (url.path, url.path.strip("/"), url.query, *re.split("[/?&=]", whole)) if len(part) >= 8
+        }
+        for part in {*parts, *map(unquote, parts), *filter(None, (url.username, url.password))}:
+            yield from forms(part)

@@ -21,7 +21,7 @@ STYLES: dict[str, str] = {
     Severity.CRITICAL: "critical",
 }
 NEUTRAL = "unknown"
-MOST_TEXT, MOST_NUMBERS = 50_000, 200_000  # characters; there is no limit, but a bound
+MOST_TEXT, MOST_NUMBERS, MOST_SINCE = 50_000, 200_000, 100  # characters; there is no limit, but a bound
 KEY, TIMESTAMP, SIGNATURE = "Idempotency-Key", "X-Trading-Ops-Timestamp", "X-Trading-Ops-Signature"
 
 
@@ -30,6 +30,8 @@ class WebhookChannel:
 
     name = "webhook"
     deduplicates = True
+    updates = True
+    reports = True
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class WebhookChannel:
     def target(self) -> str:
         return f"an address at {host_of(self._url)}" if self._url and self._secret else "not configured"
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> str | None:
         if not self._url or not self._secret:
             raise DeliveryError("webhook is not configured: set WEBHOOK_URL and WEBHOOK_SECRET", permanent=True)
         body = as_json(document_of(alert, possible_duplicate=possible_duplicate))
@@ -57,6 +59,7 @@ class WebhookChannel:
             SIGNATURE: signature(self._secret, timestamp, body),
         }
         self._http.post(self._url, body, headers)
+        return None
 
 
 def document_of(alert: Alert, *, possible_duplicate: bool) -> dict[str, Any]:
@@ -72,9 +75,15 @@ def document_of(alert: Alert, *, possible_duplicate: bool) -> dict[str, Any]:
         "dedup_key": fit(one_line(alert.dedup_key), MOST_TEXT),
         "what": fit(message.what, MOST_TEXT),
         "why": fit(message.why, MOST_TEXT),
+        "done": fit(message.done, MOST_TEXT),
         "what_to_do": fit(message.what_to_do, MOST_TEXT),
         "day": one_line(alert.day) if alert.day else None,
         "numbers": numbers,
+        "incident": fit(one_line(alert.incident), MOST_TEXT) if alert.incident else None,
+        "step": str(alert.step),
+        "opening": fit(one_line(alert.opening or alert.dedup_key), MOST_TEXT),
+        "since": one_line(alert.since)[:MOST_SINCE] if alert.since else None,
+        "link": message.link or None,
         "possible_duplicate": possible_duplicate,
     }
 

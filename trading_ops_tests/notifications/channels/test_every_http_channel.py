@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.http import retry_after
 from trading_ops.notifications.channels.redaction import Redaction
-from trading_ops_tests.notifications.channels.rigs import RIGS
+from trading_ops_tests.notifications.channels.rigs import RIGS, Rig
 from trading_ops_tests.servers.vendors import Answer, VendorServer
 
 ALERT = Alert(Severity.CRITICAL, "guard/rsi/2025-03-01", "rsi lost 12 %", "above 10 %", "Look, then resume.",
@@ -66,8 +68,9 @@ def test_an_alert_says_what_why_the_numbers_and_what_to_do(rig, server):
     rig.make(server.url, 5.0).send(ALERT, possible_duplicate=False)
     (asked,) = server.taken
     said = str(asked.document)
-    for part in ("rsi lost 12 %", "above 10 %", "Look, then resume.", "daily_loss_pct", "12", "guard/rsi/2025-03-01"):
+    for part in ("rsi lost 12 %", "above 10 %", "Look, then resume.", "guard/rsi/2025-03-01"):
         assert part in said, part
+    assert "daily loss: 12 %" in said or "'daily_loss_pct': 12.0" in said
     assert "possible duplicate" not in said
     rig.make(server.url, 5.0).send(ALERT, possible_duplicate=True)
     assert "possible" in str(server.taken[1].document).replace("'possible_duplicate': False", "")
@@ -116,6 +119,50 @@ def test_a_machine_that_can_open_no_file_now_may_later(monkeypatch):
     with pytest.raises(DeliveryError, match="OSError") as refused:
         RIGS["webhook"].make("https://127.0.0.1:9", 1.0).send(ALERT, possible_duplicate=False)
     assert (refused.value.permanent, refused.value.in_doubt) == (False, False)
+
+
+class Connections(VendorServer):
+    """Keeps connections open, and the sockets of those that were made."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(lambda asked: rig.judge(asked)._replace(headers={"Connection": "keep-alive"}))
+        self.made: list[socket.socket] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.made.append(request)
+        super().process_request(request, client_address)
+
+
+def test_one_message_after_the_other_goes_over_one_connection(rig):
+    with Connections(rig) as server:
+        channel = rig.make(server.url, 5.0)
+        for _ in range(3):
+            channel.send(ALERT, possible_duplicate=False)
+        assert (len(server.taken), len(server.made)) == (3, 1)
+
+
+def test_a_connection_that_the_server_has_closed_in_between_is_made_anew(rig):
+    with Connections(rig) as server:
+        channel = rig.make(server.url, 5.0)
+        for _ in range(2):
+            channel.send(ALERT, possible_duplicate=False)
+            server.made[-1].shutdown(socket.SHUT_RDWR)
+        assert (len(server.taken), len(server.made)) == (2, 2)
+
+
+def test_a_fork_makes_a_connection_of_its_own(rig):
+    with Connections(rig) as server:
+        channel = rig.make(server.url, 5.0)
+        channel.send(ALERT, possible_duplicate=False)
+        if not (child := os.fork()):
+            try:
+                channel.send(ALERT, possible_duplicate=False)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        channel.send(ALERT, possible_duplicate=False)
+        assert (len(server.taken), len(server.made)) == (3, 2)
 
 
 def test_an_endless_answer_is_read_to_a_bound(rig, server):
@@ -243,6 +290,13 @@ ALERTS = st.builds(
     what_to_do=TEXTS,
     day=st.none() | st.just("2025-03-01"),
     numbers=st.dictionaries(TEXTS, NUMBERS, max_size=4),
+    done=TEXTS,
+    link=st.none() | TEXTS | TEXTS.map("https://example.org/{}".format),
+    incident=st.none() | TEXTS,
+    step=st.sampled_from([step for step in Step if step is not Step.UPDATED]),  # which changes another message
+    opening=st.none() | TEXTS,
+    since=st.none() | TEXTS | st.datetimes().map(datetime.isoformat),
+    picture=st.none() | st.dictionaries(st.sampled_from(["title", "days", "series"]) | TEXTS, NUMBERS, max_size=3),
 )
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from trading_ops.notifications.alert import Alert, Severity
-from trading_ops.notifications.channels.pagerduty import PagerDutyChannel, event_of, key_of
-from trading_ops.notifications.text import MARKER, message_of
+from trading_ops.notifications.channels.pagerduty import PagerDutyChannel, event_of
+from trading_ops.notifications.text import MARKER, message_of, short_key
 from trading_ops_tests.servers.vendors import ROUTING_KEY, VendorServer, pagerduty
 
 
@@ -30,9 +30,9 @@ def test_a_summary_is_cut_with_a_marker_at_1024_characters(length):
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "ключ", "a\nb"])
 def test_a_key_that_pagerduty_would_not_take_is_a_digest_and_always_the_same(key):
-    assert key_of(key) == key_of(key) != key
-    assert len(key_of(key)) == 64
-    assert key_of("x" * 255) == "x" * 255
+    assert short_key(key) == short_key(key) != key
+    assert len(short_key(key)) == 64
+    assert short_key("x" * 255) == "x" * 255
 
 
 def test_a_repeat_has_the_same_key_so_that_it_is_one_incident():

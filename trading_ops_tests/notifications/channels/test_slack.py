@@ -45,7 +45,7 @@ def test_B122_a_level_is_a_colour_and_an_emoji(severity, style):
 
 def test_B123_what_is_nested_is_indented_and_a_list_counted():
     block = texts(payload(numbers={"outer": {"inner1": "v", "deeper": {"x": 1.5}}, "items": [1, 2, 3, 4, 5]}))[3]
-    assert block == "```outer:\n  inner1: v\n  deeper:\n    x: 1.5\nitems: [5 items] 1, 2, 3, …```"
+    assert block == "```items: [5 items] 1, 2, 3, …\nouter:\n  inner1: v\n  deeper:\n    x: 1.5```"
 
 
 @pytest.mark.parametrize(

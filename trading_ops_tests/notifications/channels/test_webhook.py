@@ -28,9 +28,15 @@ def test_the_document_is_the_alert():
         "dedup_key": "guard/rsi/2025-03-01",
         "what": "rsi lost 12 %",
         "why": "above 10 %",
+        "done": "",
         "what_to_do": "Look, then resume.",
         "day": "2025-03-01",
         "numbers": {"daily_loss_pct": 12.0, "limit_pct": 10.0},
+        "incident": None,
+        "step": "opened",
+        "opening": "guard/rsi/2025-03-01",
+        "since": None,
+        "link": None,
         "possible_duplicate": False,
     }
 

@@ -1,0 +1,170 @@
+"""`trading-ops alerts incidents`: what is wrong now, who looks after it, and what should not be told for a while?"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trading_ops.cli.terminal import (
+    Json,
+    fail,
+    minute,
+    open_services,
+    plain,
+    reported,
+    short,
+    show,
+    show_json,
+    show_table,
+)
+
+if TYPE_CHECKING:
+    from trading_ops.notifications.silences import Silence
+
+app = typer.Typer()
+
+By = Annotated[str | None, typer.Option(help="Who says so; default: the user's name.", show_default=False)]
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+@app.command("incidents")
+def incidents_(as_json: Json = False) -> None:
+    """List what is wrong now, the oldest first: since when, how often it was seen, and who looks after it."""
+    services = open_services()
+    with reported():
+        found = services.incidents.unsettled()
+        silenced = {incident.key: services.incidents.silences.covering(incident.key) for incident in found}
+    if as_json:
+        names = {key: [silence.name for silence in silences] for key, silences in silenced.items()}
+        show_json([{**incident.to_document(), "silences": names[incident.key]} for incident in found])
+        return
+    if not found:
+        show("no open incident")
+        return
+    rows: list[list[Any]] = []
+    for incident in found:
+        quiet = ", ".join(f"until {minute(silence.until.isoformat())}" for silence in silenced[incident.key])
+        state = "flapping" if incident.flapping else "open" if incident.open else "over, not told yet"
+        rows.append(
+            [
+                minute(incident.opened_at.isoformat()),
+                incident.alert.severity,
+                short(incident.alert.what),
+                incident.count,
+                state,
+                incident.acknowledged_by and plain(incident.acknowledged_by),
+                quiet or None,
+            ]
+        )
+    show_table("incidents", ["since (UTC)", "severity", "what", "seen", "state", "acknowledged", "silenced"], rows)
+    for incident in found:
+        typer.echo(incident.key)
+
+
+@app.command()
+def ack(
+    key: Annotated[str, typer.Argument(help="The incident's key, or that of one of its messages.")],
+    by: By = None,
+    as_json: Json = False,
+) -> None:
+    """Say that somebody looks after an incident: no reminder and no escalation until there is something new."""
+    services = open_services()
+    with reported(LookupError):
+        incident = services.incidents.acknowledge(key, by or _user())
+    if as_json:
+        show_json(incident.to_document())
+    else:
+        typer.echo(f"{incident.key}: {incident.acknowledged_by} looks after it")
+
+
+@app.command()
+def silence(
+    pattern: Annotated[str, typer.Argument(help="An incident's key, or a pattern of keys such as 'run/*'.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    for_: Annotated[
+        str | None, typer.Option("--for", help="How long, such as 30m, 2h or 1d.", show_default=False)
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Or its end (ISO, UTC where it says no other).", show_default=False)
+    ] = None,
+    by: By = None,
+    as_json: Json = False,
+) -> None:
+    """Tell nothing of some incidents for a while; what is open at the end is told then."""
+    services = open_services()
+    if (for_ is None) == (until is None):
+        fail("give either --for or --until: a silence has an end", code=2)
+    end = services.now() + _length(for_) if for_ is not None else _moment(until or "")
+    with reported(ValueError, code=2):
+        begun = services.incidents.silences.add(pattern, end, reason=reason, by=by or _user())
+    if as_json:
+        show_json(begun.to_document())
+    else:
+        typer.echo(f"{begun.name}: {begun.pattern} is silenced until {minute(begun.until.isoformat())} UTC")
+
+
+@app.command()
+def silences(as_json: Json = False) -> None:
+    """List the silences that hold, and those that ended in the last 30 days."""
+    services = open_services()
+    with reported():
+        found = services.incidents.silences.all()
+    if as_json:
+        show_json([one.to_document() for one in found])
+        return
+    if not found:
+        show("no silence")
+        return
+    rows = [[one.name, *_cells(one), "holds" if services.now() < one.until else "over"] for one in found]
+    show_table("silences", ["name", "pattern", "since (UTC)", "until (UTC)", "reason", "by", "state"], rows)
+
+
+@app.command()
+def unsilence(
+    name: Annotated[str, typer.Argument(help="The silence's name, as `alerts silences` gives it.")],
+    as_json: Json = False,
+) -> None:
+    """End a silence now; what is open is told within a minute."""
+    services = open_services()
+    with reported(LookupError):
+        ended = services.incidents.silences.end(name)
+    if as_json:
+        show_json(ended.to_document())
+    else:
+        typer.echo(f"{ended.name}: {ended.pattern} is told again")
+
+
+def _cells(silence: Silence) -> list[str]:
+    since, until = minute(silence.since.isoformat()), minute(silence.until.isoformat())
+    return [plain(silence.pattern), since, until, short(silence.reason), plain(silence.by)]
+
+
+def _length(text: str) -> timedelta:
+    parts = re.findall(r"(\d+)\s*([mhd])", text.lower())
+    try:
+        length = sum((timedelta(**{UNITS[unit]: int(count)}) for count, unit in parts), timedelta())
+    except OverflowError:
+        length = timedelta()
+    if not length or re.sub(r"(\d+)\s*([mhd])\s*", "", text.lower()).strip() or length > timedelta(days=3_650):
+        fail(f"--for {text}: a length such as 30m, 2h or 1d is needed", code=2)
+    return length
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"--until {text}: a moment such as 2025-03-01T18:00 is needed", code=2)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _user() -> str:
+    from getpass import getuser
+
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "somebody"

@@ -1,0 +1,105 @@
+"""`trading-ops up`: how do the UI, Dagster's daemon and the watchdog run together on one machine?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from trading_ops.cli.terminal import prepare
+
+PAUSE_S = 5.0  # before what ended is started again
+SETTLED_S = 60.0  # a UI that ends before this cannot start: its port is taken, its code does not load
+PATIENCE_S = 20.0  # for an orderly end
+POLL_S = 0.2
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class Child:
+    """A process with everything that it starts, in a group of its own: one signal reaches all of it once."""
+
+    name: str
+    line: list[str]
+    process: subprocess.Popen[bytes] = field(init=False)
+    started: float = field(init=False)
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.line, process_group=0)
+        self.started = time.monotonic()
+
+    def send(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def lasted_s(self) -> float:
+        return time.monotonic() - self.started
+
+
+def up(
+    host: Annotated[str, typer.Option(help="Address of the UI; everybody who reaches it may do everything.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
+) -> None:
+    """Run the Dagster UI with its schedules and sensors, and the watchdog beside it; Ctrl-C ends both.
+
+    What ends by itself is started again, except a UI that cannot start.
+    """
+    prepare()
+    here = Path(sys.executable).parent
+    dg, own = (shutil.which(name, path=str(here)) or name for name in ("dg", "trading-ops"))
+    ui = Child("the UI", [dg, "dev", "--host", host, "--port", str(port)])
+    watchdog = Child("the watchdog", [own, "watchdog"])
+    run_together(ui, watchdog)
+
+
+def run_together(ui: Child, watchdog: Child, *, pause_s: float = PAUSE_S, settled_s: float = SETTLED_S) -> NoReturn:
+    """Run both until a signal comes or the UI cannot start; raises typer.Exit once both have ended."""
+    for number in ENDINGS:
+        signal.signal(number, _leave)  # handled here, so that the children do not inherit an ignored one
+    children, settled = [ui, watchdog], False
+    try:
+        for child in children:
+            child.start()
+        while True:
+            time.sleep(POLL_S)
+            settled = settled or ui.lasted_s() > settled_s  # what dies later was no mistake in its settings
+            for child in children:
+                if (code := child.process.poll()) is not None:
+                    if child is ui and not settled:
+                        raise typer.Exit(code if code > 0 else 1)
+                    typer.echo(f"{child.name} ended by itself (exit code {code}); it is started again", err=True)
+                    child.send(signal.SIGKILL)  # what it may have left behind would fight with the new one
+                    time.sleep(pause_s)
+                    child.start()
+    finally:
+        for number in ENDINGS:
+            signal.signal(number, signal.SIG_IGN)
+        _end(children)
+
+
+def _leave(*_: object) -> NoReturn:
+    raise typer.Exit(0)
+
+
+def _end(children: list[Child]) -> None:
+    """End all of them as Ctrl-C does, with patience, then for good."""
+    started = [child for child in children if hasattr(child, "process")]
+    for child in started:
+        child.send(signal.SIGINT)
+    until = time.monotonic() + PATIENCE_S
+    for child in started:
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(max(until - time.monotonic(), 0))
+        child.send(signal.SIGKILL)
+        child.process.wait()

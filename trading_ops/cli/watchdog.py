@@ -1,0 +1,113 @@
+"""`trading-ops watchdog`: does Dagster's daemon still tick, and who hears of it if not?"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trading_ops.cli.terminal import Json, fail, open_services, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from trading_ops.services import Services
+    from trading_ops.watchdog.watch import Look
+
+
+def watchdog(
+    once: Annotated[bool, typer.Option("--once", help="Look once and show it; nobody is told.")] = False,
+    interval: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds between two looks [default: TRADING_OPS_WATCHDOG_INTERVAL_S]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell people when Dagster's daemon, a schedule or a sensor stops ticking, and when it ticks again.
+
+    A process beside Dagster, which needs neither its database nor the audit store. With --once it shows what the
+    daemon's last heartbeat says, and exits 1 when something has stopped.
+    """
+    if as_json and not once:
+        fail("--json needs --once", code=2)
+    services = open_services()
+    if once:
+        _look_once(services, as_json)
+    else:
+        _keep_looking(services, interval or services.settings.watchdog_interval_s)
+
+
+def _look_once(services: Services, as_json: bool) -> None:
+    from trading_ops.watchdog.watch import look
+
+    stale_s, now = services.settings.watchdog_stale_s, services.now()
+    found = look(services.heartbeats, now, watching_since=now - timedelta(seconds=2 * stale_s), stale_s=stale_s)
+    if as_json:
+        show_json(_document(found))
+    else:
+        _show(found)
+    if found.findings:
+        raise typer.Exit(1)
+
+
+def _keep_looking(services: Services, interval_s: float) -> None:
+    from filelock import FileLock, Timeout
+
+    from trading_ops.files import FileNotWritten
+    from trading_ops.watchdog.ping import Ping
+    from trading_ops.watchdog.watch import Watchdog
+
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # it may be ignored, as in a script's background
+    heartbeats, stale_s = services.heartbeats, services.settings.watchdog_stale_s
+    try:
+        heartbeats.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(heartbeats.folder / "watchdog.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            typer.echo("another watchdog watches; this one waits to take its place")
+            lock.acquire()
+    except OSError as error:
+        fail(str(FileNotWritten(f"{heartbeats.folder}: {error.strerror or error}")), code=1)
+    typer.echo(f"watching {heartbeats.daemon_file} every {interval_s:g} s; told is what is {stale_s:g} s late")
+    url = services.settings.watchdog_ping_url
+    ping = Ping(url.get_secret_value()) if url else None
+    dog = Watchdog(heartbeats, services.outbox, services.now, stale_s=stale_s, ping=ping)
+    while True:
+        dog.look()
+        time.sleep(interval_s)
+
+
+def _document(found: Look) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    heartbeat = found.heartbeat.model_dump(mode="json", exclude={"open"}) if found.heartbeat else None
+    return {"well": not found.findings, "findings": [asdict(f) for f in found.findings], "heartbeat": heartbeat}
+
+
+def _show(found: Look) -> None:
+    from rich.markup import escape
+
+    if found.heartbeat is not None:
+        wrong = {finding.name for finding in found.findings}
+        rows = [
+            [
+                ticker.name,
+                ticker.kind,
+                ticker.last and f"{ticker.last:%m-%d %H:%M:%S}",
+                ticker.due and f"{ticker.due:%m-%d %H:%M:%S}" if ticker.running else None,
+                "stopped" if not ticker.running else "late" if f"{ticker.kind}/{ticker.name}" in wrong else "ok",
+            ]
+            for ticker in found.heartbeat.tickers
+        ]
+        title = f"heartbeat of {found.heartbeat.at:%Y-%m-%d %H:%M:%S} UTC"
+        show_table(title, ["name", "kind", "last tick", "due", "state"], rows)
+    for finding in found.findings:
+        show(f"[red]{finding.severity}[/red] {escape(finding.what)}: {escape(finding.why)}")
+        show(f"  {escape(finding.what_to_do)}")
+    if not found.findings:
+        show("everything ticks")

@@ -1,0 +1,137 @@
+"""Which runs failed for good, and what was the error of their own?"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import dagster as dg
+from dagster._core.events import JobFailureData, RunFailureReason
+
+from trading_ops.defs.alerting import days_of, root_cause
+from trading_ops.notifications.alert import Alert, Severity
+
+AT_ONCE = 100  # failed runs that one tick looks at
+FIRST_LOOK = timedelta(hours=1)  # what failed before the sensor's first tick was seen by who started it
+RETRY_WITHIN = timedelta(minutes=10)
+WILL_RETRY, RETRIED_BY, RETRY_NUMBER = "dagster/will_retry", "dagster/auto_retry_run_id", "dagster/retry_number"
+DIED = "The run's process died (killed, out of memory?)"
+Fate = Literal["failed", "waits", "retried"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far the failures were looked at, and which failed runs are still to be retried, with when they failed."""
+
+    after: int | None
+    waiting: dict[str, float]
+
+    @classmethod
+    def read(cls, cursor: str | None) -> "Seen":
+        return cls(**json.loads(cursor)) if cursor else cls(None, {})
+
+    def text(self) -> str:
+        return json.dumps({"after": self.after, "waiting": self.waiting})
+
+
+def look_for_failures(
+    instance: dg.DagsterInstance, seen: Seen, now: datetime
+) -> tuple[list[tuple[dg.DagsterRun, Alert]], Seen]:
+    """An alert for each run that failed and is not retried, whoever started it, and how far was looked.
+
+    A run that is to be retried is remembered until its retry exists, which then tells for both; where none comes, it
+    is told itself.
+    """
+    failures = instance.fetch_run_status_changes(
+        dg.RunStatusChangeRecordsFilter(
+            dg.DagsterEventType.RUN_FAILURE,
+            after_storage_id=seen.after,
+            after_timestamp=(now - FIRST_LOOK).timestamp() if seen.after is None else None,
+        ),
+        limit=AT_ONCE,
+        ascending=True,
+    ).records
+    candidates = dict(seen.waiting)
+    for record in failures:
+        candidates.setdefault(record.run_id, record.timestamp)
+    failed, waiting = [], {}
+    for run_id, failed_at in candidates.items():
+        run = instance.get_run_by_id(run_id)
+        if run is None:
+            continue
+        late = now.timestamp() - failed_at > RETRY_WITHIN.total_seconds()
+        fate = fate_of(run, retries=instance.run_retries_enabled)
+        if fate == "failed" or (fate == "waits" and late):
+            failed.append((run, failure_alert(instance, run, retry_never_came=fate == "waits")))
+        elif fate == "waits":
+            waiting[run_id] = failed_at
+    return failed, Seen(failures[-1].storage_id if failures else seen.after, waiting)
+
+
+def incident_of(run: dg.DagsterRun) -> str:
+    """What a failed run of this job is an incident of, until a run of it succeeds."""
+    return f"run/{run.job_name}"
+
+
+def works_again(instance: dg.DagsterInstance, failed: dg.DagsterRun) -> bool:
+    """Whether a run of the job has succeeded since this one failed, which may be noticed later."""
+    done = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+    newest = instance.get_runs(dg.RunsFilter(job_name=failed.job_name, statuses=done), limit=1)
+    return any(run.status == dg.DagsterRunStatus.SUCCESS for run in newest)
+
+
+def fate_of(run: dg.DagsterRun, *, retries: bool) -> Fate:
+    """What becomes of a failed run where Dagster retries runs or does not; its tags are written after its failure."""
+    if not retries or run.tags.get(WILL_RETRY) == "false":
+        return "failed"
+    return "retried" if RETRIED_BY in run.tags else "waits"
+
+
+def failure_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, *, retry_never_came: bool = False) -> Alert:
+    """The one ERROR about a run that failed for good, with its own error."""
+    day = next(iter(days_of(run.tags)[-1:]), None)
+    retries = int(run.tags.get(RETRY_NUMBER, 0))
+    after = f" after {retries} {'retry' if retries == 1 else 'retries'}" if retries else ""
+    why = "\n".join(_reasons(instance, run)) or "no error was recorded"
+    return Alert(
+        severity=Severity.ERROR,
+        incident=incident_of(run),
+        dedup_key=f"run_failed/{run.run_id}",
+        what=f"{run.job_name} failed{f' for {day}' if day else ''}{after}",
+        why=f"{why}\nIt was to be retried, but no retry came." if retry_never_came else why,
+        what_to_do=f"See run {run.run_id} in the Dagster UI; when the cause is gone, run it again"
+        f"{' for that day' if day else ''}.",
+        day=day,
+    )
+
+
+def _reasons(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[str]:
+    """Why a run failed: what happened to it from outside, then the errors of its steps."""
+    kinds = {dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ENGINE_EVENT}
+    events = [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=kinds)]
+    steps = [root_cause(e.step_failure_data.error) for e in events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
+    steps = [cause for cause in steps if "DagsterExecutionInterruptedError" not in cause]
+    engine = [event for event in events if event.event_type == dg.DagsterEventType.ENGINE_EVENT]
+    failure = next((event for event in events if event.event_type == dg.DagsterEventType.RUN_FAILURE), None)
+    data = failure.event_specific_data if failure else None
+    reason = data.failure_reason if isinstance(data, JobFailureData) else None
+    if failure is not None and not (steps and reason == RunFailureReason.STEP_FAILURE):
+        yield from _from_outside(failure, engine)
+    yield from steps
+
+
+def _from_outside(failure: dg.DagsterEvent, engine: Sequence[dg.DagsterEvent]) -> Iterator[str]:
+    """What failed a run that was not a step's error; `engine`: what Dagster said about it, oldest first."""
+    error = getattr(failure.event_specific_data, "error", None)
+    died = next((e.message for e in reversed(engine) if "Run execution process" in (e.message or "")), None)
+    if error is not None:
+        yield root_cause(error)
+    elif died is not None:
+        yield f"{DIED}: {died}"
+    elif "Detected run worker status" in (failure.message or ""):
+        yield f"{DIED}: {failure.message}"
+    else:
+        yield failure.message or "no reason was recorded"
+        errors = [getattr(event.event_specific_data, "error", None) for event in engine]
+        yield from map(root_cause, list(filter(None, errors))[-1:])

@@ -1,0 +1,266 @@
+"""How does an incident go on from process to process, each of its messages told once?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.audit.store import Conflict, StoreError
+from trading_ops.notifications import incidents
+from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.incident import Incident, Policy, unsettled
+from trading_ops.notifications.silences import Silences
+from trading_ops.notifications.waiting import Waiting
+from trading_ops.notifications.wording import together
+
+if TYPE_CHECKING:
+    from trading_ops.audit.store import AuditStore, StateDocument
+    from trading_ops.notifications.outbox import Outbox
+
+STATE = "incidents"  # a document a key: its newest episode, see Incident
+INDEX = "incidents_unsettled"  # what a tick reads
+GROUPING = "incident_grouping"
+WINDOW, GROUP = "window", "group"  # {until}; {number, alert, episodes: {key: episode}}, a message about several
+
+_Change = Callable[[Incident | None], Incident | None]
+
+
+class IncidentDesk:
+    """One incident per key in `store`, its messages in `outbox`.
+
+    The write-ahead: an incident is written together with its unsent messages, these are published, then they are taken
+    out. A key is incident, episode and number, so what a killed process left is published again and told once.
+
+    Without the store nobody knows what was told before: `observe` then publishes the alert under its own key, which the
+    outbox tells once, and the incident begins with it when the store is back. What recovers in the meantime is told
+    when it is seen well again.
+    """
+
+    def __init__(
+        self, store: AuditStore, outbox: Outbox, now: Callable[[], datetime], policy: Policy | None = None
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._now = now
+        self._policy = policy or Policy()
+        self._unsettled = Waiting(store, unsettled, INDEX, STATE)
+        self.silences = Silences(store, now)
+        self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
+
+    def observe(self, alert: Alert, findings: Mapping[str, Severity] | None = None) -> None:
+        """What `alert.incident` names is so now; `findings`: what exactly, without figures, each new one is told.
+
+        `alert.dedup_key` names these findings for the time without a store. Raises StoreUnavailable when neither the
+        store nor the outbox can be written.
+        """
+        key = alert.incident
+        if key is None:
+            raise ValueError(f"the alert {alert.dedup_key!r} names no incident")
+        held: list[datetime | None] = []  # the window is asked for once, whoever else writes the incident in between
+
+        def seen(known: Incident | None) -> Incident:
+            silenced = bool(self.silences.covering(key))
+            if not held and not silenced and (known is None or not (known.open or known.told_open)):
+                held.append(self._window())
+            return incidents.observe(
+                known,
+                alert,
+                findings or {},
+                self._now(),
+                self._policy,
+                silenced=silenced,
+                held_until=(held or [None])[0],
+            )
+
+        self.store_error = None
+        try:
+            self._adopt()
+            incident = self._write(key, seen)
+        except StoreError as error:
+            self.store_error = str(error)
+            self._outbox.publish(alert)
+        else:
+            self._send(incident)
+
+    def recover(self, key: str) -> None:
+        """What the incident is about is well; no incident, or one that is over, changes nothing."""
+
+        def well(known: Incident | None) -> Incident | None:
+            if known is None or (not known.open and not known.told_open):
+                return known
+            silenced = bool(self.silences.covering(key))
+            return incidents.recover(known, self._now(), self._policy, silenced=silenced)
+
+        self.store_error = None
+        try:
+            self._adopt()
+            self._send(self._write(key, well))
+        except StoreError as error:
+            self.store_error = str(error)
+
+    def acknowledge(self, key: str, by: str) -> Incident:
+        """Somebody looks after it; `key` may be one of its messages'. Raises LookupError, and StoreError."""
+        found = self._of_message(key)
+
+        def looked_after(known: Incident | None) -> Incident | None:
+            if known is None or not (known.open or known.told_open):
+                raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
+            return incidents.acknowledge(known, by, self._now())
+
+        acknowledged = self._write(found, looked_after)
+        assert acknowledged is not None
+        return acknowledged
+
+    def unsettled(self) -> list[Incident]:
+        """The incidents that are open, or not yet told to be over, oldest first; raises StoreError."""
+        found, damaged = self._look()
+        if damaged:
+            raise StoreError("; ".join(damaged))
+        return found
+
+    def tick(self) -> int:
+        """Tell what is due by now and what a killed process left; the number of messages that are now in the outbox.
+
+        What is damaged or cannot be reached waits for the next time, and `store_error` says why.
+        """
+        self.store_error, told = None, 0
+        try:
+            self._adopt()
+            told += self._tell_together()
+            found, damaged = self._look()
+        except StoreError as error:
+            self.store_error = str(error)
+            return told
+        for incident in found:
+            try:
+                told += self._send(self._write(incident.key, self._due))
+            except StoreError as error:
+                damaged.append(str(error))
+        self.store_error = "; ".join(dict.fromkeys(damaged)) or None
+        return told
+
+    def _look(self) -> tuple[list[Incident], list[str]]:
+        """The unsettled incidents, oldest first, and why others cannot be read; raises StoreUnavailable."""
+        documents, damaged = self._unsettled.documents()
+        found = []
+        for document in documents:
+            try:
+                found.append(_read(document))
+            except StoreError as error:
+                damaged.append(str(error))
+        return found, damaged
+
+    def _due(self, known: Incident | None) -> Incident | None:
+        return known and incidents.settle(
+            known, self._now(), self._policy, silenced=bool(self.silences.covering(known.key)), release=True
+        )
+
+    def _window(self) -> datetime | None:
+        """Until when an incident that opens now waits for others; None: it is the first."""
+        while True:
+            known, now = self._store.get_state(GROUPING, WINDOW), self._now()
+            until = datetime.fromisoformat(known.body["until"]) if known else now
+            if timedelta(0) < until - now <= self._policy.group_within:
+                return until
+            body = {"until": (now + self._policy.group_within).isoformat()}
+            with suppress(Conflict):  # another one was the first: look again
+                self._store.put_state(GROUPING, WINDOW, body, expected_version=known.version if known else 0)
+                return None
+
+    def _tell_together(self) -> int:
+        """Tell openings that are due in one message a severity where they are several, write-ahead; how many."""
+        told = 0
+        while True:
+            # before the incidents: who tells them in between changes its version
+            known = self._store.get_state(GROUPING, GROUP)
+            if known and known.body["episodes"]:
+                told += 1
+                self._finish(known)
+                continue
+            due = [incident for incident in self._look()[0] if self._opens(incident)]
+            by_severity = [[one for one in due if one.level is severity] for severity in Severity]
+            several = next((some for some in reversed(by_severity) if len(some) > 1), None)
+            if several is None:
+                return told
+            number = known.body["number"] + 1 if known else 1
+            alert = together(several, f"incidents_together/{number}")
+            episodes = {incident.key: incident.episode for incident in several}
+            body = {"number": number, "alert": alert.to_document(), "episodes": episodes}
+            with suppress(Conflict):  # another process tells them: look again
+                self._store.put_state(GROUPING, GROUP, body, expected_version=known.version if known else 0)
+
+    def _opens(self, incident: Incident) -> bool:
+        if incident.urgent or self.silences.covering(incident.key):
+            return False
+        return incidents.due(incident, self._now(), self._policy, release=True) is Step.OPENED
+
+    def _finish(self, group: StateDocument) -> None:
+        """Tell it, then that its incidents were told; each step changes nothing where it was done before."""
+        self._outbox.publish(Alert.from_document(group.body["alert"]))
+        for key, episode in group.body["episodes"].items():
+            told = partial(incidents.told_together, episode=episode, now=self._now(), policy=self._policy)
+            self._send(self._write(key, told))
+        with suppress(Conflict):  # another process has finished it
+            body = {**group.body, "episodes": {}}
+            self._store.put_state(GROUPING, GROUP, body, expected_version=group.version)
+
+    def _adopt(self) -> None:
+        """Begin the incidents that were told while the store was away, with what was told."""
+        try:
+            documents = self._outbox.without_store()
+        except StoreError:  # the outbox says so with its next alert
+            return
+        for document in documents:
+            alert, at = Alert.from_document(document["alert"]), datetime.fromisoformat(document["created_at"])
+            if alert.incident and alert.since is None:  # else its incident is known, and has it among its messages
+                self._write(alert.incident, partial(incidents.adopt, alert=alert, at=at, policy=self._policy))
+
+    def _write(self, key: str, change: _Change) -> Incident | None:
+        """Compare-and-set the incident, with what is to be told; what it is then."""
+        while True:
+            document = self._store.get_state(STATE, key)
+            known = _read(document) if document else None
+            after = change(known)
+            if after is None or after == known:
+                return after
+            body = after.to_document()
+            if unsettled(body):
+                self._unsettled.add(key)  # before it is one, so that no tick misses it
+            with suppress(Conflict):  # another process saw it too: look again
+                self._store.put_state(STATE, key, body, expected_version=document.version if document else 0)
+                return after
+
+    def _send(self, incident: Incident | None) -> int:
+        """Publish what is unsent and take it out; how many messages."""
+        if incident is None or not incident.unsent:
+            return 0
+        for alert in incident.unsent:
+            self._outbox.publish(alert)
+        keys = {alert.dedup_key for alert in incident.unsent}
+        try:
+            self._write(incident.key, lambda known: known and incidents.sent(known, keys))
+            if document := self._store.get_state(STATE, incident.key):
+                self._unsettled.settle(document)
+        except StoreError as error:  # the outbox has them: the next tick finds that out
+            self.store_error = str(error)
+        return len(keys)
+
+    def _of_message(self, key: str) -> str:
+        """The key of the incident that this key, or this message, is about."""
+        if self._store.get_state(STATE, key):
+            return key
+        try:
+            alert: Mapping[str, Any] = self._outbox.delivery(key)["alert"]
+        except LookupError:
+            return key
+        return str(alert.get("incident") or key)
+
+
+def _read(document: StateDocument) -> Incident:
+    try:
+        return Incident.from_document(document.body)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"the incident {document.key!r} is damaged: {type(error).__name__}: {error}") from error

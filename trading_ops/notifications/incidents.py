@@ -1,0 +1,207 @@
+"""What has to be told about something that goes wrong, goes on, gets worse, comes back and ends?
+
+Every change first alters what is so; `settle` then compares that with what people were told. So what they know follows
+what is so, whatever was silenced, held back or killed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from trading_ops.audit.plain import plain
+from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.incident import Incident, Policy
+from trading_ops.notifications.wording import worded
+
+
+def observe(
+    known: Incident | None,
+    alert: Alert,
+    findings: Mapping[str, Severity],
+    now: datetime,
+    policy: Policy,
+    *,
+    silenced: bool = False,
+    held_until: datetime | None = None,
+) -> Incident:
+    """It is seen. An opening that others may follow is held back until `held_until`, unless it is CRITICAL."""
+    known = known and _steady(known, now, policy)
+    if known is None or not known.open:
+        known = _opened(known, alert, now, policy, now if silenced else held_until)
+    seen = _rising(findings or {"": alert.severity})
+    left = _left(known, now, policy)
+    adopted = known.told_open and not known.count  # all of it was told: what it was is not known
+    fresh = bool(seen - left.keys()) and not adopted
+    gone = {about: since or now for about, since in left.items() if about not in seen}
+    incident = replace(
+        known,
+        alert=alert,
+        seen_at=now,
+        count=known.count + 1,
+        findings={**gone, **dict.fromkeys(sorted(seen))},
+        news=known.news or fresh,
+    )
+    if fresh and incident.acknowledged_by:
+        incident = replace(incident, acknowledged_by=None, acknowledged_at=None, escalated=0)
+    return settle(incident, now, policy, silenced=silenced)
+
+
+def recover(known: Incident, now: datetime, policy: Policy, *, silenced: bool = False) -> Incident:
+    """It is over."""
+    known = _steady(known, now, policy)
+    if known.open:
+        gone = {about: since or now for about, since in _left(known, now, policy).items()}
+        known = replace(known, open=False, changed_at=now, findings=gone)
+    return settle(known, now, policy, silenced=silenced)
+
+
+def acknowledge(known: Incident, by: str, now: datetime) -> Incident:
+    """Somebody looks after it: no reminder and no escalation until there is something new."""
+    return replace(known, acknowledged_by=by, acknowledged_at=now, unanswered_since=None)
+
+
+def settle(
+    incident: Incident, now: datetime, policy: Policy, *, silenced: bool = False, release: bool = False
+) -> Incident:
+    """With the message that is due by now, if one is, in `unsent`; only a tick may `release` what is held back."""
+    incident = _steady(incident, now, policy)
+    if not silenced and (step := due(incident, now, policy, release=release)):
+        incident = _tell(incident, step, now, policy)
+    if not incident.urgent:
+        return replace(incident, unanswered_since=None)
+    if incident.open and incident.told_open and not (incident.unanswered_since or incident.acknowledged_by):
+        return replace(incident, unanswered_since=now)
+    return incident
+
+
+def due(incident: Incident, now: datetime, policy: Policy, *, release: bool) -> Step | None:
+    """The message that is due by now."""
+    if not incident.open:
+        return Step.RESOLVED if incident.told_open and not incident.flapping else None
+    if not incident.told_open:
+        ready = incident.held_until is None or (release and now >= incident.held_until)
+        return Step.OPENED if ready or incident.urgent else None
+    worse = incident.level.rank > incident.told_severity.rank
+    if incident.flapping:
+        if worse or not incident.announced:
+            return Step.REMINDED
+    elif incident.news or incident.steadied or _to_be_reminded(incident, now, policy):
+        return Step.REMINDED
+    if incident.unanswered_since and incident.urgent and incident.escalated < policy.escalation_steps:
+        waited = now - incident.unanswered_since
+        if waited >= (incident.escalated + 1) * policy.escalate_after:
+            return Step.ESCALATED
+    if incident.flapping or policy.update_every is None or incident.updated_at is None:
+        return None
+    news = incident.seen_at > incident.updated_at
+    return Step.UPDATED if news and now - incident.updated_at >= policy.update_every else None
+
+
+def told_together(known: Incident | None, *, episode: int, now: datetime, policy: Policy) -> Incident | None:
+    """Its opening was told in a message about several, and is told where each stands by itself."""
+    if known is None or known.episode != episode or known.told_open:
+        return known
+    return _tell(known, Step.GROUPED, now, policy)
+
+
+def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy) -> Incident | None:
+    """It was seen at that moment and told as it was, while nobody could look it up."""
+    if known and (known.open or known.changed_at > at or known.opening == alert.dedup_key):
+        return known
+    opened = replace(_opened(known, alert, at, policy, None), alert=alert, seen_at=at, opening=alert.dedup_key)
+    return _told_as_open(opened, at)
+
+
+def sent(incident: Incident, keys: Iterable[str]) -> Incident:
+    """The outbox has the messages with these keys."""
+    return replace(incident, unsent=tuple(alert for alert in incident.unsent if alert.dedup_key not in set(keys)))
+
+
+def _steady(incident: Incident, now: datetime, policy: Policy) -> Incident:
+    """No longer flapping, where it has not changed for long enough."""
+    if not incident.flapping or now - incident.changed_at < policy.steady_after:
+        return incident
+    return replace(incident, flapping=False, openings=(), steadied=incident.announced and incident.open)
+
+
+def _opened(
+    known: Incident | None, alert: Alert, now: datetime, policy: Policy, held_until: datetime | None
+) -> Incident:
+    if known is None:
+        key = alert.incident or alert.dedup_key
+        return Incident(key, alert, True, 1, now, now, now, openings=(now,), held_until=held_until)
+    recent = [moment for moment in known.openings if now - moment < policy.flapping_within]
+    openings = (*recent, now)[-policy.flapping_openings :]
+    again = replace(
+        known,
+        open=True,
+        episode=known.episode + 1,
+        changed_at=now,
+        openings=openings,
+        flapping=known.flapping or len(openings) >= policy.flapping_openings,
+        messages=0,
+    )
+    if known.told_open:
+        return again
+    return replace(again, opened_at=now, count=0, findings={}, news=False, opening=None, held_until=held_until)
+
+
+def _rising(findings: Mapping[str, Severity]) -> set[str]:
+    """Every finding at its level and at each lower one: so a rise is a finding of its own, and a fall is none.
+
+    >>> sorted(_rising({"rsi loss": Severity.WARNING}))
+    ['INFO rsi loss', 'WARNING rsi loss']
+    """
+    levels = [
+        (level, about) for about, severity in findings.items() for level in Severity if level.rank <= severity.rank
+    ]
+    return {plain(f"{level} {about}").strip() for level, about in levels}
+
+
+def _left(incident: Incident, now: datetime, policy: Policy) -> dict[str, datetime | None]:
+    """The findings that are no news: there, or gone for a short while only."""
+    return {a: gone for a, gone in incident.findings.items() if gone is None or now - gone < policy.steady_after}
+
+
+def _to_be_reminded(incident: Incident, now: datetime, policy: Policy) -> bool:
+    told = incident.told_at
+    if incident.acknowledged_by or told is None or told.date() >= now.date():
+        return False
+    seen_today = incident.seen_at.date() == now.date()
+    return now - told >= (policy.remind_repeat_after if seen_today else policy.remind_after)
+
+
+def _tell(incident: Incident, step: Step, now: datetime, policy: Policy) -> Incident:
+    key = f"{incident.key}/{incident.episode}/{incident.messages + 1}"
+    alert = worded(incident, step, key, now, policy)
+    # of updates that no channel has shown yet the newest is enough
+    unsent = tuple(waiting for waiting in incident.unsent if waiting.step is not Step.UPDATED)
+    told = replace(incident, unsent=(*unsent, alert), messages=incident.messages + 1, updated_at=now)
+    if step in (Step.OPENED, Step.GROUPED):
+        return _told_as_open(replace(told, opening=key), now)
+    if step is Step.REMINDED:
+        return _told_as_open(told, now)
+    if step is Step.ESCALATED:
+        step_reached = incident.escalated + 1
+        return replace(told, escalated=step_reached, reached=max(incident.reached, step_reached))
+    if step is Step.RESOLVED:
+        over = replace(told, told_open=False, told_at=now, news=False, steadied=False, announced=False)
+        return replace(over, escalated=0, reached=0, acknowledged_by=None, acknowledged_at=None, unanswered_since=None)
+    return told
+
+
+def _told_as_open(incident: Incident, now: datetime) -> Incident:
+    known = incident.told_severity if incident.told_open else Severity.INFO
+    return replace(
+        incident,
+        told_open=True,
+        told_at=now,
+        updated_at=now,
+        told_severity=max(known, incident.level, key=lambda severity: severity.rank),
+        news=False,
+        steadied=False,
+        announced=incident.flapping,
+        held_until=None,
+    )

@@ -1,0 +1,100 @@
+"""Which incidents does somebody not want to hear of, why, and until when?"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.audit.store import Conflict
+
+if TYPE_CHECKING:
+    from trading_ops.audit.store import AuditStore, StateDocument
+
+STATE, KEY = "silences", "all"  # one document {silences: [...]}
+KEPT = timedelta(days=30)  # after its end a silence is still listed
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing is told of the incidents whose key is `pattern` or matches it (`*`, `?`, `[...]`) before `until`."""
+
+    name: str
+    pattern: str
+    since: datetime
+    until: datetime
+    reason: str
+    by: str
+
+    def covers(self, key: str, now: datetime) -> bool:
+        """Whether this incident is silenced now.
+
+        >>> from datetime import UTC
+        >>> noon, night = datetime(2025, 3, 10, 12, tzinfo=UTC), datetime(2025, 3, 11, tzinfo=UTC)
+        >>> silence = Silence("a1", "run/*", noon, night, "maintenance", "ana")
+        >>> silence.covers("run/train_model", noon), silence.covers("run/train_model", night), silence.covers("x", noon)
+        (True, False, False)
+        """
+        return now < self.until and (key == self.pattern or fnmatchcase(key, self.pattern))
+
+    def to_document(self) -> dict[str, Any]:
+        return {**asdict(self), "since": self.since.isoformat(), "until": self.until.isoformat()}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Silence:
+        moments = {name: datetime.fromisoformat(document[name]) for name in ("since", "until")}
+        return cls(**{**{name: document[name] for name in ("name", "pattern", "reason", "by")}, **moments})
+
+
+class Silences:
+    """The silences in a store; every method raises StoreError."""
+
+    def __init__(self, store: AuditStore, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+
+    def all(self) -> list[Silence]:
+        """Those that hold, and those that ended lately; the newest last."""
+        return _listed(self._store.get_state(STATE, KEY))
+
+    def covering(self, key: str) -> list[Silence]:
+        """The silences that this incident is under now."""
+        return [silence for silence in self.all() if silence.covers(key, self._now())]
+
+    def add(self, pattern: str, until: datetime, *, reason: str, by: str) -> Silence:
+        """Begin one; raises ValueError where it says not enough, or is over already."""
+        now = self._now()
+        if not pattern.strip() or not reason.strip():
+            raise ValueError("a silence needs a pattern and a reason")
+        if until <= now:
+            raise ValueError(f"{until:%Y-%m-%d %H:%M} UTC is over: a silence needs an end that is still to come")
+        silence = Silence(secrets.token_hex(3), pattern.strip(), now, until, reason.strip(), by)
+        self._change(lambda silences: [*silences, silence])
+        return silence
+
+    def end(self, name: str) -> Silence:
+        """End one early; raises LookupError where none of this name holds."""
+        now = self._now()
+        found = next((s for s in self.all() if s.name == name and now < s.until), None)
+        if found is None:
+            raise LookupError(f"no silence {name!r} holds; trading-ops alerts silences shows them")
+        ended = replace(found, until=now)
+        self._change(lambda silences: [ended if silence.name == name else silence for silence in silences])
+        return ended
+
+    def _change(self, change: Callable[[list[Silence]], list[Silence]]) -> None:
+        while True:
+            document = self._store.get_state(STATE, KEY)
+            kept = [s for s in change(_listed(document)) if self._now() - s.until < KEPT]
+            body = {"silences": [silence.to_document() for silence in kept]}
+            with suppress(Conflict):  # another one began or ended: look again
+                self._store.put_state(STATE, KEY, body, expected_version=document.version if document else 0)
+                return
+
+
+def _listed(document: StateDocument | None) -> list[Silence]:
+    return [Silence.from_document(silence) for silence in document.body["silences"]] if document else []

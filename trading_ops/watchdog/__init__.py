@@ -1,0 +1,1 @@
+"""Who notices that nothing ticks any more?"""

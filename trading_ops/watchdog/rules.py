@@ -1,0 +1,167 @@
+"""What has stopped ticking, and what is to be done about it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from trading_ops.notifications.alert import Severity
+from trading_ops.watchdog.heartbeat import Daemon, DaemonHeartbeat, Heartbeat, Outage, Ticker
+
+DAEMON_SILENT = timedelta(minutes=5)  # each of Dagster's daemons gives a sign every 30 s, later while it is busy
+DAEMON_ERRORS = 3  # within five minutes: it does not get through its work
+WATCHDOG_SILENT = timedelta(minutes=5)
+# a failed tick of a schedule is a day lost, one of a sensor is made up for by the next
+FAILURES = {"schedule": 1, "sensor": 3}
+TELL_OF_THEIR_TICKS = ("SCHEDULER", "SENSOR")  # what fails there is a tick, which names its schedule or sensor
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that should tick and does not, under a name that stays the same while it lasts."""
+
+    name: str
+    severity: Severity
+    since: datetime
+    what: str
+    why: str
+    what_to_do: str
+
+
+def overdue(
+    heartbeat: DaemonHeartbeat | None, now: datetime, *, watching_since: datetime, stale_s: float, why: str = ""
+) -> list[Finding]:
+    """What does not tick any more, by the daemon's heartbeat; `why` says what keeps that from being read.
+
+    The daemon has `stale_s` from its last heartbeat, and from when somebody began to watch: after a night both start
+    together. Its schedules and sensors are judged as of the heartbeat, each with the same patience after it was due.
+    """
+    patience = timedelta(seconds=stale_s)
+    if heartbeat is None or not beats(heartbeat, now, stale_s):
+        return [_silent(heartbeat, now, watching_since, why)] if now - watching_since > patience else []
+    found = [finding for daemon in heartbeat.daemons for finding in _daemon(daemon, heartbeat)]
+    scheduler_is_silent = any(finding.name == "daemon/scheduler" for finding in found)
+    for ticker in heartbeat.tickers:
+        if ticker.running and not (scheduler_is_silent and ticker.kind == "schedule"):
+            found += _ticker(ticker, heartbeat, patience)
+    return found
+
+
+def beats(heartbeat: Heartbeat | None, now: datetime, stale_s: float) -> bool:
+    """Whether a heartbeat is of now; one from the future was written before the clock was set back."""
+    return heartbeat is not None and abs(now - heartbeat.at) <= timedelta(seconds=stale_s)
+
+
+def ended(known: Mapping[str, Outage], heartbeat: DaemonHeartbeat, findings: Sequence[Finding]) -> set[str]:
+    """The outages that a fresh heartbeat shows to be over: what is only given time again has not ticked yet."""
+    last = {f"{ticker.kind}/{ticker.name}": ticker.last for ticker in heartbeat.tickers if ticker.running}
+    last |= {_name_of(daemon): daemon.last for daemon in heartbeat.daemons}
+    last["daemon"] = heartbeat.at
+    still = {finding.name for finding in findings}
+
+    def ticked(name: str) -> bool:
+        moment = last[name]
+        return moment is not None and moment >= known[name].since
+
+    return {name for name in known if name not in still and (name not in last or ticked(name))}
+
+
+def watchdog_overdue(watchdog: Heartbeat | None, now: datetime, *, alive_since: datetime) -> list[Finding]:
+    """Whether the watchdog stopped looking; None is one that never ran. The daemon asks, alive since `alive_since`."""
+    if watchdog is None or now - max(watchdog.at, alive_since) <= WATCHDOG_SILENT:
+        return []
+    return [
+        Finding(
+            "watchdog",
+            Severity.ERROR,
+            watchdog.at,
+            f"The watchdog has not looked since {shown(watchdog.at)}",
+            "While it does not run, nobody notices when Dagster's daemon stops.",
+            "Start it again: `trading-ops watchdog` (`make ui` and `docker compose up` do). If it is not wanted any"
+            " more, remove its file heartbeats/watchdog.json from the data folder.",
+        )
+    ]
+
+
+def shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _silent(heartbeat: DaemonHeartbeat | None, now: datetime, watching_since: datetime, why: str) -> Finding:
+    if heartbeat is None:
+        since, what = watching_since, "Dagster's daemon has not ticked"
+        said = why or "There is no heartbeat."
+    elif heartbeat.at > now:
+        since, what = heartbeat.at, "Dagster's daemon does not tick"
+        said = f"Its last heartbeat is from the future ({shown(heartbeat.at)}), so the clock was set back."
+    else:
+        since, what = heartbeat.at, f"Dagster's daemon has not ticked since {shown(heartbeat.at)}"
+        said = f"Its last heartbeat is {(now - heartbeat.at).total_seconds():.0f} s old."
+    return Finding(
+        "daemon",
+        Severity.CRITICAL,
+        since,
+        what,
+        f"{said} No schedule or sensor runs, nothing is measured, and no strategy that bleeds is stopped.",
+        "See that it runs and can load its code: `trading-ops doctor`, then `make ui` or `docker compose up -d daemon`,"
+        " whose first lines say what is wrong. What was due meanwhile is made up for.",
+    )
+
+
+def _name_of(daemon: Daemon) -> str:
+    return f"daemon/{daemon.name.lower()}"
+
+
+def _daemon(daemon: Daemon, heartbeat: DaemonHeartbeat) -> Iterator[Finding]:
+    name = daemon.name.replace("_", " ").lower()
+    last = max(daemon.last or heartbeat.since, heartbeat.since)
+    if heartbeat.at - last > DAEMON_SILENT:
+        yield Finding(
+            _name_of(daemon),
+            Severity.ERROR,
+            last,
+            f"Dagster's {name} daemon has given no sign of life since {shown(last)}",
+            "The other daemons run; what this one does is not done.",
+            "Start the daemon again (`make ui`, or `docker compose restart daemon`) and read what it prints.",
+        )
+    elif daemon.errors >= DAEMON_ERRORS and daemon.name not in TELL_OF_THEIR_TICKS:
+        yield Finding(
+            _name_of(daemon),
+            Severity.ERROR,
+            heartbeat.at,
+            f"Dagster's {name} daemon fails again and again",
+            daemon.error or "no error was recorded",
+            "See the daemon's own log; what it does may not be done meanwhile.",
+        )
+
+
+def _ticker(ticker: Ticker, heartbeat: DaemonHeartbeat, patience: timedelta) -> Iterator[Finding]:
+    due = max(ticker.due or heartbeat.since, heartbeat.since)
+    if heartbeat.at - due > patience:
+        last = f"Its last tick was at {shown(ticker.last)}." if ticker.last else "It has never ticked."
+        yield Finding(
+            f"{ticker.kind}/{ticker.name}",
+            Severity.ERROR,
+            ticker.due or heartbeat.since,
+            f"{ticker.name} has not ticked since it was due at {shown(due)}",
+            f"{last} The daemon itself runs.",
+            f"See the {ticker.kind} in the Dagster UI (Automation); if it stays so, start the daemon again.",
+        )
+    elif ticker.failures >= FAILURES[ticker.kind] and ticker.failing_since is not None:
+        if ticker.kind == "schedule" and heartbeat.at - ticker.failing_since <= patience:
+            return  # the daemon tries a tick again while its code is being loaded
+        yield Finding(
+            f"{ticker.kind}/{ticker.name}",
+            Severity.ERROR,
+            ticker.failing_since,
+            f"{ticker.name} fails at every tick since {shown(ticker.failing_since)}",
+            ticker.error or "no error was recorded",
+            f"See its ticks in the Dagster UI (Automation) and remove the cause. {_MEANWHILE[ticker.kind]}",
+        )
+
+
+_MEANWHILE = {
+    "schedule": "The run that it should have launched was not: launch it by hand for that day.",
+    "sensor": "What it has not seen yet, it sees when it works again.",
+}

@@ -1,0 +1,244 @@
+"""Is a run that failed for good told once, with what really happened to it?"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.events import EngineEventData, JobFailureData, RunFailureReason
+from dagster._core.test_utils import create_run_for_test
+from dagster._utils.error import SerializableErrorInfo
+
+from trading_ops.audit.store import StoreUnavailable
+from trading_ops.definitions import defs
+from trading_ops.defs.failures import RETRY_WITHIN, fate_of
+from trading_ops.defs.notifications import backfill_summary_sensor, run_failure_alert_sensor
+from trading_ops.notifications.outbox import Outbox
+from trading_ops.services import Services
+from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
+from trading_ops_tests.conftest import NOON, ROOT
+
+KILLED = "Run execution process for 1234 was terminated by signal 9 (SIGKILL)."
+RETRIES = {"run_retries": {"enabled": True, "max_retries": 0}}
+
+
+@pytest.fixture
+def instance(request):
+    with dg.DagsterInstance.ephemeral(settings=getattr(request, "param", None)) as instance:
+        yield instance
+
+
+with_retries = pytest.mark.parametrize("instance", [RETRIES], indirect=True)
+
+
+class Sensor:
+    """The sensor with the cursor that the daemon would keep for it."""
+
+    def __init__(self, instance: dg.DagsterInstance, services: Services) -> None:
+        self.instance, self.services, self.cursor = instance, services, None
+
+    def tick(self) -> list[dict[str, Any]]:
+        """The alerts so far."""
+        context = dg.build_sensor_context(self.instance, self.cursor, resources={"services": self.services})
+        run_failure_alert_sensor(context)
+        self.cursor = context.cursor
+        return [dict(delivery["alert"]) for delivery in self.services.outbox.deliveries()]
+
+
+@pytest.fixture
+def sensor(instance, services) -> Sensor:
+    return Sensor(instance, services)
+
+
+def started(instance: dg.DagsterInstance, parent: dg.DagsterRun | None = None, **tags: str) -> dg.DagsterRun:
+    lineage = {"parent_run_id": parent.run_id, "root_run_id": parent.run_id} if parent else {}
+    return create_run_for_test(
+        instance, job_name="j", status=dg.DagsterRunStatus.STARTED,
+        tags={f"dagster/{name}": value for name, value in {**tags, **lineage}.items()}, **lineage,
+    )  # fmt: skip
+
+
+@dg.op
+def divide() -> None:
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError as error:
+        raise RuntimeError("the figures make no sense") from error
+
+
+@dg.job
+def failing() -> None:
+    divide()
+
+
+def test_a_failed_step_is_told_with_its_innermost_error_also_when_started_in_a_terminal(instance, sensor):
+    assert sensor.tick() == []
+    run = failing.execute_in_process(instance=instance, raise_on_error=False).dagster_run
+    for _ in range(2):
+        (alert,) = sensor.tick()
+    assert (alert["severity"], alert["what"]) == ("ERROR", "failing failed")
+    assert alert["why"] == "ZeroDivisionError: division by zero"
+    assert run.run_id in alert["what_to_do"]
+
+
+@dg.job
+def sometimes() -> None:
+    pass
+
+
+def succeeded(instance: dg.DagsterInstance, services: Services) -> None:
+    """A run of the job that succeeds, and the sensor that sees it."""
+    result = sometimes.execute_in_process(instance=instance)
+    (success,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_SUCCESS]
+    backfill_summary_sensor(
+        dg.build_run_status_sensor_context(
+            "backfill_summary_sensor", success, instance, result.dagster_run, resources={"services": services}
+        )
+    )
+
+
+def failed(instance: dg.DagsterInstance, why: str) -> None:
+    run = create_run_for_test(instance, job_name="sometimes", status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run, why)
+
+
+def test_a_job_that_fails_again_is_one_incident_until_it_succeeds(instance, sensor, services):
+    failed(instance, "the disk is full")
+    assert len(sensor.tick()) == 1
+    failed(instance, "the disk is full")
+    assert len(sensor.tick()) == 1
+    failed(instance, "the bot is gone")
+    *_, another = sensor.tick()
+    assert (another["step"], another["why"]) == ("reminded", "the bot is gone\nSeen 3 times.")
+    for _ in range(2):
+        succeeded(instance, services)
+    steps = [(alert["incident"], alert["step"]) for alert in sensor.tick()]
+    assert steps == [("run/sometimes", step) for step in ("opened", "reminded", "resolved")]
+
+
+def test_a_job_that_has_succeeded_before_its_failure_was_seen_is_no_open_incident(instance, sensor, services):
+    failed(instance, "the disk is full")
+    succeeded(instance, services)
+    assert [alert["step"] for alert in sensor.tick()] == ["opened", "resolved"]
+    assert services.incidents.unsettled() == []
+
+
+def killed(instance, run):
+    instance.report_engine_event(KILLED, run)
+    instance.report_run_failed(run)
+
+
+def lost(instance, run):
+    instance.report_run_failed(run, "Detected run worker status FAILED: 'gone'. Marking run x as failed.")
+
+
+def too_long(instance, run):
+    instance.report_run_canceling(run, "Canceling due to exceeding maximum runtime of 1800 seconds.")
+    instance.report_run_failed(run, "Exceeded maximum runtime of 1800 seconds.")
+    instance.report_run_canceled(run)  # what its process says last does not hide it
+
+
+def unloadable(instance, run):
+    error = SerializableErrorInfo("ModuleNotFoundError: No module named 'trading_ops'\n", [], "ModuleNotFoundError")
+    reason = RunFailureReason.JOB_INITIALIZATION_FAILURE
+    instance.report_run_failed(run, "Execution of run failed.", JobFailureData(error=error, failure_reason=reason))
+
+
+def unlaunched(instance, run):
+    error = SerializableErrorInfo("DagsterUserCodeUnreachableError: Could not reach user code server\n", [], "D")
+    instance.report_engine_event("Caught an error for run", run, EngineEventData.engine_error(error))
+    instance.report_run_failed(run)
+
+
+@pytest.mark.parametrize(
+    ("happens", "why"),
+    [
+        (killed, f"The run's process died (killed, out of memory?): {KILLED}"),
+        (lost, "The run's process died (killed, out of memory?): Detected run worker status FAILED"),
+        (too_long, "Exceeded maximum runtime of 1800 seconds."),
+        (unloadable, "ModuleNotFoundError: No module named 'trading_ops'"),
+        (unlaunched, "DagsterUserCodeUnreachableError: Could not reach user code server"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_happened_to_a_run_from_outside_is_told_once(instance, sensor, happens, why):
+    run = started(instance)
+    happens(instance, run)
+    for _ in range(2):
+        (alert,) = sensor.tick()
+    assert alert["link"].endswith(f"/runs/{run.run_id}")
+    assert why in alert["why"]
+
+
+@with_retries
+def test_of_a_run_with_retries_only_the_last_failure_is_told(instance, sensor):
+    first = started(instance, max_retries="1")
+    instance.report_run_failed(first, "the first failure")
+    assert instance.get_run_by_id(first.run_id).tags["dagster/will_retry"] == "true"
+    assert sensor.tick() == []
+    last = started(instance, parent=first, max_retries="1", retry_number="1")
+    instance.add_run_tags(first.run_id, {"dagster/auto_retry_run_id": last.run_id})
+    instance.report_run_failed(last, "the last failure")
+    for _ in range(2):
+        (alert,) = sensor.tick()
+    assert alert["link"].endswith(f"/runs/{last.run_id}")
+    assert (alert["what"], alert["why"]) == ("j failed after 1 retry", "the last failure")
+    assert json.loads(sensor.cursor)["waiting"] == {}
+
+
+@with_retries
+def test_a_retry_that_never_came_is_no_silence(instance, sensor, services):
+    run = started(instance, max_retries="1")
+    instance.report_run_failed(run, "the only failure")
+    failed_at = instance.get_run_record_by_id(run.run_id).end_time
+    services.now = lambda: NOON.fromtimestamp(failed_at, NOON.tzinfo)
+    assert sensor.tick() == []
+    services.now = lambda: NOON.fromtimestamp(failed_at, NOON.tzinfo) + RETRY_WITHIN + timedelta(seconds=60)
+    (alert,) = sensor.tick()
+    assert alert["why"] == "the only failure\nIt was to be retried, but no retry came."
+
+
+@with_retries
+def test_a_retry_that_dagster_gave_up_is_told(instance, sensor):
+    run = started(instance, max_retries="1")
+    instance.report_run_failed(run)
+    assert sensor.tick() == []
+    instance.add_run_tags(run.run_id, {"dagster/will_retry": "false"})
+    assert len(sensor.tick()) == 1
+
+
+@pytest.mark.parametrize(
+    ("retries", "tags", "fate"),
+    [
+        (False, {"dagster/max_retries": "3"}, "failed"),
+        (True, {}, "waits"),  # the tag follows the failure
+        (True, {"dagster/will_retry": "false"}, "failed"),
+        (True, {"dagster/will_retry": "true"}, "waits"),
+        (True, {"dagster/will_retry": "true", "dagster/auto_retry_run_id": "r"}, "retried"),
+    ],
+)
+def test_the_fate_of_a_failed_run_is_in_its_tags(retries, tags, fate):
+    assert fate_of(dg.DagsterRun(job_name="j", run_id="1", tags=tags), retries=retries) == fate
+
+
+def test_an_alert_that_could_not_be_written_is_written_at_the_next_tick(instance, sensor, services, tmp_path):
+    store = UnreliableStore(tmp_path)
+    services.__dict__["outbox"] = Outbox(store, services.channels, services.now)
+    assert sensor.tick() == []
+    instance.report_run_failed(started(instance))
+    store.be(DOWN)
+    with pytest.raises(StoreUnavailable):
+        sensor.tick()
+    store.be(UP)
+    assert len(sensor.tick()) == 1
+
+
+def test_every_job_has_a_limit_of_its_runtime_and_a_run_without_a_job_too():
+    for job in defs.jobs:
+        tags = {**defs.resolve_job_def(job.name).tags, **(defs.resolve_job_def(job.name).run_tags or {})}
+        assert 0 < int(tags["dagster/max_runtime"]) <= 14_400, job.name
+    assert yaml.safe_load((ROOT / "dagster.yaml").read_text())["run_monitoring"]["max_runtime_seconds"] == 14_400

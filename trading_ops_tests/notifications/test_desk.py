@@ -1,0 +1,497 @@
+"""Is each incident told once, whoever sees it, whatever dies in between, and also while the store is away?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trading_ops
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.audit.store import StoreUnavailable
+from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.desk import STATE, IncidentDesk
+from trading_ops.notifications.incident import Policy
+from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
+from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox
+
+ROOT = Path(trading_ops.__file__).parents[1]
+QUIET = Policy(update_every=None)
+ERROR, CRITICAL = Severity.ERROR, Severity.CRITICAL
+
+# a process that dies right before its n-th write
+MORTAL = """
+import os, signal, sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.desk import IncidentDesk
+from trading_ops.notifications.outbox import Outbox
+
+folder, task, dies_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+class Mortal(SqliteStore):
+    writes = 0
+    def mortal(self):
+        Mortal.writes += 1
+        if Mortal.writes == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def put_state(self, *asked, **named):
+        self.mortal()
+        return super().put_state(*asked, **named)
+    def append(self, *asked, **named):
+        self.mortal()
+        return super().append(*asked, **named)
+
+class Channel:
+    name = "chat"
+    def send(self, alert, *, possible_duplicate, opening=None):
+        with open(folder / "delivered", "a") as file:
+            file.write(f"{alert.dedup_key} {possible_duplicate}\\n")
+
+late = timedelta(minutes=2 if task == "tick" else 0)
+store = Mortal(folder / "audit.db")
+now = lambda: datetime.now(UTC) + late
+desk = IncidentDesk(store, Outbox(store, {"chat": Channel()}, now), now)
+if task == "observe":
+    desk.observe(Alert(Severity.ERROR, "unused", "rsi lost 12 %", "", "", incident="risk"))
+elif task == "recover":
+    desk.recover("risk")
+else:
+    desk.tick()
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with SqliteStore(tmp_path / "audit.db") as store:
+        yield store
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def alert(incident: str = "risk", severity: Severity = ERROR) -> Alert:
+    return Alert(severity, f"{incident}/first", f"{incident} is bad", "above 10 %", "Look.", incident=incident)
+
+
+def desk(store: SqliteStore, clock: Callable[[], Any], *channels: Recorder, policy: Policy = QUIET) -> IncidentDesk:
+    """As another process would make it."""
+    return IncidentDesk(store, outbox(store, clock, *channels), clock, policy)
+
+
+def told(chat: Recorder) -> list[str]:
+    """What was said, with the step where it is none that begins something."""
+    begins = (Step.OPENED, Step.SEVERAL, Step.GROUPED)
+    return [alert.what if alert.step in begins else f"{alert.step}: {alert.what}" for alert, _ in chat.told]
+
+
+def test_an_incident_goes_on_from_process_to_process(store, clock):
+    chat = Recorder()
+    for _ in range(3):
+        desk(store, clock, chat).observe(alert())
+        clock.advance(timedelta(minutes=5))
+    desk(store, clock, chat).recover("risk")
+    desk(store, clock, chat).recover("risk")
+    assert told(chat) == ["risk is bad", "resolved: risk is bad"]
+    assert "It lasted 15 min, until 2025-03-01 12:15 UTC, and was seen 3 times." in chat.told[1][0].why
+    assert desk(store, clock).unsettled() == []
+
+
+def test_what_is_well_and_was_never_bad_is_told_nobody_and_written_nowhere(store, clock):
+    chat = Recorder()
+    desk(store, clock, chat).recover("risk")
+    assert (chat.told, store.state_collections()) == ([], [])
+
+
+def test_an_update_is_for_the_channels_that_show_it(store, clock):
+    mail, chat = Recorder("mail"), Recorder("chat")
+    chat.updates = True  # type: ignore[attr-defined]
+    for _ in range(2):
+        desk(store, clock, mail, chat, policy=Policy()).observe(alert())
+        clock.advance(timedelta(minutes=20))
+    assert (len(mail.told), len(chat.told)) == (1, 2)
+    assert chat.told[1][0].opening == chat.told[0][0].dedup_key
+
+
+def test_what_opens_within_a_minute_of_another_is_told_together_and_critical_at_once(store, clock):
+    chat = Recorder()
+    for name in "abcd":
+        desk(store, clock, chat).observe(alert(name, CRITICAL if name == "d" else ERROR))
+        clock.advance(timedelta(seconds=10))
+    assert told(chat) == ["a is bad", "d is bad"]
+    assert desk(store, clock, chat).tick() == 0
+    clock.advance(timedelta(seconds=20))
+    assert desk(store, clock, chat).tick() == 1
+    assert told(chat)[2:] == ["b is bad, and 1 more"]
+    assert chat.told[2][0].why == "b is bad: above 10 %\nc is bad: above 10 %"
+    assert desk(store, clock, chat).tick() == 0
+    desk(store, clock, chat).recover("c")
+    assert (told(chat)[3:], chat.told[3][0].opening) == (["resolved: c is bad"], "c/1/1")
+
+
+def test_one_alone_at_the_end_of_the_window_is_told_as_itself_and_what_ended_before_is_not(store, clock):
+    chat = Recorder()
+    for name in "abc":
+        desk(store, clock, chat).observe(alert(name))
+    desk(store, clock, chat).recover("c")
+    clock.advance(timedelta(minutes=1))
+    desk(store, clock, chat).tick()
+    assert told(chat) == ["a is bad", "b is bad"]
+
+
+def test_after_the_window_the_next_one_is_the_first_again(store, clock):
+    chat = Recorder()
+    desk(store, clock, chat).observe(alert("a"))
+    clock.advance(timedelta(minutes=1))
+    desk(store, clock, chat).observe(alert("b"))
+    assert told(chat) == ["a is bad", "b is bad"]
+
+
+def test_what_pages_for_each_incident_hears_of_each_and_of_no_summary(store, clock):
+    pager, chat = Recorder("pager"), Recorder("chat")
+    pager.reports = False  # type: ignore[attr-defined]
+    for name in "abc":
+        desk(store, clock, pager, chat).observe(alert(name))
+    clock.advance(timedelta(minutes=1))
+    desk(store, clock, pager, chat).tick()
+    assert told(pager) == ["a is bad", "b is bad", "c is bad"]
+    assert told(chat) == ["a is bad", "b is bad, and 1 more"]
+    desk(store, clock, pager, chat).recover("b")
+    assert pager.told[3][0].opening == pager.told[1][0].dedup_key
+
+
+def test_each_severity_has_a_message_of_its_own_for_each_has_a_route_of_its_own(store, clock):
+    chat = Recorder()
+    for name in "abcde":
+        desk(store, clock, chat).observe(alert(name, Severity.WARNING if name in "ce" else ERROR))
+    clock.advance(timedelta(minutes=1))
+    assert desk(store, clock, chat).tick() == 2
+    severities = [(str(a.severity), a.what) for a, _ in chat.told[1:]]
+    assert severities == [("ERROR", "b is bad, and 1 more"), ("WARNING", "c is bad, and 1 more")]
+
+
+def test_two_messages_about_several_have_two_keys(store, clock):
+    chat = Recorder()
+    for names in ("abc", "def"):
+        for name in names:
+            desk(store, clock, chat).observe(alert(name))
+        clock.advance(timedelta(minutes=1))
+        desk(store, clock, chat).tick()
+    assert [a.dedup_key for a, _ in chat.told if a.incident is None] == ["incidents_together/1", "incidents_together/2"]
+
+
+def test_a_silence_holds_for_what_it_names_and_its_end_tells_what_is_open(store, clock):
+    chat, there = Recorder(), desk(store, clock)
+    there.silences.add("run/*", clock() + timedelta(hours=2), reason="maintenance", by="ana")
+    for name in ("run/a", "run/b", "risk"):
+        desk(store, clock, chat).observe(alert(name))
+    clock.advance(timedelta(hours=1, minutes=59))
+    desk(store, clock, chat).tick()
+    assert told(chat) == ["risk is bad"]
+    clock.advance(timedelta(minutes=1))
+    desk(store, clock, chat).tick()
+    assert told(chat)[1:] == ["run/a is bad, and 1 more"]
+
+
+def test_a_silence_can_be_ended_early_and_needs_an_end_to_come_and_a_reason(store, clock):
+    chat, there = Recorder(), desk(store, clock)
+    silence = there.silences.add("risk", clock() + timedelta(hours=2), reason="known", by="ana")
+    desk(store, clock, chat).observe(alert())
+    clock.advance(timedelta(minutes=5))
+    assert there.silences.end(silence.name).until == clock()
+    desk(store, clock, chat).tick()
+    assert told(chat) == ["risk is bad"]
+    with pytest.raises(LookupError, match="no silence"):
+        there.silences.end(silence.name)
+    with pytest.raises(ValueError, match="is over"):
+        there.silences.add("risk", clock(), reason="known", by="ana")
+    with pytest.raises(ValueError, match="reason"):
+        there.silences.add("risk", clock() + timedelta(hours=1), reason=" ", by="ana")
+    clock.advance(timedelta(days=31))
+    there.silences.add("other", clock() + timedelta(hours=1), reason="known", by="ana")
+    assert [silence.pattern for silence in there.silences.all()] == ["other"]  # ended ones are not kept for ever
+
+
+@pytest.mark.parametrize(
+    ("pattern", "covered"),
+    [("run/*", ["run/a[1]", "run/b"]), ("run/a[1]", ["run/a[1]"]), ("run/?", ["run/b"]), ("RUN/*", []),
+     ("*", ["run/a[1]", "run/b", "risk"])],
+)  # fmt: skip
+def test_a_pattern_is_a_key_or_matches_some(store, clock, pattern, covered):
+    silences = desk(store, clock).silences
+    silences.add(pattern, clock() + timedelta(hours=1), reason="r", by="ana")
+    assert [key for key in ("run/a[1]", "run/b", "risk") if silences.covering(key)] == covered
+
+
+def test_who_acknowledges_by_a_messages_key_or_the_incidents_ends_the_escalation(store, clock):
+    chat = Recorder()
+    for name in "ab":
+        desk(store, clock, chat).observe(alert(name, CRITICAL))
+    assert desk(store, clock, chat).acknowledge("a", "ana").acknowledged_by == "ana"
+    clock.advance(timedelta(minutes=15))
+    desk(store, clock, chat).tick()
+    assert told(chat)[2:] == ["escalated: b is bad"]
+    assert desk(store, clock, chat).acknowledge(chat.told[2][0].dedup_key, "ben").key == "b"
+    with pytest.raises(LookupError, match="no open incident has the key 'c'"):
+        desk(store, clock, chat).acknowledge("c", "ana")
+
+
+def test_a_tick_reads_what_is_open_and_not_what_ever_was(store, clock, monkeypatch):
+    chat = Recorder()
+    for number in range(30):
+        desk(store, clock, chat).observe(alert(f"over/{number}"))
+        clock.advance(timedelta(minutes=2))
+        desk(store, clock, chat).recover(f"over/{number}")
+    desk(store, clock, chat).observe(alert("open"))
+    desk(store, clock, chat).tick()  # the first one looks at everything once
+    read: list[tuple[str, ...]] = []
+    one, whole = store.get_state, store.list_state
+    monkeypatch.setattr(store, "get_state", lambda *asked: read.append(asked) or one(*asked))
+    monkeypatch.setattr(store, "list_state", lambda *asked: read.append(asked) or whole(*asked))
+    desk(store, clock, chat).tick()
+    assert {asked for asked in read if asked[0] == STATE} == {(STATE, "open")}
+    assert len(read) < 10
+
+
+def test_a_damaged_incident_is_told_straight_and_stops_no_other(store, clock):
+    chat = Recorder()
+    desk(store, clock, chat).observe(alert("a", CRITICAL))
+    desk(store, clock, chat).observe(alert("b", CRITICAL))
+    document = store.get_state(STATE, "a")
+    store.put_state(STATE, "a", {**document.body, "findings": 7}, expected_version=document.version)
+    clock.advance(timedelta(minutes=15))
+    ticking = desk(store, clock, chat)
+    ticking.tick()
+    assert "the incident 'a' is damaged" in str(ticking.store_error)
+    assert told(chat)[2:] == ["escalated: b is bad"]
+    for _ in range(2):
+        desk(store, clock, chat).observe(alert("a", CRITICAL))
+    assert [a.dedup_key for a, _ in chat.told[3:]] == ["a/first"]
+
+
+# while the store is away
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> Iterator[UnreliableStore]:
+    (tmp_path / "main").mkdir()
+    with UnreliableStore(tmp_path / "main") as store:
+        yield store
+
+
+@pytest.fixture
+def away(main: UnreliableStore, clock: Clock, tmp_path: Path) -> Callable[[Recorder], IncidentDesk]:
+    def away(chat: Recorder) -> IncidentDesk:
+        return IncidentDesk(main, backed(main, tmp_path / "local.db", clock, chat), clock, QUIET)
+
+    return away
+
+
+def test_without_the_store_it_is_told_once_under_its_own_key_and_its_end_when_the_store_is_back(main, away, clock):
+    chat = Recorder()
+    main.be(DOWN)
+    for _ in range(2):
+        there = away(chat)
+        there.observe(alert())
+        assert there.store_error == "shared.example: connection refused"
+        clock.advance(timedelta(minutes=5))
+    away(chat).recover("risk")  # nobody can look up whether it was told
+    assert [(a.dedup_key, duplicate) for a, duplicate in chat.told] == [("risk/first", True)]
+    main.be(UP)
+    away(chat).observe(alert())
+    assert len(chat.told) == 1
+    away(chat).recover("risk")
+    away(chat).tick()
+    ((_, _), (over, _)) = chat.told
+    assert (over.step, over.opening) == (Step.RESOLVED, "risk/first")
+
+
+def test_what_ended_before_the_store_was_back_is_resolved_then(main, away, clock):
+    chat = Recorder()
+    main.be(DOWN)
+    away(chat).observe(alert())
+    main.be(UP)
+    clock.advance(timedelta(minutes=5))
+    for _ in range(2):
+        away(chat).recover("risk")
+        away(chat).tick()
+    assert told(chat) == ["risk is bad", "resolved: risk is bad"]
+
+
+def test_a_second_outage_of_the_same_thing_is_told_under_another_key(main, away, clock):
+    chat = Recorder()
+    for key in ("risk/first", "risk/second"):
+        main.be(DOWN)
+        away(chat).observe(replace(alert(), dedup_key=key))
+        main.be(UP)
+        clock.advance(timedelta(minutes=5))
+        away(chat).recover("risk")
+    assert told(chat) == ["risk is bad", "resolved: risk is bad"] * 2
+
+
+@pytest.mark.parametrize("writes", range(12))
+def test_a_store_that_fails_at_any_write_loses_nothing_and_each_key_is_told_once(main, away, clock, writes):
+    chat = Recorder()
+    main.writes_left = writes
+    away(chat).observe(alert())
+    main.writes_left = None
+    clock.advance(timedelta(minutes=2))
+    for _ in range(2):
+        away(chat).observe(alert())
+        away(chat).tick()
+        away(chat)._outbox.drain()
+    assert Counter(told(chat)) == {"risk is bad": 1}
+    away(chat).recover("risk")
+    assert told(chat)[-1] == "resolved: risk is bad"
+
+
+def test_with_nothing_to_write_to_the_caller_learns_of_it(main, clock, tmp_path):
+    main.be(DOWN)
+    (tmp_path / "file").touch()
+    box = backed(main, tmp_path / "file" / "local.db", clock, Recorder())
+    with pytest.raises(StoreUnavailable, match="local outbox does not work"):
+        IncidentDesk(main, box, clock, QUIET).observe(alert())
+
+
+# what dies in between
+
+
+def start(folder: Path, task: str, dies_at: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", MORTAL, str(folder), task, str(dies_at)]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> int:
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode
+
+
+def deliveries(folder: Path) -> list[tuple[str, bool]]:
+    file = folder / "delivered"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [(line.rpartition(" ")[0], line.endswith("True")) for line in lines]
+
+
+def once(folder: Path) -> list[str]:
+    """The messages that were told, each once, but for those that say that they may be a repeat."""
+    told = deliveries(folder)
+    assert max(Counter(key for key, duplicate in told if not duplicate).values(), default=0) <= 1
+    return list(dict.fromkeys(key for key, _ in told))
+
+
+class Later:
+    """The next process that looks, two minutes on, over the same files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> IncidentDesk:
+        self.store = SqliteStore(self.folder / "audit.db")
+        clock = Clock()
+        clock.time = datetime.now(UTC) + timedelta(minutes=3)
+        self.outbox = outbox(self.store, clock, Filing(self.folder))
+        return IncidentDesk(self.store, self.outbox, clock, QUIET)
+
+    def __exit__(self, *exc: object) -> None:
+        self.store.close()
+
+
+class Filing(Recorder):
+    """A channel that writes down what it is given where the other processes do."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("chat")
+        self.folder = folder
+
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
+        with (self.folder / "delivered").open("a") as file:
+            file.write(f"{alert.dedup_key} {possible_duplicate}\n")
+
+
+def test_a_process_killed_at_any_write_of_an_opening_loses_nothing(tmp_path: Path):
+    deaths = 0
+    while True:
+        folder = tmp_path / str(deaths)
+        folder.mkdir()
+        code = finished(start(folder, "observe", deaths + 1))
+        with Later(folder) as there:
+            there.observe(alert())  # the check that died runs again
+            there.tick()
+            there._outbox.drain()
+            assert once(folder) == ["risk/1/1"], deaths
+            there.recover("risk")
+            assert once(folder) == ["risk/1/1", "risk/1/2"], deaths
+            assert there.unsettled() == []
+        if code == 0:
+            break
+        deaths += 1
+    assert deaths > 8  # the index, the window, the incident, the outbox's own, and what was sent
+
+
+def test_a_process_killed_at_any_write_of_a_recovery_tells_it_by_the_next_tick(tmp_path: Path):
+    deaths = 0
+    while True:
+        folder = tmp_path / str(deaths)
+        folder.mkdir()
+        assert finished(start(folder, "observe")) == 0
+        code = finished(start(folder, "recover", deaths + 1))
+        with Later(folder) as there:
+            if deaths:  # it died after it was written down
+                there.tick()
+            else:
+                there.recover("risk")
+            there._outbox.drain()
+            assert once(folder) == ["risk/1/1", "risk/1/2"], deaths
+            assert there.unsettled() == []
+        if code == 0:
+            break
+        deaths += 1
+    assert deaths > 5
+
+
+def test_a_process_killed_at_any_write_while_it_tells_several_together_loses_none(tmp_path: Path):
+    deaths = 0
+    while True:
+        folder = tmp_path / str(deaths)
+        folder.mkdir()
+        with SqliteStore(folder / "audit.db") as store:
+            there = desk(store, lambda: datetime.now(UTC), Filing(folder))
+            for name in "abc":
+                there.observe(alert(name))
+        code = finished(start(folder, "tick", deaths + 1))
+        with Later(folder) as there:
+            there.observe(alert("d"))  # told by itself: the window is over
+            there.tick()
+            there._outbox.drain()
+            assert sorted(once(folder)) == ["a/1/1", "d/1/1", "incidents_together/1"], deaths
+            for name in "bc":
+                there.recover(name)
+            assert sorted(once(folder))[1:] == ["b/1/2", "c/1/2", "d/1/1", "incidents_together/1"], deaths
+        if code == 0:
+            break
+        deaths += 1
+    assert deaths > 8
+
+
+def test_processes_that_see_the_same_incident_at_once_tell_it_once(tmp_path: Path):
+    with SqliteStore(tmp_path / "audit.db"):
+        processes = [start(tmp_path, "observe") for _ in range(3)]
+        assert [finished(process) for process in processes] == [0, 0, 0]
+    assert deliveries(tmp_path) == [("risk/1/1", False)]
+    with Later(tmp_path) as there:
+        (incident,) = there.unsettled()
+    assert (incident.count, incident.unsent) == (3, ())

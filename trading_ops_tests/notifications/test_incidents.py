@@ -1,0 +1,396 @@
+"""When is what told about an incident, to the second, and do people always end up knowing what is so?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.incident import Incident, Policy, unsettled
+from trading_ops.notifications.incidents import acknowledge, adopt, observe, recover, sent, settle, told_together
+
+KEY = "strategy_risk/risk_within_limits"
+NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
+POLICY = Policy(escalation_steps=2)
+INFO, WARNING, ERROR, CRITICAL = Severity
+
+
+def alert(severity: Severity = ERROR, what: str = "rsi lost 12 %") -> Alert:
+    return Alert(severity, "unused", what, "above 10 %", "Look.", incident=KEY)
+
+
+class Story:
+    """One incident through time: `at` minutes (or a moment) something happens; what is told is kept and taken out."""
+
+    def __init__(self, policy: Policy = POLICY) -> None:
+        self.policy = policy
+        self.incident: Incident | None = None
+        self.told: list[tuple[str, Step, str]] = []
+        self.alerts: list[Alert] = []
+        self.now = NOON
+        self.silenced = False
+
+    def at(self, when: float | str) -> Story:
+        self.now = datetime.fromisoformat(f"{when}+00:00") if isinstance(when, str) else NOON + timedelta(minutes=when)
+        return self
+
+    def seen(self, severity: Severity = ERROR, *findings: str, held_until: datetime | None = None) -> Story:
+        return self._keep(
+            observe(
+                self.incident, alert(severity), dict.fromkeys(findings, severity), self.now, self.policy,
+                silenced=self.silenced, held_until=held_until,
+            )
+        )  # fmt: skip
+
+    def well(self) -> Story:
+        assert self.incident
+        return self._keep(recover(self.incident, self.now, self.policy, silenced=self.silenced))
+
+    def tick(self) -> Story:
+        assert self.incident
+        return self._keep(settle(self.incident, self.now, self.policy, silenced=self.silenced, release=True))
+
+    def answered(self) -> Story:
+        assert self.incident
+        return self._keep(acknowledge(self.incident, "ana", self.now))
+
+    @property
+    def steps(self) -> list[tuple[str, str]]:
+        return [(when, str(step)) for when, step, _ in self.told]
+
+    def _keep(self, incident: Incident) -> Story:
+        document = json.loads(json.dumps(incident.to_document()))
+        assert Incident.from_document(document) == incident  # what another process goes on with
+        for message in incident.unsent:
+            self.told.append((f"{self.now:%H:%M}", message.step, message.what))
+            self.alerts.append(message)
+        self.incident = sent(incident, [message.dedup_key for message in incident.unsent])
+        return self
+
+
+def test_the_first_time_is_told_at_once_with_all_that_is_known():
+    story = Story().seen()
+    (told,) = story.alerts
+    assert (told.dedup_key, told.incident, told.step, told.opening) == (f"{KEY}/1/1", KEY, Step.OPENED, None)
+    assert (told.what, told.why, told.what_to_do) == ("rsi lost 12 %", "above 10 %", "Look.")
+    assert told.since == NOON.isoformat()
+
+
+def test_a_repeat_is_counted_and_told_as_an_update_every_quarter_of_an_hour_at_most():
+    story = Story().seen()
+    for minute in (5, 14, 15, 16, 29, 30):
+        story.at(minute).seen()
+    assert story.steps == [("12:00", "opened"), ("12:15", "updated"), ("12:30", "updated")]
+    assert story.incident
+    assert (story.incident.count, story.incident.seen_at) == (7, NOON + timedelta(minutes=30))
+    assert story.alerts[-1].opening == story.alerts[0].dedup_key
+    assert "Seen 7 times." in story.alerts[-1].why
+
+
+def test_without_a_channel_that_shows_updates_a_repeat_is_told_nobody():
+    story = Story(replace(POLICY, update_every=None)).seen().at(20).seen().at(40).seen()
+    assert story.steps == [("12:00", "opened")]
+
+
+def test_of_updates_that_nobody_took_the_newest_is_enough():
+    incident = observe(None, alert(), {}, NOON, POLICY)
+    for minutes in (15, 30):
+        incident = observe(incident, alert(), {}, NOON + timedelta(minutes=minutes), POLICY)
+    assert [(message.step, message.dedup_key) for message in incident.unsent] == [
+        (Step.OPENED, f"{KEY}/1/1"), (Step.UPDATED, f"{KEY}/1/3"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("opened", "seen", "reminded"),
+    [
+        pytest.param("2025-03-10T01:00", ["2025-03-11T00:58"], ["00:58"], id="a daily check, a little earlier"),
+        pytest.param("2025-03-10T01:00", ["2025-03-10T23:59"], [], id="the same day"),
+        pytest.param("2025-03-10T23:50", ["2025-03-11T00:05", "2025-03-11T11:45", "2025-03-11T11:50"], ["11:50"],
+                     id="midnight alone is no reason"),
+        pytest.param("2025-03-10T01:00", ["2025-03-11T01:00", "2025-03-11T09:00", "2025-03-12T01:00"],
+                     ["01:00", "01:00"], id="once a day"),
+    ],
+)  # fmt: skip
+def test_what_is_seen_on_a_new_day_is_reminded_of_once(opened, seen, reminded):
+    story = Story(replace(POLICY, update_every=None)).at(opened).seen()
+    for moment in seen:
+        story.at(moment).seen()
+    assert [when for when, step, _ in story.told if step is Step.REMINDED] == reminded
+    assert [what for _, step, what in story.told if step is Step.REMINDED] == ["rsi lost 12 %"] * len(reminded)
+
+
+def test_what_nobody_looks_at_any_more_is_reminded_of_an_hour_later_than_a_day():
+    story = Story().at("2025-03-10T01:00").seen()
+    for moment in ("2025-03-11T01:59", "2025-03-11T02:00", "2025-03-11T02:01"):
+        story.at(moment).tick()
+    assert story.steps == [("01:00", "opened"), ("02:00", "reminded")]
+    assert story.alerts[-1].since == "2025-03-10T01:00:00+00:00"
+
+
+def test_a_new_finding_and_a_higher_severity_are_told_at_once_and_a_lower_one_is_not():
+    story = Story().seen(WARNING, "rsi").at(1).seen(WARNING, "rsi", "macd").at(2).seen(CRITICAL, "rsi", "macd")
+    story.at(3).seen(WARNING, "rsi", "macd").at(4).seen(WARNING, "rsi")
+    assert story.told == [
+        ("12:00", Step.OPENED, "rsi lost 12 %"),
+        ("12:01", Step.REMINDED, "More: rsi lost 12 %"),
+        ("12:02", Step.REMINDED, "More: rsi lost 12 %"),
+    ]
+
+
+@pytest.mark.parametrize(("gone_min", "told_again"), [(29, False), (30, True)])
+def test_a_finding_that_comes_back_is_new_when_it_was_gone_for_half_an_hour(gone_min, told_again):
+    story = Story(replace(POLICY, update_every=None)).seen(ERROR, "rsi", "macd").at(1).seen(ERROR, "rsi")
+    story.at(1 + gone_min).seen(ERROR, "rsi", "macd")
+    assert ("reminded" in [step for _, step in story.steps]) == told_again
+
+
+def test_recovery_tells_how_long_it_lasted_and_how_often_it_was_seen():
+    story = Story().seen().at(10).seen().at(125).well()
+    told = story.alerts[-1]
+    assert (told.step, told.what, told.opening) == (Step.RESOLVED, "rsi lost 12 %", f"{KEY}/1/1")
+    assert told.why == "It lasted 2 h 5 min, until 2025-03-10 14:05 UTC, and was seen 2 times."
+    story.at(126).well().tick()
+    assert story.steps == [("12:00", "opened"), ("14:05", "resolved")]
+    assert not unsettled(story.incident.to_document())  # type: ignore[union-attr]
+
+
+def test_a_new_opening_is_a_new_episode_with_keys_of_its_own():
+    story = Story().seen().at(1).well().at(61).seen()
+    assert [message.dedup_key for message in story.alerts] == [f"{KEY}/1/1", f"{KEY}/1/2", f"{KEY}/2/1"]
+    assert story.alerts[-1].since == (NOON + timedelta(minutes=61)).isoformat()
+
+
+def test_four_openings_in_an_hour_are_told_once_as_flapping_then_its_state_when_steady():
+    story = Story()
+    for minute in (0, 10, 20, 30, 40, 50):
+        story.at(minute).seen().at(minute + 5).well()
+    assert [step for _, step in story.steps] == ["opened", "resolved"] * 3 + ["opened"]
+    assert story.told[-1] == ("12:30", Step.OPENED, "Flapping: rsi lost 12 %")
+    assert (
+        "It came 4 times within 1 h. You hear of it again when nothing has changed for 30 min." in story.alerts[-1].why
+    )
+    story.at(84.9).tick()
+    assert len(story.told) == 7
+    story.at(85).tick()  # the last change was at 55
+    assert (story.told[-1][:2], story.alerts[-1].opening) == (("13:25", Step.RESOLVED), f"{KEY}/4/1")
+    story.at(90).seen()
+    assert story.told[-1] == ("13:30", Step.OPENED, "rsi lost 12 %")
+
+
+def test_what_flapped_and_stays_broken_is_told_as_open_when_steady():
+    story = Story(replace(POLICY, update_every=None))
+    for minute in (0, 10, 20, 30):
+        story.at(minute).seen()
+        story.at(minute + 5).well()
+    story.at(36).seen()
+    for minute in range(40, 66, 5):
+        story.at(minute).seen()
+    assert story.steps[-1] == ("12:30", "opened")
+    story.at(66).tick()
+    assert story.told[-1] == ("13:06", Step.REMINDED, "rsi lost 12 %")
+
+
+def test_three_openings_in_an_hour_are_not_flapping():
+    story = Story()
+    for minute in (0, 20, 40, 60):  # the first is an hour old at the fourth
+        story.at(minute).seen().at(minute + 5).well()
+    assert [step for _, step in story.steps] == ["opened", "resolved"] * 4
+
+
+def test_what_gets_worse_while_it_flaps_is_told_all_the_same_once():
+    story = Story()
+    for minute in (0, 10, 20, 30):
+        story.at(minute).seen(WARNING).at(minute + 5).well()
+    for minute in (36, 38, 40):
+        story.at(minute).seen(CRITICAL).at(minute + 1).well()
+    assert story.steps[6:] == [("12:30", "opened"), ("12:36", "reminded")]
+
+
+def test_what_is_held_back_is_told_by_a_tick_when_the_window_is_over_unless_it_ended_before():
+    until = NOON + timedelta(minutes=1)
+    story = Story().at(0.5).seen(held_until=until).at(0.9).tick().at(1.5).seen()
+    assert story.told == []
+    assert story.at(2).tick().steps == [("12:02", "opened")]
+    ended = Story().at(0.5).seen(held_until=until).at(0.9).well().at(2).tick()
+    assert ended.told == []
+
+
+def test_critical_never_waits_for_others():
+    until = NOON + timedelta(minutes=1)
+    assert Story().seen(CRITICAL, held_until=until).steps == [("12:00", "opened")]
+    assert Story().seen(WARNING, held_until=until).at(0.2).seen(CRITICAL).steps == [("12:00", "opened")]
+
+
+def test_what_is_silenced_is_recorded_and_told_when_the_silence_ends_while_it_is_open():
+    story = Story()
+    story.silenced = True
+    story.seen().at(5).seen().at(10).tick()
+    assert (story.told, story.incident and story.incident.count) == ([], 2)
+    story.silenced = False
+    story.at(20).tick()
+    assert story.steps == [("12:20", "opened")]
+    assert (story.alerts[0].since, story.alerts[0].why) == (NOON.isoformat(), "above 10 %\nSeen 2 times.")
+
+
+def test_what_opened_and_ended_in_a_silence_is_told_nobody_and_what_ended_in_one_is_told_after_it():
+    story = Story()
+    story.silenced = True
+    story.seen().at(5).well()
+    story.silenced = False
+    story.at(20).tick()
+    assert story.told == []
+    story.at(30).seen()
+    story.silenced = True
+    story.at(35).well().at(36).tick()
+    story.silenced = False
+    story.at(60).tick()
+    assert story.steps == [("12:30", "opened"), ("13:00", "resolved")]
+    assert "until 2025-03-10 12:35 UTC" in story.alerts[-1].why
+
+
+def test_an_unacknowledged_critical_escalates_once_a_step_and_no_further():
+    story = Story(replace(POLICY, update_every=None)).seen(CRITICAL)
+    for minute in (14, 15, 16, 29, 30, 45, 60):
+        story.at(minute).tick()
+    assert story.steps == [("12:00", "opened"), ("12:15", "escalated"), ("12:30", "escalated")]
+    assert [message.escalation for message in story.alerts] == [0, 1, 2]
+    assert story.at(61).well().alerts[-1].escalation == 2  # who was told of it hears of its end
+    assert f"trading-ops alerts ack {KEY}" in story.alerts[1].what_to_do
+
+
+def test_what_is_below_critical_does_not_escalate():
+    assert Story().seen(ERROR).at(60).tick().steps == [("12:00", "opened")]
+
+
+def test_who_acknowledges_ends_reminders_and_escalation_until_something_is_new():
+    story = Story(replace(POLICY, update_every=None)).seen(CRITICAL, "rsi").at(10).answered().at(60).tick()
+    story.at("2025-03-11T12:00:00").seen(CRITICAL, "rsi")
+    assert story.steps == [("12:00", "opened")]
+    story.at("2025-03-11T13:00:00").seen(CRITICAL, "rsi", "macd").at("2025-03-11T13:15:00").tick()
+    assert story.steps[1:] == [("13:00", "reminded"), ("13:15", "escalated")]
+    assert story.incident
+    assert story.incident.acknowledged_by is None
+
+
+def test_new_findings_do_not_put_an_escalation_off():
+    story = Story().seen(CRITICAL, "rsi").at(10).seen(CRITICAL, "rsi", "macd").at(15).tick()
+    assert story.steps[-1] == ("12:15", "escalated")
+
+
+def test_what_is_told_together_with_others_is_told_once_and_ends_by_itself():
+    incident = observe(None, alert(), {}, NOON, POLICY, held_until=NOON)
+    told = told_together(incident, episode=1, now=NOON, policy=POLICY)
+    assert told
+    resolved = recover(told, NOON + timedelta(minutes=1), POLICY).unsent[-1]
+    assert (resolved.step, resolved.opening) == (Step.RESOLVED, f"{KEY}/1/1")
+    assert told_together(told, episode=1, now=NOON, policy=POLICY) == told
+    again = observe(recover(incident, NOON, POLICY), alert(), {}, NOON, POLICY, held_until=NOON)
+    assert told_together(again, episode=1, now=NOON, policy=POLICY) == again
+
+
+def test_what_was_told_without_the_store_is_not_told_again_and_its_end_is():
+    elsewhere = replace(alert(), dedup_key="spool/waiting/12:00")
+    adopted = adopt(None, alert=elsewhere, at=NOON, policy=POLICY)
+    assert adopted
+    later = observe(adopted, alert(), {"a": ERROR}, NOON + timedelta(minutes=5), POLICY)
+    assert later.unsent == ()
+    (message,) = recover(later, NOON + timedelta(minutes=6), POLICY).unsent
+    assert (message.step, message.opening) == (Step.RESOLVED, "spool/waiting/12:00")
+    over = recover(later, NOON + timedelta(minutes=6), POLICY)
+    assert adopt(over, alert=elsewhere, at=NOON, policy=POLICY) == over
+
+
+def test_a_level_that_only_a_newer_version_knows_counts_as_critical():
+    strange = replace(alert(), severity="FATAL")  # type: ignore[arg-type]
+    incident = observe(None, strange, {"x": ERROR}, NOON, POLICY, held_until=NOON + timedelta(minutes=1))
+    assert (len(incident.unsent), incident.told_severity) == (1, CRITICAL)
+    assert Incident.from_document(incident.to_document()) == incident
+
+
+def test_a_finding_that_is_no_text_is_told_once():
+    story = Story().seen(ERROR, "file\udcff").at(1).seen(ERROR, "file\udcff")
+    assert story.steps == [("12:00", "opened")]
+
+
+# whatever happens
+
+FINDINGS = st.frozensets(st.sampled_from(["rsi", "macd"]), min_size=1)
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["seen", "seen", "well", "tick", "answered", "silence", "speak"]),
+        st.integers(0, 600),  # seconds since the one before
+        st.sampled_from(Severity),
+        FINDINGS,
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=80,
+)
+NERVOUS = st.lists(
+    st.tuples(
+        st.sampled_from(["seen", "well"]), st.integers(0, 22), st.sampled_from(Severity), FINDINGS, st.just(False)
+    ),
+    min_size=70,
+    max_size=80,
+)
+
+
+def play(story: Story, events: Iterable[tuple[str, int, Severity, frozenset[str], bool]]) -> None:
+    for what, after_s, severity, findings, held in events:
+        story.now += timedelta(seconds=after_s)
+        if what == "seen":
+            until = story.now + story.policy.group_within if held else None
+            story.seen(severity, *findings, held_until=until)
+        elif what in ("silence", "speak"):
+            story.silenced = what == "silence"
+        elif story.incident and (what != "answered" or story.incident.open):
+            {"well": story.well, "tick": story.tick, "answered": story.answered}[what]()
+
+
+@settings(max_examples=150, deadline=None)
+@given(events=EVENTS)
+def test_whatever_happens_people_end_up_knowing_what_is_so(events: Any):
+    story = Story()
+    play(story, [*events, ("speak", 0, ERROR, frozenset(), False)])
+    if story.incident is None:
+        return
+    for _ in range(90):
+        story.now += timedelta(minutes=1)
+        story.tick()
+    incident = story.incident
+    assert incident.told_open == incident.open
+    assert (incident.flapping, incident.unsent) == (False, ())
+    loud = [message for message in story.alerts if message.step in (Step.OPENED, Step.REMINDED, Step.RESOLVED)]
+    assert [message.step is Step.RESOLVED for message in loud[-1:]] in ([], [not incident.open])
+    if incident.open:
+        assert (incident.news, incident.steadied) == (False, False)
+        assert incident.told_severity.rank >= incident.level.rank
+        assert loud
+    keys = [message.dedup_key for message in story.alerts]
+    assert len(set(keys)) == len(keys)
+    known: str | None = None
+    for message in story.alerts:  # whatever goes on or ends belongs to the opening before it
+        known = message.dedup_key if message.step is Step.OPENED else known
+        assert message.opening == (None if message.step is Step.OPENED else known)
+
+
+@settings(max_examples=40, deadline=None)
+@given(events=NERVOUS)
+def test_however_often_it_comes_and_goes_the_messages_in_half_an_hour_are_few(events: Any):
+    """Three openings with their ends and what was new in each, the flapping, and 3 rises while it flaps."""
+    story = Story(replace(POLICY, update_every=None))
+    play(story, events)
+    assert story.now - NOON < timedelta(minutes=30)
+    steps = [message.step for message in story.alerts]
+    assert steps.count(Step.OPENED) <= 4
+    assert steps.count(Step.RESOLVED) <= 3
+    assert steps.count(Step.REMINDED) <= 3 * 7 + 3  # of 8 findings at a level one at least is in the opening
+    assert steps.count(Step.ESCALATED) <= 2

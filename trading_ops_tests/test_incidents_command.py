@@ -1,0 +1,103 @@
+"""`trading-ops alerts incidents`, `ack`, `silence`, `silences`, `unsilence` as a person uses them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.desk import IncidentDesk
+from trading_ops.notifications.outbox import Outbox
+from trading_ops_tests.notifications.test_outbox import Recorder
+from trading_ops_tests.test_alerts_command import run
+from trading_ops_tests.test_cli import command
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "dagster.yaml").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def desk(home: Path) -> Iterator[IncidentDesk]:
+    with SqliteStore(home / "var" / "audit.db") as store:
+
+        def now() -> datetime:
+            return datetime.now(UTC)
+
+        yield IncidentDesk(store, Outbox(store, {"chat": Recorder()}, now), now)
+
+
+def alert(key: str, severity: Severity = Severity.CRITICAL) -> Alert:
+    return Alert(severity, f"{key}/first", f"{key} [is] bad", "above 10 %", "Look.", incident=key)
+
+
+def test_what_is_wrong_is_listed_with_who_looks_after_it_and_what_is_silenced(home, desk):
+    assert "no open incident" in run(home, "incidents")
+    for key in ("risk", "run/a", "over"):
+        desk.observe(alert(key))
+    desk.observe(alert("risk"))
+    desk.recover("over")
+    assert "risk: ana looks after it" in run(home, "ack", "risk", "--by", "ana")
+    run(home, "silence", "run/*", "--for", "1h30m", "--reason", "maintenance")
+    said = run(home, "incidents", COLUMNS="200")
+    risk, other = (next(line for line in said.splitlines() if f"{key} [is] bad" in line) for key in ("risk", "run/a"))
+    assert [cell.strip() for cell in risk.split("│")[2:-1]] == ["CRITICAL", "risk [is] bad", "2", "open", "ana", "-"]
+    assert "until " in other
+    assert "over" not in said
+    first, second = json.loads(run(home, "incidents", "--json"))
+    assert (first["key"], first["count"], first["acknowledged_by"], first["silences"]) == ("risk", 2, "ana", [])
+    assert (second["key"], len(second["silences"])) == ("run/a", 1)
+
+
+def test_a_messages_key_acknowledges_its_incident_and_a_key_that_is_none_fails(home, desk):
+    desk.observe(alert("risk"))
+    assert "risk: ben looks after it" in run(home, "ack", "risk/1/1", "--by", "ben")
+    assert json.loads(run(home, "ack", "risk", "--by", "ana", "--json"))["acknowledged_by"] == "ana"
+    assert "no open incident has the key 'nothing'" in run(home, "ack", "nothing", code=1)
+    desk.recover("risk")
+    assert "no open incident has the key 'risk'" in run(home, "ack", "risk", code=1)
+
+
+def test_a_silence_is_begun_listed_and_ended(home, desk):
+    assert "no silence" in run(home, "silences")
+    end = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    until = end.astimezone().isoformat()
+    begun = json.loads(run(home, "silence", "risk", "--until", until, "--reason", "known", "--by", "ana", "--json"))
+    assert (begun["pattern"], begun["reason"], begun["by"]) == ("risk", "known", "ana")
+    assert datetime.fromisoformat(begun["until"]) == end
+    listed = run(home, "silences", COLUMNS="200")
+    assert "holds" in listed
+    assert f"{end:%Y-%m-%d %H:%M}" in listed
+    desk.observe(alert("risk"))
+    assert [incident.told_open for incident in desk.unsettled()] == [False]
+    assert f"{begun['name']}: risk is told again" in run(home, "unsilence", begun["name"])
+    assert "over" in run(home, "silences", COLUMNS="200")
+    assert "no silence" in run(home, "unsilence", begun["name"], code=1)
+    assert desk.tick() == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["--reason", "r"], "either --for or --until"),
+        (["--reason", "r", "--for", "1h", "--until", "2099-01-01"], "either --for or --until"),
+        (["--reason", "r", "--for", "soon"], "--for soon: a length such as"),
+        (["--reason", "r", "--for", "0m"], "--for 0m: a length such as"),
+        (["--reason", "r", "--for", "9999999999999999d"], "a length such as"),
+        (["--reason", "r", "--until", "noon"], "--until noon: a moment such as"),
+        (["--reason", "r", "--until", "2020-01-01"], "2020-01-01 00:00 UTC is over"),
+        (["--reason", " ", "--for", "1h"], "needs a pattern and a reason"),
+        (["--for", "1h"], "Missing option '--reason'"),
+    ],
+)
+def test_a_silence_that_says_not_enough_exits_2(home, line, says):
+    done = command(["trading-ops", "alerts", "silence", "risk", *line], home, COLUMNS="200")
+    assert done.returncode == 2, done
+    assert says in " ".join((done.stdout + done.stderr).split())
