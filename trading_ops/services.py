@@ -335,11 +335,12 @@ class Services:
         from trading_ops.audit.store import open_store
         from trading_ops.guard.memory import GuardMemory
         from trading_ops.guard.switch import Guard
+        from trading_ops.guard.telling import through
         from trading_ops.guard.watch import Watch
 
         local = f"sqlite:///{self.settings.data_dir / 'guard.db'}"
         memory = GuardMemory(self.store, lambda: open_store(local), self.bot.source)
-        return Guard(self.bot, memory, Watch(self.now), self.guard_policy, self.outbox.publish)
+        return Guard(self.bot, memory, Watch(self.now), self.guard_policy, through(self.incidents))
 
 
 def _told(secret: SecretStr | None) -> str | None:

@@ -64,7 +64,6 @@ def request(
         "attempt": 0,
         "at": {state: now.isoformat()},
         "why": "",
-        "opening": None if action["state"] == WATCHING else action.get("opening"),
         "told": [],
         "recorded": [],
     }
@@ -88,7 +87,6 @@ def resumed(action: Action, now: datetime) -> Action:
         "attempt": 0,
         "at": {WATCHING: now.isoformat()},
         "why": "",
-        "opening": action["opening"],
         "told": [],
         "recorded": [],
     }
@@ -119,7 +117,7 @@ def join(one: Action | None, other: Action | None) -> Action | None:
     times = {**more["at"], **less.get("at", {})}
     earliest = {phase: min(a["at"][phase] for a in (one, other) if phase in a["at"]) for phase in times}
     listed = {name: sorted({*less[name], *more[name]}) for name in ("told", "recorded")}
-    return {**more, **listed, "at": earliest, "opening": more["opening"] or less["opening"]}
+    return {**more, **listed, "at": earliest}
 
 
 def _progress(action: Action) -> tuple[Any, ...]:

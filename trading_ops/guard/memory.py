@@ -12,7 +12,7 @@ from trading_ops.guard.actions import Action, action_id, join, latencies, watchi
 
 GUARD_ACTIONS, GUARD_FACTS, STRATEGY_ACTIONS = "guard_actions", "guard_facts", "strategy_actions"
 Fact = dict[str, Any]
-OWN = ("told", "recorded", "opening")  # how far we are with telling, which is not what was done
+OWN = ("told", "recorded")  # how far we are with telling, which is not what was done
 _log = logging.getLogger(__name__)
 
 

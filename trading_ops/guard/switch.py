@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 BLIND_AFTER = timedelta(seconds=60)
 PATIENCE_S = 3.0  # a stop that takes longer is told before it is confirmed
 EVIDENCE = 50  # trades that an action records at most
-ACCOUNT, OUTAGE = "account", "outage"
+ACCOUNT = "account"
 _log = logging.getLogger(__name__)
 Tell = Callable[["Alert"], object]
 
@@ -94,10 +94,8 @@ def step(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell
         view = watch.look(bot, memory.shared, actions, policy.limits_of)
     except BotError as error:
         problem: str | None = str(error)
-        _blind(memory, watch, tell, str(error))
     else:
         problem = None if view.fresh else f"the bot's data ends at {view.at:%Y-%m-%d %H:%M} UTC: nothing starts"
-        _sighted(memory, watch, tell)
         account = account_risk(memory, view.account, policy)
         risk = {**view.document(policy.limits, policy.own_limits), "portfolio": _figures(account)}
         if view.looked_round:
@@ -105,6 +103,7 @@ def step(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell
         if view.fresh:
             _judge(memory, watch, policy, view, account)
     stop_pending(bot, memory, watch.now, tell)
+    _tell_sight(memory, watch, tell, problem if view is None else None)
     if view is not None and view.fresh:
         _warn(memory, watch, policy, view, tell)
     return Seen(risk, tuple(a for a in memory.all().values() if a["state"] != WATCHING), problem)
@@ -169,10 +168,8 @@ def finish(memory: GuardMemory, tell: Tell) -> None:
         if "at" not in action:
             continue
         noted = dict(action)
-        if phase := telling.news(action):
-            alert = telling.alert_of(action, phase)
-            if _said(tell, alert):
-                noted |= {"told": sorted({*action["told"], phase}), "opening": action["opening"] or alert.dedup_key}
+        if (phase := telling.news(action)) and _said(tell, telling.alert_of(action, phase)):
+            noted["told"] = sorted({*action["told"], phase})
         if action["state"] not in action["recorded"] and memory.record(action):
             noted["recorded"] = sorted({*action["recorded"], action["state"]})
         if noted != action:
@@ -196,50 +193,53 @@ def count_account_anew(memory: GuardMemory, account: Portfolio) -> None:
     memory.keep(ACCOUNT, {"number": (known["number"] if known else 1) + 1, "level": now, "start": now})
 
 
-def _blind(memory: GuardMemory, watch: Watch, tell: Tell, why: str) -> None:
-    now = watch.now()
-    watch.unread_since = watch.unread_since or now
-    if now - watch.unread_since < BLIND_AFTER:
+def _tell_sight(memory: GuardMemory, watch: Watch, tell: Tell, why: str | None) -> None:
+    """`why` the bot could not be read, None: it could."""
+    if why is None:
+        watch.unread_since = None
+        _over(watch, tell, telling.UNREADABLE)
         return
-    known = memory.fact(OUTAGE)
-    if known is None or known["level"]:
-        number = known["number"] + 1 if known else 1
-        known = memory.keep(OUTAGE, {"number": number, "level": 0, "since": watch.unread_since.isoformat()})
-    _once(watch, tell, telling.unreadable(why, known["since"], known["number"], memory.source, str(now.date())))
-
-
-def _sighted(memory: GuardMemory, watch: Watch, tell: Tell) -> None:
-    if watch.unread_since is None and watch.sighted:
-        return
-    watch.unread_since, watch.sighted = None, True
-    known = memory.fact(OUTAGE)  # which an earlier process may have left open
-    if known is not None and not known["level"]:
-        known = memory.keep(OUTAGE, {**known, "level": 1})
-        day = str(watch.now().date())
-        _once(watch, tell, telling.readable_again(known["since"], known["number"], memory.source, day))
+    watch.unread_since = watch.unread_since or watch.now()
+    if watch.now() - watch.unread_since >= BLIND_AFTER:
+        _once(watch, tell, telling.unreadable(why, watch.unread_since, memory.source))
 
 
 def _warn(memory: GuardMemory, watch: Watch, policy: Policy, view: View, tell: Tell) -> None:
+    """The soft lane; what is well again is said, too."""
     day = str(view.day)
     if view.doubts:
         _once(watch, tell, telling.doubted(view.doubts, day))
+    else:
+        _over(watch, tell, telling.DOUBTS)
     for name, risk in view.risks.items():
         state = view.strategies.get(name)
-        if state is not None and state.enabled and memory.get(name)["state"] not in STOPPED:
+        trades_on = state is not None and state.enabled and memory.get(name)["state"] not in STOPPED
+        if trades_on:
             for alert in telling.warnings(name, risk, asdict(policy.limits_of(name)), day):
                 _once(watch, tell, alert)
+        for rule in telling.SOFT:
+            if not trades_on or rule not in risk.warnings:
+                _over(watch, tell, telling.warning_of(name, rule))
 
 
 def _once(watch: Watch, tell: Tell, alert: Alert) -> None:
-    """The outbox tells each key once anyway; this spares it the question at every step."""
-    if alert.dedup_key not in watch.said and _said(tell, alert):
-        watch.said.add(alert.dedup_key)
+    """What people hear once is known to the desk that tells them; this spares it the question at every step."""
+    assert alert.incident is not None
+    if watch.told.get(alert.incident) != alert.dedup_key and _said(tell, alert):
+        watch.told[alert.incident] = alert.dedup_key
+
+
+def _over(watch: Watch, tell: Tell, incident: str) -> None:
+    """A process that was just started does not know what an earlier one told: it says so once."""
+    if watch.told.get(incident, incident) is not None and _said(tell, telling.over(incident)):
+        watch.told[incident] = None
 
 
 def _said(tell: Tell, alert: Alert) -> bool:
     try:
         tell(alert)
     except StoreError as error:
-        _log.error("%s: not told, tried again: %s", alert.what, error)
+        level = logging.DEBUG if alert.step == "resolved" else logging.ERROR
+        _log.log(level, "%s: not told, tried again: %s", alert.what, error)
         return False
     return True

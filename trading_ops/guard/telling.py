@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
+from trading_ops.audit.store import StoreUnavailable
 from trading_ops.guard.actions import (
     BY_HAND,
     CONFIRMED,
@@ -23,6 +25,9 @@ from trading_ops.guard.actions import (
 from trading_ops.guard.rules import GUARD_BLIND, StrategyRisk, describe
 from trading_ops.notifications.alert import Alert, Severity, Step
 
+if TYPE_CHECKING:
+    from trading_ops.notifications.desk import IncidentDesk
+
 STOPPING = "stopping"
 RESUME = "It stays stopped until a person resumes it: `trading-ops strategies resume {name} --reason ...`."
 STOP_BY_HAND = (
@@ -30,6 +35,26 @@ STOP_BY_HAND = (
     " and leave its exits. The guard goes on trying, and says when it is confirmed."
 )
 SHOWN = 5
+UNREADABLE, DOUBTS = "guard/unreadable", "guard/doubts"
+SOFT = (GUARD_BLIND, "daily_loss_near_limit", "consecutive_losses_near_limit", "recent_win_rate_low")
+
+
+def through(desk: IncidentDesk) -> Callable[[Alert], None]:
+    """Tells by the incident desk, so that what nobody answers escalates.
+
+    Each message is a finding of its own: none is taken for a repetition. Raises StoreError where it must be tried again.
+    """
+
+    def tell(alert: Alert) -> None:
+        assert alert.incident is not None
+        if alert.step is not Step.RESOLVED:
+            desk.observe(alert, {alert.dedup_key: alert.severity})
+            return
+        desk.recover(alert.incident)
+        if desk.store_error:
+            raise StoreUnavailable(desk.store_error)
+
+    return tell
 
 
 def news(action: Action) -> str | None:
@@ -42,7 +67,6 @@ def news(action: Action) -> str | None:
 def alert_of(action: Action, phase: str) -> Alert:
     """The message about a phase: told once, as part of the one incident of its strategy."""
     name, trigger = action["strategy"], action["trigger"]
-    key, opening = f"guard/{action_id(action)}/{phase}", action["opening"]
     waited = latencies(action)["request_to_confirmed_s"]
     exits = action.get("open_positions", 0)
     kept = f"; {exits} open position{' keeps its' if exits == 1 else 's keep their'} exits" if exits else ""
@@ -71,10 +95,9 @@ def alert_of(action: Action, phase: str) -> Alert:
     }[phase]
     calm = trigger["rule"] == BY_HAND and phase != ESCALATED
     severity = Severity.INFO if phase == RESUMED else Severity.WARNING if calm else Severity.CRITICAL
-    goes_on = Step.RESOLVED if phase == RESUMED else Step.UPDATED
     return Alert(
         severity=severity,
-        dedup_key=key,
+        dedup_key=f"guard/{action_id(action)}/{phase}",
         what=what,
         why=f"{trigger['why']} (by {trigger['by']})" if trigger["by"] else trigger["why"],
         what_to_do=what_to_do,
@@ -82,10 +105,14 @@ def alert_of(action: Action, phase: str) -> Alert:
         numbers=action["numbers"],
         done=done,
         incident=f"guard/{name}",
-        step=Step.OPENED if opening in (None, key) else goes_on,
-        opening=None if opening == key else opening,
+        step=Step.RESOLVED if phase == RESUMED else Step.OPENED,
         since=min(action["at"].values()),
     )
+
+
+def warning_of(strategy: str, rule: str) -> str:
+    """The incident of a limit that is near."""
+    return f"guard/{strategy}/{rule}"
 
 
 def warnings(name: str, risk: StrategyRisk, limits: Mapping[str, Any], day: str) -> list[Alert]:
@@ -107,7 +134,7 @@ def warnings(name: str, risk: StrategyRisk, limits: Mapping[str, Any], day: str)
             else "Nothing was done. Look at its open positions; `trading-ops strategies list` shows what is left.",
             day=day,
             numbers=figures,
-            incident=f"guard/{name}/{rule}",
+            incident=warning_of(name, rule),
         )
         for rule in risk.warnings
     ]
@@ -125,33 +152,24 @@ def doubted(doubts: Sequence[tuple[Any, str]], day: str) -> Alert:
         why="\n".join(lines),
         what_to_do="Correct them at the bot: until then a strategy is only stopped by its other trades and its equity.",
         day=day,
-        incident="guard/doubts",
+        incident=DOUBTS,
     )
 
 
-def unreadable(why: str, since: str, outage: int, source: str, day: str) -> Alert:
+def unreadable(why: str, since: datetime, source: str) -> Alert:
     """The bot cannot be read: nobody knows what its strategies lose."""
     return Alert(
         severity=Severity.CRITICAL,
-        dedup_key=f"guard/{source}/unreadable/{outage}",
+        dedup_key=f"guard/{source}/unreadable/{since:%Y-%m-%dT%H:%M}",
         what="The guard is blind: the bot cannot be read",
         why=why,
         what_to_do="See that the bot runs and answers: `trading-ops doctor`. Until then watch its strategies by hand.",
-        day=day,
-        incident="guard/unreadable",
-        since=since,
+        day=str(since.date()),
+        incident=UNREADABLE,
+        since=since.isoformat(),
     )
 
 
-def readable_again(since: str, outage: int, source: str, day: str) -> Alert:
-    return Alert(
-        severity=Severity.INFO,
-        dedup_key=f"guard/{source}/unreadable/{outage}/over",
-        what="The guard sees again: the bot can be read",
-        why=f"it could not since {since}",
-        what_to_do="Nothing: what happened meanwhile was read.",
-        day=day,
-        incident="guard/unreadable",
-        step=Step.RESOLVED,
-        opening=f"guard/{source}/unreadable/{outage}",
-    )
+def over(incident: str) -> Alert:
+    """What the incident is about is well (again); it is told where people were told of it."""
+    return Alert(Severity.INFO, f"{incident}/over", "It is over", "", "", incident=incident, step=Step.RESOLVED)

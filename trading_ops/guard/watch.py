@@ -75,8 +75,7 @@ class Watch:
 
     now: Callable[[], datetime]
     unread_since: datetime | None = None  # since when the bot cannot be read, None: it can
-    sighted: bool = False  # whether this process could read the bot at least once
-    said: set[str] = field(default_factory=set)  # the alerts that this process has told
+    told: dict[str, str | None] = field(default_factory=dict)  # what was told last of an incident, None: it is over
     _ledgers: dict[str, Ledger] = field(default_factory=dict)
     _baselines: dict[str, Baseline] = field(default_factory=dict)
     _sinces: dict[str, datetime | None] = field(default_factory=dict)

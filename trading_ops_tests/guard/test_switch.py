@@ -20,7 +20,7 @@ from trading_ops.guard.memory import GUARD_ACTIONS, STRATEGY_ACTIONS, GuardMemor
 from trading_ops.guard.rules import Limits
 from trading_ops.guard.switch import Policy, Seen, step
 from trading_ops.guard.watch import Watch
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops_tests.fakes import trade
 from trading_ops_tests.guard.bots import Clock, TradingBot
 
@@ -33,6 +33,7 @@ class Room:
     policy: Policy = field(default_factory=Policy)
     clock: Clock = field(default_factory=Clock)
     told: list[Alert] = field(default_factory=list)
+    over: list[Alert] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.bot = TradingBot(self.clock)
@@ -47,7 +48,10 @@ class Room:
 
     def step(self, seconds: float = 1.0) -> Seen:
         self.clock.go(seconds)
-        return step(self.bot, self.memory, self.watch, self.policy, self.told.append)
+        return step(self.bot, self.memory, self.watch, self.policy, self.tell)
+
+    def tell(self, alert: Alert) -> None:
+        (self.over if alert.step is Step.RESOLVED else self.told).append(alert)
 
     def action(self, strategy: str = "rsi") -> dict[str, Any]:
         document = self.store.get_state(GUARD_ACTIONS, f"{self.bot.source}/{strategy}")
@@ -325,17 +329,14 @@ def test_a_bot_unreadable_for_a_minute_is_an_alert_of_its_own_and_so_is_its_retu
     room.step()
     room.step()
     assert room.says() == ["The guard is blind: the bot cannot be read"]
-    room.restart()
-    room.step()
-    room.step(61)
-    assert len({a.dedup_key for a in room.told}) == 1  # the same outage
+    assert len([a for a in room.told if a.severity == Severity.CRITICAL]) == 1  # of one outage once
     room.bot.before = lambda method: None
     room.step()
-    assert room.told[-1].what == "The guard sees again: the bot can be read"
+    assert [alert.incident for alert in room.over].count("guard/unreadable") == 2  # at the start, and now
     room.bot.before = down
     room.step()
     room.step(61)
-    assert len({a.dedup_key for a in room.told}) == 3
+    assert len([a for a in room.told if a.severity == Severity.CRITICAL]) == 2
 
 
 def test_a_strategy_without_equity_makes_the_guard_blind_and_says_so(room: Room):
@@ -418,7 +419,7 @@ def test_the_guard_acts_though_no_store_works_at_all(room: Room):
 
 def test_an_alert_that_could_not_be_told_is_told_by_the_next_step(room: Room):
     room.bot.lose("rsi", 1500.0)
-    tell, failing = room.told.append, [StoreUnavailable("the outbox is down")]
+    tell, failing = room.tell, [StoreUnavailable("the outbox is down")]
 
     def falter(alert: Alert) -> None:
         if failing:
@@ -438,7 +439,7 @@ def test_two_guards_at_once_are_one(room: Room):
     mine = room.memory.load(), other[0].load()  # both look before either acts
     assert mine == ({}, {})
     room.step()
-    step(room.bot, other[0], other[1], room.policy, room.told.append)
+    step(room.bot, other[0], other[1], room.policy, room.tell)
     assert room.bot.switched == [("rsi", False)]
     assert len(room.store.read(STRATEGY_ACTIONS, all_revisions=True)) == 1
     assert len({alert.dedup_key for alert in room.told}) == 1
