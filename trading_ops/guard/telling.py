@@ -42,7 +42,7 @@ SOFT = (GUARD_BLIND, "daily_loss_near_limit", "consecutive_losses_near_limit", "
 def through(desk: IncidentDesk) -> Callable[[Alert], None]:
     """Tells by the incident desk, so that what nobody answers escalates.
 
-    Each message is a finding of its own: none is taken for a repetition. Raises StoreError where it must be tried again.
+    Each message is a finding of its own, so none passes for a repetition. Raises StoreError where it must be retried.
     """
 
     def tell(alert: Alert) -> None:

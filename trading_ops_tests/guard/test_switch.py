@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -277,13 +278,23 @@ def test_an_account_below_its_limit_stops_every_strategy(room: Room):
     assert "10.75 % below its peak" in room.told[-1].why
 
 
-def test_many_strategies_are_stopped_at_once_though_one_hangs(room: Room):
+def test_a_stop_that_hangs_holds_up_no_other(room: Room):
     room.bot = TradingBot(room.clock, names=("a", "b", "c"))
     room.restart()
     for name in room.bot.names:
         room.bot.lose(name, 1500.0)
-    room.bot.before = lambda method: None
+    others_are_stopped, waited = threading.Event(), []
+
+    def hang(method: str) -> None:
+        if method == "disable" and not waited:
+            waited.append("began")
+            waited.append("went on" if others_are_stopped.wait(30) else "gave up")
+        if method == "disabled" and len(room.bot.switched) == 2:
+            others_are_stopped.set()
+
+    room.bot.before = hang
     room.step()
+    assert waited == ["began", "went on"]
     assert sorted(room.bot.switched) == [("a", False), ("b", False), ("c", False)]
 
 
