@@ -118,6 +118,7 @@ def resume(guard: Guard, name: str, *, reason: str, by: str, seen: Preflight) ->
     The intent is written before the bot is told; a step finishes what a killed process left.
     """
     view = look(guard)
+    finish(guard.memory, guard.tell)  # what people were not told of the stop yet comes before its end
     now, action = guard.watch.now(), guard.memory.get(name)
     if action["state"] == WATCHING:
         if view.strategies[name].enabled:

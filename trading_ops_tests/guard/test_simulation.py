@@ -112,7 +112,7 @@ class World:
 
     def bot_falters(self, where: str) -> None:
         self.dies(where)
-        if self.chance(0.05):
+        if self.chance(0.4 if where in ("disable", "disabled") else 0.05):
             raise self.random.choice([BotUnreachable, BotError])(f"the bot falters at {where}")
 
     def tell(self, alert: Alert) -> None:
@@ -203,7 +203,7 @@ def live_through(seed: int, ticks: int = 24) -> None:
             world.resume()
     world.quiet, world.store_is_down = True, False
     breached = world.breached()
-    for guard in (world.new_guard(), *world.guards):  # on a good day
+    for guard in world.guards:  # on a good day
         guard.step()
     world.check()
     if breached:
