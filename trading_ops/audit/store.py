@@ -17,6 +17,7 @@ COLLECTIONS = (
     "health_history",
     "strategy_actions",
     "notifications",
+    "incident_actions",
     "backtests",
     "bulk_analyses",
     "model_registry",

@@ -125,12 +125,13 @@ def silences(as_json: Json = False) -> None:
 @app.command()
 def unsilence(
     name: Annotated[str, typer.Argument(help="The silence's name, as `alerts silences` gives it.")],
+    by: By = None,
     as_json: Json = False,
 ) -> None:
     """End a silence now; what is open is told within a minute."""
     services = open_services()
     with reported(LookupError):
-        ended = services.incidents.silences.end(name)
+        ended = services.incidents.silences.end(name, by=by or _user())
     if as_json:
         show_json(ended.to_document())
     else:

@@ -76,7 +76,7 @@ def _keep_looking(services: Services, interval_s: float) -> None:
     typer.echo(f"watching {heartbeats.daemon_file} every {interval_s:g} s; told is what is {stale_s:g} s late")
     url = services.settings.watchdog_ping_url
     ping = Ping(url.get_secret_value()) if url else None
-    dog = Watchdog(heartbeats, services.outbox, services.now, stale_s=stale_s, ping=ping)
+    dog = Watchdog(heartbeats, services.incidents, services.outbox, services.now, stale_s=stale_s, ping=ping)
     while True:
         dog.look()
         time.sleep(interval_s)

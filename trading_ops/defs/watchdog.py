@@ -57,7 +57,7 @@ def _watch_the_watchdog(services: Services, beat: DaemonHeartbeat, now: datetime
             services.heartbeats.write(beat.model_copy(update={"open": dict(outages)}))
 
     if findings or looks:
-        tell(services.outbox, beat.open, findings, looks, now, note)
+        tell(services.incidents, beat.open, findings, looks, note)
 
 
 def _tickers(context: dg.SensorEvaluationContext, since: datetime) -> Iterator[Ticker]:

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, StoreError
+from trading_ops.audit.store import Conflict, Entry, StoreError
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
-from trading_ops.notifications.incident import Incident, Policy, unsettled
+from trading_ops.notifications.incident import ACTIONS, Incident, Policy, unsettled
 from trading_ops.notifications.silences import Silences
 from trading_ops.notifications.waiting import Waiting
 from trading_ops.notifications.wording import together
@@ -89,7 +89,7 @@ class IncidentDesk:
         """What the incident is about is well; no incident, or one that is over, changes nothing."""
 
         def well(known: Incident | None) -> Incident | None:
-            if known is None or (not known.open and not known.told_open):
+            if known is None or not _known_as_open(known):
                 return known
             silenced = bool(self.silences.covering(key))
             return incidents.recover(known, self._now(), self._policy, silenced=silenced)
@@ -103,14 +103,13 @@ class IncidentDesk:
 
     def acknowledge(self, key: str, by: str) -> Incident:
         """Somebody looks after it; `key` may be one of its messages'. Raises LookupError, and StoreError."""
-        found = self._of_message(key)
-
-        def looked_after(known: Incident | None) -> Incident | None:
-            if known is None or not (known.open or known.told_open):
-                raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
-            return incidents.acknowledge(known, by, self._now())
-
-        acknowledged = self._write(found, looked_after)
+        found, now = self._of_message(key), self._now()
+        document = self._store.get_state(STATE, found)
+        if document is None or not _known_as_open(_read(document)):
+            raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
+        body = {"action": "acknowledged", "by": by, "at": now.isoformat(), "incident": found}
+        self._store.append(ACTIONS, [Entry(str(now.date()), f"acknowledged/{found}", body)])
+        acknowledged = self._write(found, lambda known: known and incidents.acknowledge(known, by, now))
         assert acknowledged is not None
         return acknowledged
 
@@ -134,12 +133,17 @@ class IncidentDesk:
         except StoreError as error:
             self.store_error = str(error)
             return told
+        due = []
         for incident in found:
             try:
-                told += self._send(self._write(incident.key, self._due))
+                due.append(self._write(incident.key, self._due))
             except StoreError as error:
                 damaged.append(str(error))
-        self.store_error = "; ".join(dict.fromkeys(damaged)) or None
+        try:
+            told += self._send(*due)
+        except StoreError as error:
+            damaged.append(str(error))
+        self.store_error = "; ".join(dict.fromkeys(damaged)) or self.store_error
         return told
 
     def _look(self) -> tuple[list[Incident], list[str]]:
@@ -233,17 +237,19 @@ class IncidentDesk:
                 self._store.put_state(STATE, key, body, expected_version=document.version if document else 0)
                 return after
 
-    def _send(self, incident: Incident | None) -> int:
+    def _send(self, *changed: Incident | None) -> int:
         """Publish what is unsent and take it out; how many messages."""
-        if incident is None or not incident.unsent:
+        waiting = [incident for incident in changed if incident and incident.unsent]
+        alerts = [alert for incident in waiting for alert in incident.unsent]
+        if not alerts:
             return 0
-        for alert in incident.unsent:
-            self._outbox.publish(alert)
-        keys = {alert.dedup_key for alert in incident.unsent}
+        self._outbox.publish_all(alerts)
+        keys = {alert.dedup_key for alert in alerts}
         try:
-            self._write(incident.key, lambda known: known and incidents.sent(known, keys))
-            if document := self._store.get_state(STATE, incident.key):
-                self._unsettled.settle(document)
+            for incident in waiting:
+                self._write(incident.key, lambda known: known and incidents.sent(known, keys))
+                if document := self._store.get_state(STATE, incident.key):
+                    self._unsettled.settle(document)
         except StoreError as error:  # the outbox has them: the next tick finds that out
             self.store_error = str(error)
         return len(keys)
@@ -257,6 +263,10 @@ class IncidentDesk:
         except LookupError:
             return key
         return str(alert.get("incident") or key)
+
+
+def _known_as_open(incident: Incident) -> bool:
+    return incident.open or incident.told_open
 
 
 def _read(document: StateDocument) -> Incident:

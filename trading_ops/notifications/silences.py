@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict
+from trading_ops.audit.store import Conflict, Entry
+from trading_ops.notifications.incident import ACTIONS
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -73,18 +74,26 @@ class Silences:
         if until <= now:
             raise ValueError(f"{until:%Y-%m-%d %H:%M} UTC is over: a silence needs an end that is still to come")
         silence = Silence(secrets.token_hex(3), pattern.strip(), now, until, reason.strip(), by)
+        self._record("silenced", silence, by)
         self._change(lambda silences: [*silences, silence])
         return silence
 
-    def end(self, name: str) -> Silence:
+    def end(self, name: str, *, by: str) -> Silence:
         """End one early; raises LookupError where none of this name holds."""
         now = self._now()
         found = next((s for s in self.all() if s.name == name and now < s.until), None)
         if found is None:
             raise LookupError(f"no silence {name!r} holds; trading-ops alerts silences shows them")
         ended = replace(found, until=now)
+        self._record("unsilenced", ended, by)
         self._change(lambda silences: [ended if silence.name == name else silence for silence in silences])
         return ended
+
+    def _record(self, action: str, silence: Silence, by: str) -> None:
+        """Written before it holds: what people did not hear of, somebody answers for."""
+        now = self._now()
+        body = {"action": action, "by": by, "at": now.isoformat(), "silence": silence.to_document()}
+        self._store.append(ACTIONS, [Entry(str(now.date()), f"{action}/{silence.name}", body)])
 
     def _change(self, change: Callable[[list[Silence]], list[Silence]]) -> None:
         while True:

@@ -3,66 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from trading_ops.notifications.alert import Alert, Step
+from trading_ops.notifications.alert import Alert
 from trading_ops.watchdog.heartbeat import Outage
-from trading_ops.watchdog.rules import Finding, shown
+from trading_ops.watchdog.rules import Finding
 
 if TYPE_CHECKING:
-    from trading_ops.notifications.outbox import Outbox
+    from trading_ops.notifications.desk import IncidentDesk
 
 
 def tell(
-    outbox: Outbox,
+    desk: IncidentDesk,
     known: Mapping[str, Outage],
     findings: Sequence[Finding],
     ended: Collection[str],
-    now: datetime,
     note: Callable[[Mapping[str, Outage]], None],
 ) -> None:
-    """Tell of every finding that began and of the known outages that ended; `note` keeps what is open.
+    """Every finding is an incident, and a known outage that ended is over; `note` keeps what is open.
 
-    Noted before it is told, and forgotten after its end was: a process killed in between tells the same messages again
-    under the same keys, which the outbox tells once. Raises StoreError where the outbox cannot be written.
+    Noted before it is told, and forgotten when its end is known to the audit store: a process killed in between says
+    the same again, which changes nothing. Raises StoreError where nothing can be written.
     """
     outages = {**known, **{finding.name: known.get(finding.name) or _began(finding) for finding in findings}}
     note(outages)
     for finding in findings:
-        outbox.publish(_opened(finding, outages[finding.name]))
+        desk.observe(_alert(finding, outages[finding.name]))
     for name in sorted(ended):
-        outbox.publish(_resolved(name, outages.pop(name), now))
+        desk.recover(_incident(name))
+        if desk.store_error is None:
+            outages.pop(name)
     note(outages)
 
 
+def _incident(name: str) -> str:
+    return f"watchdog/{name}"
+
+
 def _began(finding: Finding) -> Outage:
-    opening = f"watchdog/{finding.name}/{finding.since.isoformat()}"
+    opening = f"{_incident(finding.name)}/{finding.since.isoformat()}"
     return Outage(since=finding.since, opening=opening, severity=finding.severity, what=finding.what)
 
 
-def _opened(finding: Finding, outage: Outage) -> Alert:
+def _alert(finding: Finding, outage: Outage) -> Alert:
     return Alert(
         severity=outage.severity,
         dedup_key=outage.opening,
         what=outage.what,
         why=finding.why,
         what_to_do=finding.what_to_do,
-        incident=f"watchdog/{finding.name}",
-        step=Step.OPENED,
-        since=outage.since.isoformat(),
-    )
-
-
-def _resolved(name: str, outage: Outage, now: datetime) -> Alert:
-    return Alert(
-        severity=outage.severity,  # who heard of it hears that it is over
-        dedup_key=f"{outage.opening}/resolved",
-        what=f"Over: {outage.what}",
-        why=f"It lasted from {shown(outage.since)} to {shown(now)}.",
-        what_to_do="Nothing.",
-        incident=f"watchdog/{name}",
-        step=Step.RESOLVED,
-        opening=outage.opening,
-        since=outage.since.isoformat(),
+        incident=_incident(finding.name),
     )

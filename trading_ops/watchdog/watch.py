@@ -23,6 +23,7 @@ from trading_ops.watchdog.outages import tell
 from trading_ops.watchdog.rules import Finding, beats, ended, overdue
 
 if TYPE_CHECKING:
+    from trading_ops.notifications.desk import IncidentDesk
     from trading_ops.notifications.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -52,13 +53,14 @@ class Watchdog:
     def __init__(
         self,
         heartbeats: Heartbeats,
+        desk: IncidentDesk,
         outbox: Outbox,
         now: Callable[[], datetime],
         *,
         stale_s: float,
         ping: Callable[[], None] | None = None,
     ) -> None:
-        self._heartbeats, self._outbox, self._now = heartbeats, outbox, now
+        self._heartbeats, self._desk, self._outbox, self._now = heartbeats, desk, outbox, now
         self._stale_s, self._ping = stale_s, ping
         try:
             self._last = heartbeats.watchdog()
@@ -75,11 +77,12 @@ class Watchdog:
         known = self._last.open if self._last else {}
         over = ended(known, fresh, found.findings) if fresh else set()
         try:
-            tell(self._outbox, known, found.findings, over, began, lambda outages: self._note(since, outages))
+            tell(self._desk, known, found.findings, over, lambda outages: self._note(since, outages))
         except StoreError as error:
             log.error("nobody could be told: %s", error)
-        if found.findings:
-            self._outbox.drain()  # it may be that nobody else sends what waits
+        if found.findings:  # it may be that nobody else sends what waits, and what is due
+            self._desk.tick()
+            self._outbox.drain()
         outages = self._last.open if self._last else {}
         if fresh and not outages:
             self._ping_outside()

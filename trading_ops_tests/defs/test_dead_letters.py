@@ -85,3 +85,14 @@ def test_looking_reads_what_was_given_up_and_not_what_was_ever_told(services, ti
     for _ in range(times):
         assert "1 alert was given up" in look(services)
     assert "outbox" not in read
+
+
+def test_the_sensor_tells_what_became_due_of_incidents(services):
+    chat = Recorder("chat")
+    use(services, chat)
+    for name in "ab":
+        services.incidents.observe(Alert(Severity.ERROR, name, name, "y", "d", incident=name))
+    assert look(services) == "0 waiting alerts delivered"
+    services.now = lambda: NOON + timedelta(minutes=1)
+    assert look(services) == "0 waiting alerts delivered; 1 messages about incidents"
+    assert [(alert.incident, str(alert.step)) for alert, _ in chat.told] == [("a", "opened"), ("b", "opened")]

@@ -148,7 +148,7 @@ def test_a_watchdog_that_stopped_is_told_once_and_once_that_it_is_back(instance,
     services.heartbeats.write(Heartbeat(at=NOON + timedelta(minutes=9), since=NOON))
     for minute in (9, 10):
         at(minute)
-        assert told(services)[1:] == [("resolved", "ERROR", f"Over: {gone}")]
+        assert told(services)[1:] == [("resolved", "ERROR", gone)]
 
 
 def test_a_watchdog_that_never_ran_or_whose_file_was_removed_is_not_missed(instance, services):

@@ -559,7 +559,7 @@ class Busy:
         self.told: list[str] = []
         self._judge, self._lock, self._under_way = judge, threading.Lock(), 0
 
-    def send(self, alert: Alert, *, possible_duplicate: bool) -> None:
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
         with self._lock:
             self._under_way += 1
             under_way = self._under_way

@@ -211,11 +211,11 @@ def test_a_silence_can_be_ended_early_and_needs_an_end_to_come_and_a_reason(stor
     silence = there.silences.add("risk", clock() + timedelta(hours=2), reason="known", by="ana")
     desk(store, clock, chat).observe(alert())
     clock.advance(timedelta(minutes=5))
-    assert there.silences.end(silence.name).until == clock()
+    assert there.silences.end(silence.name, by="ben").until == clock()
     desk(store, clock, chat).tick()
     assert told(chat) == ["risk is bad"]
     with pytest.raises(LookupError, match="no silence"):
-        there.silences.end(silence.name)
+        there.silences.end(silence.name, by="ben")
     with pytest.raises(ValueError, match="is over"):
         there.silences.add("risk", clock(), reason="known", by="ana")
     with pytest.raises(ValueError, match="reason"):
@@ -234,6 +234,20 @@ def test_a_pattern_is_a_key_or_matches_some(store, clock, pattern, covered):
     silences = desk(store, clock).silences
     silences.add(pattern, clock() + timedelta(hours=1), reason="r", by="ana")
     assert [key for key in ("run/a[1]", "run/b", "risk") if silences.covering(key)] == covered
+
+
+def test_the_audit_trail_says_who_acknowledged_and_who_silenced_what_and_why(store, clock):
+    there = desk(store, clock, Recorder())
+    there.observe(alert())
+    there.acknowledge("risk", "ana")
+    silence = there.silences.add("risk", clock() + timedelta(hours=1), reason="maintenance", by="ana")
+    there.silences.end(silence.name, by="ben")
+    records = sorted(store.read("incident_actions"), key=lambda record: record.seq)
+    assert [(r.body["action"], r.body["by"]) for r in records] == [
+        ("acknowledged", "ana"), ("silenced", "ana"), ("unsilenced", "ben"),
+    ]  # fmt: skip
+    assert records[0].body["incident"] == "risk"
+    assert records[1].body["silence"]["reason"] == "maintenance"
 
 
 def test_who_acknowledges_by_a_messages_key_or_the_incidents_ends_the_escalation(store, clock):

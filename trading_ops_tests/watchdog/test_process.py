@@ -95,7 +95,7 @@ def test_a_silent_daemon_is_told_once_through_kills_and_its_return_too(home, peo
         looks(home, 15)  # longer than the time it gives a daemon to start
         assert told(people) == [("CRITICAL", what)]
         until(lambda: beat(home) and len(people.taken) > 1, home)
-        assert told(people)[1] == ("CRITICAL", f"Over: {what}")
+        assert told(people)[1] == ("CRITICAL", what)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
 
