@@ -40,6 +40,7 @@ SHOWN = {
     "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
     "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
     "bulk_analyses": ["as_of", "asked", "analysed", "signals", "candles"],
+    "strategy_actions": ["strategy", "state", "episode", "turn", "disabled_at", "revision"],
     "strategy_risk": ["day", "status", "revision", "candles"],
     "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
     "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],

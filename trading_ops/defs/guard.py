@@ -66,7 +66,7 @@ def risk_within_limits(
                     limits = document.get("own_limits", {}).get(strategy, document["limits"])
                     text = f"{strategy}: {describe(rule, risk, limits)}"
                     findings.append(Finding(day, severity, f"{strategy} {rule}", text))
-    advice = "Look at the strategy's open positions; disable it at the bot when the loss goes on."
+    advice = "Look at the strategy's open positions; `trading-ops strategies disable NAME --reason ...` stops it."
     return conclude(context, services, findings, what_to_do=advice)
 
 

@@ -33,6 +33,7 @@ class NothingToResume(ValueError):
 
 def look(guard: Guard) -> View:
     """The bot as it is now; nothing is acted on. Raises BotError."""
+    guard.watch.look_round_next()
     return guard.watch.look(guard.bot, guard.memory.shared, guard.memory.load(), guard.policy.limits_of)
 
 

@@ -101,7 +101,7 @@ def step(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell
         if view.looked_round:
             _look_again(bot, memory, watch, policy, view)
         if view.fresh:
-            _judge(memory, watch, policy, view, account)
+            _judge(memory, watch, policy, view, account, actions)
     stop_pending(bot, memory, watch.now, tell)
     _tell_sight(memory, watch, tell, problem if view is None else None)
     if view is not None and view.fresh:
@@ -109,12 +109,20 @@ def step(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell
     return Seen(risk, tuple(a for a in memory.all().values() if a["state"] != WATCHING), problem)
 
 
-def _judge(memory: GuardMemory, watch: Watch, policy: Policy, view: View, account: PortfolioRisk) -> None:
+def _judge(
+    memory: GuardMemory,
+    watch: Watch,
+    policy: Policy,
+    view: View,
+    account: PortfolioRisk,
+    actions: Mapping[str, Action],
+) -> None:
     """Write down a stop for each strategy that crossed a limit and is not stopped yet."""
     for name, risk in view.risks.items():
         action, state = memory.get(name), view.strategies.get(name)
-        if action["state"] not in (WATCHING, OBSERVED):
-            continue
+        counted_since = actions[name]["since"] if name in actions else None
+        if action["state"] not in (WATCHING, OBSERVED) or action["since"] != counted_since:
+            continue  # stopped already, or resumed since the look: what was counted is of before
         rule = risk.breach or (account.breach if state is not None and state.enabled else None)
         if rule is None and action["state"] == OBSERVED:
             memory.save(settled(action))

@@ -129,6 +129,10 @@ class Watch:
             looked_round=looks_round,
         )
 
+    def look_round_next(self) -> None:
+        """Let the next look ask for the strategies, whenever they were asked for last."""
+        self._looked_round = None
+
     def evidence(self, strategy: str, day: date, at_most: int) -> list[dict[str, str | float]]:
         """The trades a verdict rests on."""
         return self._ledgers[strategy].evidence(day, at_most) if strategy in self._ledgers else []

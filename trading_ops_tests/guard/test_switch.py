@@ -15,11 +15,12 @@ from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import AuditStore, StoreUnavailable
 from trading_ops.bot.client import BotError, BotUnreachable
 from trading_ops.bot.records import OpenOrder
-from trading_ops.guard.actions import CONFIRMED, ESCALATED, OBSERVED, REQUESTED, SENT
+from trading_ops.guard.actions import CONFIRMED, ESCALATED, OBSERVED, REQUESTED, RESUMING, SENT, WATCHING
+from trading_ops.guard.by_hand import preflight, resume
 from trading_ops.guard.drawdown import PortfolioLimits
 from trading_ops.guard.memory import GUARD_ACTIONS, STRATEGY_ACTIONS, GuardMemory
 from trading_ops.guard.rules import Limits
-from trading_ops.guard.switch import Policy, Seen, step
+from trading_ops.guard.switch import Guard, Policy, Seen, step
 from trading_ops.guard.watch import Watch
 from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops_tests.fakes import trade
@@ -476,6 +477,85 @@ def test_midnight_begins_a_new_count(room: Room):
     assert seen.risk is not None
     assert seen.risk["strategies"]["rsi"]["daily_loss_pct"] == pytest.approx(100 * 900 / 9100)
     assert room.bot.switched == []
+
+
+def resumed_by_ana(room: Room) -> None:
+    guard = Guard(room.bot, room.memory, room.watch, room.policy, room.tell)
+    resume(guard, "rsi", reason="the feed was wrong", by="ana", seen=preflight(guard, "rsi"))
+
+
+def test_a_resume_shows_what_changed_and_counts_anew(room: Room):
+    for _ in range(11):
+        room.bot.lose("rsi", 1.0)
+    room.step()
+    room.bot.lose("rsi", -5.0)
+    room.step()
+    guard = Guard(room.bot, room.memory, room.watch, room.policy, room.tell)
+    seen = preflight(guard, "rsi")
+    assert (seen.state, seen.enabled, seen.concerns) == (CONFIRMED, False, ())
+    assert ("consecutive_losses", 11, 0) in seen.changed
+    resumed_by_ana(room)
+    assert room.bot.switched == [("rsi", False), ("rsi", True)]
+    for _ in range(10):
+        room.clock.go(1)
+        room.bot.lose("rsi", 1.0)
+    seen_again = room.step()
+    assert seen_again.risk is not None
+    assert seen_again.risk["strategies"]["rsi"]["consecutive_losses"] == 10
+    assert seen_again.risk["strategies"]["rsi"]["equity_basis"] == "resume"
+    assert room.bot.switched == [("rsi", False), ("rsi", True)]
+    room.bot.lose("rsi", 1.0)
+    room.step()
+    assert room.bot.switched[2:] == [("rsi", False)]
+
+
+def test_a_resume_whose_process_was_killed_is_finished_by_a_step(room: Room):
+    room.bot.lose("rsi", 1500.0)
+    room.step()
+
+    def killed(method: str) -> None:
+        if method == "enabled":
+            raise KeyboardInterrupt
+
+    room.bot.before = killed
+    with pytest.raises(KeyboardInterrupt):
+        resumed_by_ana(room)
+    assert room.action()["state"] == RESUMING
+    room.bot.before = lambda method: None
+    room.restart()
+    room.step(20)
+    assert (room.action()["state"], room.action()["episode"]) == (WATCHING, 2)
+    assert room.bot.switched == [("rsi", False), ("rsi", True)]
+    bodies = [record.body for record in room.store.read(STRATEGY_ACTIONS, all_revisions=True)]
+    assert [(body["state"], body["trigger"]["by"]) for body in bodies if body["state"] == WATCHING] == [
+        (WATCHING, "ana")
+    ]
+
+
+def test_a_resume_that_the_bot_does_not_follow_leaves_the_strategy_stopped(room: Room):
+    room.bot.lose("rsi", 1500.0)
+    room.step()
+    room.bot.deaf = True
+    with pytest.raises(BotError, match="not confirmed to be enabled"):
+        resumed_by_ana(room)
+    room.restart()
+    room.step(20)
+    assert (room.action()["state"], room.bot.switched) == (RESUMING, [("rsi", False)])
+    room.bot.deaf = False
+    resumed_by_ana(room)
+    assert room.action()["state"] == WATCHING
+
+
+def test_after_a_resume_the_accounts_drawdown_counts_anew(room: Room):
+    room.policy = Policy(portfolio=PortfolioLimits(from_start_pct=5.0))
+    room.bot.lose("macd", 990.0, minutes_ago=2 * 24 * 60)
+    room.bot.lose("rsi", 990.0)
+    room.step()
+    assert sorted(room.bot.switched) == [("macd", False), ("rsi", False)]
+    resumed_by_ana(room)
+    for _ in range(3):
+        room.step(20)
+    assert room.bot.switched[2:] == [("rsi", True)]
 
 
 def test_a_guard_that_has_nothing_to_do_writes_nothing(room: Room):
