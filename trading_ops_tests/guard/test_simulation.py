@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 
 from trading_ops.audit.store import AuditStore, Conflict, Receipt, StateDocument, StoreUnavailable
 from trading_ops.bot.client import BotError, BotUnreachable
-from trading_ops.guard.actions import CONFIRMED, WATCHING, Action
+from trading_ops.guard.actions import CONFIRMED, RESUMING, WATCHING, Action
 from trading_ops.guard.by_hand import preflight, resume
 from trading_ops.guard.memory import GuardMemory
 from trading_ops.guard.switch import Guard, Policy
@@ -81,6 +81,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.clock = Clock()
+        self.resume_dies_at: str | None = None
         self.bot = TradingBot(self.clock, names=(STRATEGY,), before=self.bot_falters)
         self.bot.at_midnight = {STRATEGY: EQUITY}
         self.quiet = True
@@ -111,6 +112,9 @@ class World:
             raise StoreUnavailable(f"the store is down at {where}")
 
     def bot_falters(self, where: str) -> None:
+        if where == self.resume_dies_at:
+            self.resume_dies_at = None
+            raise Killed(where)
         self.dies(where)
         if self.chance(0.4 if where in ("disable", "disabled") else 0.05):
             raise self.random.choice([BotUnreachable, BotError])(f"the bot falters at {where}")
@@ -174,8 +178,11 @@ class World:
         with self.good_day():
             guard = self.new_guard()
             self.bot.positions.clear()
-            resume(guard, STRATEGY, reason="try again", by="somebody", seen=preflight(guard, STRATEGY))
-        self.resumes += 1
+            self.resume_dies_at = self.random.choice([None, None, "enable", "enabled"])
+            with suppress(Killed):
+                resume(guard, STRATEGY, reason="try again", by="somebody", seen=preflight(guard, STRATEGY))
+            self.resume_dies_at = None
+        self.resumes = [enabled for _, enabled in self.bot.switched].count(True)
 
     def breached(self) -> bool:
         """Whether what closed since the last resume breaks a limit, counted plainly."""
@@ -199,14 +206,14 @@ def live_through(seed: int, ticks: int = 24) -> None:
         world.trade()
         world.step()
         world.check()
-        if world.action()["state"] == CONFIRMED and world.random.random() < 0.03:
+        if world.action()["state"] in (CONFIRMED, RESUMING) and world.random.random() < 0.1:
             world.resume()
     world.quiet, world.store_is_down = True, False
-    breached = world.breached()
-    for guard in world.guards:  # on a good day
+    for guard in (*world.guards, *world.guards):  # on a good day
+        world.clock.go(16.0)
         guard.step()
     world.check()
-    if breached:
+    if world.breached() and world.action()["state"] != RESUMING:
         assert world.action()["state"] == CONFIRMED, "a breach without a stop"
     stops = [enabled for _, enabled in world.bot.switched].count(False)
     said = {key for key, alert in world.told.items() if alert.what.endswith("was stopped")}
