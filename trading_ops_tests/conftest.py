@@ -29,6 +29,7 @@ LONGEST_FIRST = (
     "test_cli.py", "ui/test_ui.py", "test_two_halves.py", "defs/test_outcomes.py", "optimization/test_kill.py",
     "defs/test_analysis.py", "audit/test_mongo.py", "bot/test_http.py", "audit/test_spool_mongo.py",
     "test_candles_command.py", "test_store_outage.py", "defs/test_assets.py", "test_optimize_command.py",
+    "defs/test_health.py",
     "backtesting/test_parity_vectorbt.py", "bot/test_paging.py", "test_backtest_command.py", "doctor/test_doctor.py",
     "notifications/channels/test_every_http_channel.py", "audit/test_spool.py", "backtesting/test_engine_properties.py",
     "defs/test_resources.py", "test_definitions.py", "bot/test_server.py", "test_alerts_command.py",

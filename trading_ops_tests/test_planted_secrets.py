@@ -103,7 +103,10 @@ def variables(planted: dict[str, str], url: str, mongodb: str) -> dict[str, str]
     """Every secret in its variable; addresses hold it as a path, or as a password."""
     values = dict(planted)
     for name in FIELDS:
-        if name.endswith("_url"):
+        if name in ("redis_url", "broker_url"):
+            scheme = {"redis_url": "redis", "broker_url": "amqp"}[name]
+            values[name] = f"{scheme}://ops:{quote(planted[name], safe='')}@{url.partition('://')[2]}/0"
+        elif name.endswith("_url"):
             values[name] = _address(url, planted[name])
         elif name in ("mongodb_uri", "copy_to"):
             values[name] = f"mongodb://ops:{quote(planted[name], safe='')}@{mongodb}/trail?timeoutMS=2000"
@@ -141,7 +144,7 @@ def test_no_secret_is_written_while_every_channel_fails_in_its_own_way(home: Pat
             "MONGODB_URI": "",
         }
         said = session(home, environment, untrusted, "backfill --days 1", "alerts list", "alerts list --json",
-                       "alerts retry", "alerts test", "doctor", "audit verify",
+                       "alerts retry", "alerts test", "doctor", "health", "audit verify",
                        "history notifications --json")  # fmt: skip
     assert {len(server.asked) > 1 for server in (echoing, wrong)} == {True}
     for told in ("HTTP 400", "not Discord's answer", "certificate verify failed", "SMTP 535", "dagster has 1 runs"):
@@ -163,7 +166,7 @@ def test_no_secret_is_written_while_neither_the_store_nor_the_bot_nor_a_channel_
             "SMTP_PORT": "9",
         }
         said = session(home, environment, untrusted, "backfill --first 2025-03-01 --last 2025-03-01", "doctor",
-                       "alerts list", "alerts test", "audit copy")  # fmt: skip
+                       "alerts list", "alerts test", "audit copy", "health --json")  # fmt: skip
     assert any(planted["bot_token"] in str(asked.headers) for asked in bot.asked)
     for told in ("no connection to 127.0.0.1", "failed", "127.0.0.1:9"):
         assert told in said, told

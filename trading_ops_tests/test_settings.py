@@ -112,3 +112,51 @@ def test_a_limit_that_is_none_is_refused_with_what_would_be_right(monkeypatch, t
     monkeypatch.setenv("TRADING_OPS_GUARD_LIMITS", text)
     with pytest.raises(InvalidSettings, match=r"TRADING_OPS_GUARD_LIMITS: .*rsi=daily_loss_pct:5; the limits"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("TRADING_OPS_REDIS_URL", "localhost:6379"),
+        ("TRADING_OPS_REDIS_URL", "redis://"),
+        ("TRADING_OPS_REDIS_URL", "redis://:gehe/im@cache:6379/0"),
+        ("TRADING_OPS_REDIS_URL", "redis://:12/gehe@cache/0"),
+        ("TRADING_OPS_REDIS_URL", "redis://:gehe#im@cache/0"),
+        ("TRADING_OPS_BROKER_URL", "redis://:geheim@cache/0"),
+        ("TRADING_OPS_BROKER_URL", "amqp://ops:gehe/im@mq//"),
+        ("TRADING_OPS_BROKER_URL", "amqp://ops:geheim@mq:port//"),
+    ],
+)
+def test_an_address_of_a_server_that_cannot_be_one_is_named_and_not_told(monkeypatch, variable, address):
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(InvalidSettings, match=f"^{variable}: .*give ") as refused:
+        load_settings()
+    assert "gehe" not in str(refused.value)
+
+
+def test_the_health_settings_are_read_as_they_are_written(monkeypatch):
+    monkeypatch.setenv("TRADING_OPS_REDIS_URL", "rediss://:p%2Fw%40rd@cache:6380/1")
+    monkeypatch.setenv("TRADING_OPS_BROKER_URL", "amqp://ops:geheim@mq/trading")
+    monkeypatch.setenv("TRADING_OPS_HEALTH_EXPECTED", "engine=403; frontend = 401, 403")
+    monkeypatch.setenv("TRADING_OPS_HEALTH_OFF", "disk, memory")
+    settings = load_settings()
+    assert settings.health_expected == {"engine": (403,), "frontend": (401, 403)}
+    assert settings.health_off == ("disk", "memory")
+    assert "geheim" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("TRADING_OPS_HEALTH_EXPECTED", "disk=403", "give such as engine=403"),
+        ("TRADING_OPS_HEALTH_EXPECTED", "engine=ok", "give such as engine=403"),
+        ("TRADING_OPS_HEALTH_OFF", "redis", "no component is called redis"),
+        ("TRADING_OPS_HEALTH_DISK_WARNING_PCT", "95", "must not exceed TRADING_OPS_HEALTH_DISK_CRITICAL_PCT"),
+        ("TRADING_OPS_FRONTEND_URL", "http://ops:geheim@web", "must hold no name or password"),
+        ("TRADING_OPS_HEALTH_TIMEOUT_S", "12", "less than or equal to 11"),
+    ],
+)
+def test_a_health_setting_that_cannot_be_is_named(monkeypatch, variable, value, said):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSettings, match=said):
+        load_settings()

@@ -98,6 +98,11 @@ class MongoServer:
                 connection.ready = True
             yield connection.database
 
+    def ping(self) -> None:
+        """Raises StoreUnavailable unless the primary answers; nothing is read or written."""
+        with self._explained(), timeout(self._timeout_s):
+            self._connection().database.client.admin.command("ping")
+
     def close(self) -> None:
         """Close this process's client."""
         self._closed = True

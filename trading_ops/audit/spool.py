@@ -106,6 +106,11 @@ class SpooledStore:
         """
         return self._ship(math.inf if patience_s is None else patience_s)
 
+    def leave_alone(self, why: str) -> None:
+        """Somebody else found the shared store down: for `retry_after_s` nobody here waits for it in vain."""
+        self._reads.trip(why)
+        self._writes.trip(why)
+
     def backlog(self) -> Backlog:
         """What waits; does not ask the shared store. Raises StoreError when the spool cannot be read."""
         spool = self._spool()

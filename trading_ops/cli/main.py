@@ -12,6 +12,7 @@ from trading_ops.cli import alerts, audit, bot, candles, guard, strategies
 from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
+from trading_ops.cli.health import health
 from trading_ops.cli.optimize import optimize
 from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
 from trading_ops.cli.up import up
@@ -29,6 +30,7 @@ app.add_typer(strategies.app, name="strategies")
 app.command()(backtest)
 app.command()(analyze)
 app.command()(doctor)
+app.command()(health)
 app.command()(optimize)
 app.command()(up)
 app.command()(watchdog)
@@ -42,6 +44,7 @@ SHOWN = {
     "bulk_analyses": ["as_of", "asked", "analysed", "signals", "candles"],
     "strategy_actions": ["strategy", "state", "episode", "turn", "disabled_at", "revision"],
     "strategy_risk": ["day", "status", "revision", "candles"],
+    "health_history": ["at", "overall", "alerts"],
     "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
     "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],
 }

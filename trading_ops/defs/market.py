@@ -7,7 +7,7 @@ import dagster as dg
 from trading_ops.bot.client import BotError
 from trading_ops.defs.alerting import Finding, conclude
 from trading_ops.defs.presenting import table_of
-from trading_ops.market.candles import HOUR, CandleError
+from trading_ops.market.candles import HOUR
 from trading_ops.market.soundness import CandleReport, check_candles
 from trading_ops.notifications.alert import Severity
 from trading_ops.services import Services
@@ -68,21 +68,18 @@ def _of_the_source(services: Services) -> tuple[list[CandleReport], dict[str, st
 
 def _of_the_bot(services: Services) -> tuple[list[CandleReport], dict[str, str]]:
     """The last week's candles as the bot has them, and why it gives none of some symbols."""
+    from trading_ops.health.candles import recent_reports
+
     try:
-        symbols, now = services.bot_symbols(), services.bot.now()
+        found, now = recent_reports(services.bot, services.bot_symbols(), CHECKED), services.bot.now()
     except BotError as error:
         return [], {"the bot's symbols": str(error)}
-    reports, missing = [], {}
-    for symbol in symbols:
-        try:
-            bars = services.bot.candles(symbol, now - CHECKED, now)
-            reports.append(check_candles(bars, symbol))
-        except (BotError, CandleError) as error:
-            missing[symbol] = str(error)
-            continue
-        last = reports[-1].last
-        if last is None or now - last > STALE_AFTER:
-            missing[symbol] = "no candles" if last is None else f"stale, ends {last + HOUR:%Y-%m-%d %H:%M}"
+    reports = [report for report in found.values() if isinstance(report, CandleReport)]
+    missing = {symbol: why for symbol, why in found.items() if isinstance(why, str)}
+    for report in reports:
+        if report.last is None or now - report.last > STALE_AFTER:
+            ended = report.last and f"stale, ends {report.last + HOUR:%Y-%m-%d %H:%M}"
+            missing[report.symbol] = ended or "no candles"
     return reports, missing
 
 

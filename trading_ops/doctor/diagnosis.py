@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from trading_ops.audit.store import StoreError
 from trading_ops.bot.client import BotError
 from trading_ops.market.candles import CandleError
+from trading_ops.notifications.alert import Severity
 
 if TYPE_CHECKING:
+    from trading_ops.health.rules import Status
     from trading_ops.services import Services
 
 State = Literal["ok", "warning", "failed"]
@@ -63,6 +65,12 @@ def _meanwhile(services: Services) -> str:
     except (StoreError, ValueError):
         return lost
     return "Until then records wait in the spool; nothing is lost."
+
+
+def state_of(status: Status) -> State:
+    """How a line says what a health probe found: what is told as CRITICAL has failed."""
+    severity = status.severity
+    return "ok" if severity is None else "failed" if severity is Severity.CRITICAL else "warning"
 
 
 def ends_well(found: list[Diagnosis]) -> bool:

@@ -10,6 +10,7 @@ from trading_ops.doctor.diagnosis import Diagnosis, looked
 from trading_ops.doctor.life import heartbeat, watchdog
 from trading_ops.doctor.machine import configuration, disk, packages, permissions
 from trading_ops.doctor.records import audit_store, channels, outbox, spool
+from trading_ops.doctor.surroundings import surroundings
 
 if TYPE_CHECKING:
     from trading_ops.services import Services
@@ -28,6 +29,7 @@ def examine(services: Services) -> Iterator[Diagnosis]:
         "channels": channels,
         "bot": bot,
         "candles": local_candles,
+        "services": surroundings,
         "heartbeat": heartbeat,
         "watchdog": watchdog,
     }

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import stat
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trading_ops.doctor.diagnosis import Diagnosis, State
+from trading_ops.doctor.diagnosis import Diagnosis, state_of
 from trading_ops.settings import unknown_variables
 
 if TYPE_CHECKING:
     from trading_ops.services import Services
-
-DISK_WARNING_PCT, DISK_CRITICAL_PCT = 80, 90
 
 
 def packages(services: Services) -> Iterator[Diagnosis]:
@@ -78,9 +75,12 @@ def permissions(services: Services) -> Iterator[Diagnosis]:
 
 def disk(services: Services) -> Iterator[Diagnosis]:
     """Room where the audit trail and the spool are written."""
+    from trading_ops.health.components import limits_of
+    from trading_ops.health.machine import look_at_disk
+
     folder = services.settings.data_dir
-    usage = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
-    used = 100 * (1 - usage.free / usage.total)
-    state: State = "failed" if used > DISK_CRITICAL_PCT else "warning" if used > DISK_WARNING_PCT else "ok"
-    advice = "" if state == "ok" else f"Free some space, or move TRADING_OPS_DATA_DIR from {folder}."
-    yield Diagnosis("disk", state, f"{used:.0f} % used, {usage.free / 2**30:.1f} GiB free", advice)
+    verdict = look_at_disk(folder, limits_of(services))
+    advice = f"Free some space, or move TRADING_OPS_DATA_DIR from {folder}." if verdict.status.severity else ""
+    yield Diagnosis(
+        "disk", state_of(verdict.status), f"{verdict.found}, {verdict.numbers['free_gib']} GiB free", advice
+    )

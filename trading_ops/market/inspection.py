@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -80,7 +80,13 @@ def _reports(read: Callable[[str], CandleReport], symbols: Sequence[str]) -> dic
     return reports
 
 
-def judge(reports: Mapping[str, CandleReport | str], now: datetime, *, current: bool = True) -> list[Inspection]:
+def judge(
+    reports: Mapping[str, CandleReport | str],
+    now: datetime,
+    *,
+    current: bool = True,
+    fresh_within: timedelta = FRESH_WITHIN,
+) -> list[Inspection]:
     """The verdict on each report, or on the error that stands in for one, by symbol."""
     complete = utc(now, "now").replace(minute=0, second=0, microsecond=0)
     closes = [min(r.last + HOUR, complete) for r in reports.values() if isinstance(r, CandleReport) and r.last]
@@ -88,12 +94,12 @@ def judge(reports: Mapping[str, CandleReport | str], now: datetime, *, current: 
     return [
         Inspection(symbol, "broken", problems=(report,))
         if isinstance(report, str)
-        else _verdict(report, complete, newest, current)
+        else _verdict(report, complete, newest, current, fresh_within // HOUR)
         for symbol, report in sorted(reports.items())
     ]
 
 
-def _verdict(report: CandleReport, complete: datetime, newest: datetime, current: bool) -> Inspection:
+def _verdict(report: CandleReport, complete: datetime, newest: datetime, current: bool, limit: int) -> Inspection:
     last = report.last
     if last is None:
         return Inspection(report.symbol, "broken", problems=(f"{report.symbol}: has no bars",))
@@ -105,7 +111,6 @@ def _verdict(report: CandleReport, complete: datetime, newest: datetime, current
             f"{report.symbol} {last}: this bar has not closed yet at {complete}; only complete bars belong into a file"
         )
     behind_newest, behind_now = (max(0, (until - close) // HOUR) for until in (newest, complete))
-    limit = FRESH_WITHIN // HOUR
     stale = behind_newest > limit or (current and behind_now > limit)
     if stale:
         behind = max(behind_newest, behind_now if current else 0)

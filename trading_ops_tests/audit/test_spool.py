@@ -263,6 +263,18 @@ def test_a_failed_question_spares_the_next_writer_the_wait(store, shared):
     assert shared.asked == ["get_state"]
 
 
+def test_a_store_that_somebody_else_found_down_is_asked_by_nobody_for_30_seconds(store, shared, clock):
+    store.leave_alone("no answer within 10 s")
+    shared.asked.clear()
+    assert store.append("health", [Entry("2025-03-01", "", {"a": 1})]) == [SPOOLED]
+    for question in (lambda: store.read("health"), lambda: store.get_state("incidents", "health/engine")):
+        with pytest.raises(StoreUnavailable, match="no answer within 10 s"):
+            question()
+    assert shared.asked == []
+    clock.time += 30
+    assert store.append("health", [Entry("2025-03-01", "", {"a": 2})])[0].spooled is False
+
+
 def test_a_bad_record_is_refused_at_once_though_nobody_could_store_it(store, shared, tmp_path):
     shared.be(DOWN)
     with pytest.raises(InvalidRecord, match="NaN is not allowed"):

@@ -207,7 +207,8 @@ def test_state_refuses_what_is_not_json(store: AuditStore) -> None:
     assert store.get_state("guard", "rsi") is None
 
 
-def test_what_is_written_together_is_there_and_what_is_refused_in_between_spoils_nothing(store, open_another) -> None:
+def test_what_is_written_together_is_there_and_what_is_refused_in_between_spoils_nothing(open_another) -> None:
+    store = open_another()
     with store.together():
         store.put_state("guard", "rsi", {"n": 1}, expected_version=0)
         with pytest.raises(Conflict):

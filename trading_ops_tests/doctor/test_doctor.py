@@ -341,6 +341,16 @@ def test_a_mongodb_address_that_cannot_be_one_is_bad_input_in_one_line(home):
     assert "gehe" not in done.stderr
 
 
+def test_services_that_have_an_address_are_lines_of_their_own(make_services):
+    with serving(ScriptedServer({"/": {}})) as address:
+        lines = found(make_services(frontend_url=address, broker_url="amqp://ops:geheim@127.0.0.1:9//"))
+    assert lines["frontend"].state == "ok"
+    broker = lines["message broker"]
+    assert (broker.state, "geheim" in repr(broker)) == ("failed", False)
+    assert "rabbitmqctl" in broker.what_to_do
+    assert "cache" not in lines
+
+
 HOUR = timedelta(hours=1)
 
 

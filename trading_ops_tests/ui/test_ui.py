@@ -31,9 +31,11 @@ GROUPS = {  # in this order the boxes of the graph do not overlap
     "api_costs": "costs",
     "candles": "market",
     "closed_trades": "performance",
+    "equity_snapshots": "health",
     "performance_metrics": "performance",
     "portfolio_report": "portfolio",
     "strategy_risk": "guard",
+    "system_health": "health",
 }
 CHROMIUM_ARGS = [
     "--no-sandbox",

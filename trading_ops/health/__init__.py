@@ -1,0 +1,1 @@
+"""Is everything up that the bot and this platform live on?"""
