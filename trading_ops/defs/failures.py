@@ -15,6 +15,7 @@ from trading_ops.notifications.alert import Alert, Severity
 AT_ONCE = 100  # failed runs that one tick looks at
 FIRST_LOOK = timedelta(hours=1)  # what failed before the sensor's first tick was seen by who started it
 RETRY_WITHIN = timedelta(minutes=10)
+RUN = "run/"  # what the incidents of failed runs are called
 WILL_RETRY, RETRIED_BY, RETRY_NUMBER = "dagster/will_retry", "dagster/auto_retry_run_id", "dagster/retry_number"
 DIED = "The run's process died (killed, out of memory?)"
 Fate = Literal["failed", "waits", "retried"]
@@ -71,14 +72,19 @@ def look_for_failures(
 
 def incident_of(run: dg.DagsterRun) -> str:
     """What a failed run of this job is an incident of, until a run of it succeeds."""
-    return f"run/{run.job_name}"
+    return f"{RUN}{run.job_name}"
 
 
-def works_again(instance: dg.DagsterInstance, failed: dg.DagsterRun) -> bool:
-    """Whether a run of the job has succeeded since this one failed, which may be noticed later."""
-    done = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-    newest = instance.get_runs(dg.RunsFilter(job_name=failed.job_name, statuses=done), limit=1)
-    return any(run.status == dg.DagsterRunStatus.SUCCESS for run in newest)
+def works_again(instance: dg.DagsterInstance, incident: str) -> bool:
+    """Whether, of the runs that this incident is about, the one that ended last succeeded."""
+    ended = instance.get_run_records(
+        dg.RunsFilter(
+            job_name=incident.removeprefix(RUN), statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+        ),
+        limit=1,
+        order_by="end_time",  # not the one that was created last, which may have ended before another failed
+    )
+    return any(record.dagster_run.status == dg.DagsterRunStatus.SUCCESS for record in ended)
 
 
 def fate_of(run: dg.DagsterRun, *, retries: bool) -> Fate:
