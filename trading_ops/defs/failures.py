@@ -4,18 +4,21 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Literal
 
 import dagster as dg
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.events import JobFailureData, RunFailureReason
 
 from trading_ops.defs.alerting import days_of, root_cause
 from trading_ops.notifications.alert import Alert, Severity
 
-AT_ONCE = 100  # failed runs that one tick looks at
+AT_ONCE = 100  # failed runs that one tick looks at, and ended ones
 FIRST_LOOK = timedelta(hours=1)  # what failed before the sensor's first tick was seen by who started it
 RETRY_WITHIN = timedelta(minutes=10)
 RUN = "run/"  # what the incidents of failed runs are called
+LISTED = 80  # characters of an incident's name that spell out assets
 WILL_RETRY, RETRIED_BY, RETRY_NUMBER = "dagster/will_retry", "dagster/auto_retry_run_id", "dagster/retry_number"
 DIED = "The run's process died (killed, out of memory?)"
 Fate = Literal["failed", "waits", "retried"]
@@ -71,20 +74,34 @@ def look_for_failures(
 
 
 def incident_of(run: dg.DagsterRun) -> str:
-    """What a failed run of this job is an incident of, until a run of it succeeds."""
-    return f"{RUN}{run.job_name}"
+    """What a failed run is an incident of, until one like it succeeds: its job, or the assets of a run without one."""
+    if not _without_a_job(run.job_name):
+        return f"{RUN}{run.job_name}"
+    # a check run by itself selects no asset; one beside its asset is told by the asset
+    selected = sorted(key.to_user_string() for key in run.asset_selection or run.asset_check_selection or ())
+    listed = ",".join(selected)
+    if len(listed) > LISTED:
+        digest = sha256(listed.encode()).hexdigest()[:8]
+        listed = f"{selected[0][:LISTED]},+{len(selected) - 1},{digest}"
+    return f"{RUN}{run.job_name}/{listed}" if listed else f"{RUN}{run.job_name}"
 
 
 def works_again(instance: dg.DagsterInstance, incident: str) -> bool:
     """Whether, of the runs that this incident is about, the one that ended last succeeded."""
+    job = incident.removeprefix(RUN).split("/")[0]
     ended = instance.get_run_records(
-        dg.RunsFilter(
-            job_name=incident.removeprefix(RUN), statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
-        ),
-        limit=1,
+        dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]),
+        limit=AT_ONCE if _without_a_job(job) else 1,
         order_by="end_time",  # not the one that was created last, which may have ended before another failed
     )
-    return any(record.dagster_run.status == dg.DagsterRunStatus.SUCCESS for record in ended)
+    runs = (record.dagster_run for record in ended)
+    newest = next((run for run in runs if incident_of(run) == incident), None)
+    return newest is not None and newest.status == dg.DagsterRunStatus.SUCCESS
+
+
+def _without_a_job(job_name: str) -> bool:
+    """Whether Dagster made the job itself, one for every selection of assets that somebody materialises."""
+    return job_name.startswith(IMPLICIT_ASSET_JOB_NAME)
 
 
 def fate_of(run: dg.DagsterRun, *, retries: bool) -> Fate:

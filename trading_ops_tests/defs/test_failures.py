@@ -15,7 +15,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 from trading_ops.audit.store import StoreUnavailable
 from trading_ops.definitions import defs
-from trading_ops.defs.failures import RETRY_WITHIN, fate_of
+from trading_ops.defs.failures import RETRY_WITHIN, fate_of, incident_of
 from trading_ops.defs.notifications import run_failure_alert_sensor
 from trading_ops.notifications.desk import IncidentDesk
 from trading_ops.notifications.outbox import Outbox
@@ -149,6 +149,47 @@ def test_a_success_that_was_seen_while_the_store_was_down_ends_the_incident_when
     assert "the audit store is down" in sensor.look()
     store.be(UP)
     assert [alert["step"] for alert in sensor.tick()] == ["opened", "resolved"]
+
+
+@dg.asset
+def good() -> None:
+    pass
+
+
+@dg.asset
+def flaky(context) -> None:
+    if "works" not in context.run.tags:
+        raise ValueError("it does not work")
+
+
+def materialise(instance: dg.DagsterInstance, *assets: str, **tags: str) -> None:
+    """What the UI's button does with these assets."""
+    job = dg.Definitions(assets=[good, flaky], executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()
+    selection = [dg.AssetKey(asset) for asset in assets]
+    job.execute_in_process(instance=instance, asset_selection=selection, tags=tags, raise_on_error=False)
+
+
+def test_materialising_an_asset_ends_no_incident_of_another(instance, sensor):
+    materialise(instance, "flaky")
+    materialise(instance, "good")
+    for _ in range(2):
+        (opened,) = sensor.tick()
+    assert (opened["incident"], opened["step"]) == ("run/__ASSET_JOB/flaky", "opened")
+    materialise(instance, "flaky", works="yes")
+    materialise(instance, "good")
+    assert [alert["step"] for alert in sensor.tick()] == ["opened", "resolved"]
+
+
+def test_an_incident_names_the_selected_assets_whatever_their_order_and_stays_short():
+    def of(*assets: str) -> str:
+        selection = frozenset(map(dg.AssetKey, assets))
+        return incident_of(dg.DagsterRun(job_name="__ASSET_JOB", run_id="1", asset_selection=selection))
+
+    assert of("b", "a") == of("a", "b") == "run/__ASSET_JOB/a,b"
+    many = [f"asset_number_{number:02}" for number in range(40)]
+    assert of(*many).startswith("run/__ASSET_JOB/asset_number_00,+39,")
+    assert of(*many) != of(*many[:-1], "another")
+    assert len(of("x" * 500)) < 120
 
 
 def killed(instance, run):
