@@ -1,8 +1,8 @@
 """Which runs failed for good, and what was the error of their own?"""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Literal
@@ -25,8 +25,17 @@ Fate = Literal["failed", "waits", "retried"]
 
 
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """A run that failed for good."""
+
+    run: dg.DagsterRun
+    at: float
+    retry_never_came: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
-    """How far the failures were looked at, and which failed runs are still to be retried, with when they failed."""
+    """How far the failures were looked at, and which failed runs are to be looked at again, with when they failed."""
 
     after: int | None
     waiting: dict[str, float]
@@ -38,11 +47,13 @@ class Seen:
     def text(self) -> str:
         return json.dumps({"after": self.after, "waiting": self.waiting})
 
+    def without(self, untold: Iterable[Failed]) -> "Seen":
+        """There was no time to tell these."""
+        return replace(self, waiting={**self.waiting, **{failed.run.run_id: failed.at for failed in untold}})
 
-def look_for_failures(
-    instance: dg.DagsterInstance, seen: Seen, now: datetime
-) -> tuple[list[tuple[dg.DagsterRun, Alert]], Seen]:
-    """An alert for each run that failed and is not retried, whoever started it, and how far was looked.
+
+def look_for_failures(instance: dg.DagsterInstance, seen: Seen, now: datetime) -> tuple[list[Failed], Seen]:
+    """Each run that failed and is not retried, whoever started it, and how far was looked.
 
     A run that is to be retried is remembered until its retry exists, which then tells for both; where none comes, it
     is told itself.
@@ -67,7 +78,7 @@ def look_for_failures(
         late = now.timestamp() - failed_at > RETRY_WITHIN.total_seconds()
         fate = fate_of(run, retries=instance.run_retries_enabled)
         if fate == "failed" or (fate == "waits" and late):
-            failed.append((run, failure_alert(instance, run, retry_never_came=fate == "waits")))
+            failed.append(Failed(run, failed_at, retry_never_came=fate == "waits"))
         elif fate == "waits":
             waiting[run_id] = failed_at
     return failed, Seen(failures[-1].storage_id if failures else seen.after, waiting)
@@ -111,8 +122,9 @@ def fate_of(run: dg.DagsterRun, *, retries: bool) -> Fate:
     return "retried" if RETRIED_BY in run.tags else "waits"
 
 
-def failure_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, *, retry_never_came: bool = False) -> Alert:
+def failure_alert(instance: dg.DagsterInstance, failed: Failed) -> Alert:
     """The one ERROR about a run that failed for good, with its own error."""
+    run = failed.run
     day = next(iter(days_of(run.tags)[-1:]), None)
     retries = int(run.tags.get(RETRY_NUMBER, 0))
     after = f" after {retries} {'retry' if retries == 1 else 'retries'}" if retries else ""
@@ -122,7 +134,7 @@ def failure_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, *, retry_nev
         incident=incident_of(run),
         dedup_key=f"run_failed/{run.run_id}",
         what=f"{run.job_name} failed{f' for {day}' if day else ''}{after}",
-        why=f"{why}\nIt was to be retried, but no retry came." if retry_never_came else why,
+        why=f"{why}\nIt was to be retried, but no retry came." if failed.retry_never_came else why,
         what_to_do=f"See run {run.run_id} in the Dagster UI; when the cause is gone, run it again"
         f"{' for that day' if day else ''}.",
         day=day,

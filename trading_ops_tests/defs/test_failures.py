@@ -302,6 +302,22 @@ def test_an_alert_that_could_not_be_written_is_written_at_the_next_tick(instance
     assert len(sensor.tick()) == 1
 
 
+@with_retries
+def test_what_a_tick_had_no_time_to_tell_is_told_by_the_next_ones(instance, sensor, monkeypatch):
+    monkeypatch.setattr("trading_ops.defs.notifications.TELLING_S", 0.0)
+    retried = started(instance, max_retries="1")
+    instance.report_run_failed(retried)
+    runs = [create_run_for_test(instance, job_name=f"job_{n}", status=dg.DagsterRunStatus.STARTED) for n in range(3)]
+    for run in runs:
+        instance.report_run_failed(run)
+        instance.add_run_tags(run.run_id, {"dagster/will_retry": "false"})
+    for left in (2, 1, 0):
+        assert sensor.look() == f"1 failed runs told, {1 + left} wait for their retry or to be told"
+        assert set(json.loads(sensor.cursor)["waiting"]) == {retried.run_id, *(run.run_id for run in runs[3 - left :])}
+    services = sensor.services
+    assert {incident.key for incident in services.incidents.unsettled()} == {"run/job_0", "run/job_1", "run/job_2"}
+
+
 def test_every_job_has_a_limit_of_its_runtime_and_a_run_without_a_job_too():
     for job in defs.jobs:
         tags = {**defs.resolve_job_def(job.name).tags, **(defs.resolve_job_def(job.name).run_tags or {})}
