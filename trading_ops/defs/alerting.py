@@ -85,11 +85,13 @@ def conclude(
     Findings about the past are recorded here and told once, in the backfill's summary. Whether anybody could be told
     changes no verdict.
     """
-    days = checked_days(context, services)
+    days = days_of(context.run.tags)  # none: the newest day alone
     try:
         _go_on(context, services, days, findings, what_to_do)
     except StoreError as error:
         context.log.error(f"nobody could be told what was found, and nothing notes it: {error}")
+    except BotError as error:
+        context.log.error(f"nobody is told what was found, because which day is the present one is unknown: {error}")
     worst = max((finding.severity for finding in findings), key=lambda s: s.rank, default=Severity.INFO)
     failed = sorted({finding.day for finding in findings})
     listed = [f for day in reversed(failed) for f in _by_severity([f for f in findings if f.day == day])][:SHOWN]
@@ -97,7 +99,7 @@ def conclude(
     return dg.AssetCheckResult(
         passed=not findings,
         severity=dg.AssetCheckSeverity.ERROR if worst.rank >= Severity.ERROR.rank else dg.AssetCheckSeverity.WARN,
-        description=f"{len(failed)} of {len(days)} days failed" if findings else None,
+        description=f"{len(failed)} of {len(days) or 1} days failed" if findings else None,
         metadata={
             "failed_days": len(failed),
             **({"what_to_do": what_to_do, "findings": table_of(table)} if findings else {}),
@@ -115,7 +117,7 @@ def _go_on(
 ) -> None:
     """The check's incident with what was found on the newest day; untouched where that day was not checked."""
     newest = present_day(services)
-    if newest is None or newest not in days:
+    if newest is None or (days and newest not in days):
         return
     (key,) = context.op_execution_context.selected_asset_check_keys
     name = f"{key.asset_key.to_user_string()}/{key.name}"

@@ -1,26 +1,28 @@
 """Tell people what no check can tell alone: a finished backfill, a failed run, alerts that wait."""
 
+import time
 from dataclasses import replace
 
 import dagster as dg
 
 from trading_ops.audit.store import StoreError
 from trading_ops.defs.alerting import run_link, summarise_backfill
-from trading_ops.defs.failures import Seen, incident_of, look_for_failures, works_again
+from trading_ops.defs.failures import RUN, Seen, failure_alert, look_for_failures, works_again
 from trading_ops.notifications.alert import Severity
 from trading_ops.notifications.dead_letters import obituary
 from trading_ops.services import Services
+
+TELLING_S = 25.0  # then nothing more is begun: a send may take 30 s, the whole tick a minute
 
 
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.SUCCESS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells once what a run over past days found; ends the incident of a job that failed before.",
+    description="Tells once what a run over past days found.",
 )
 def backfill_summary_sensor(
     context: dg.RunStatusSensorContext, services: dg.ResourceParam[Services]
 ) -> dg.SkipReason | None:
-    services.incidents.recover(incident_of(context.dagster_run))
     told = summarise_backfill(context.instance, context.dagster_run, services)
     return None if told else dg.SkipReason("the run was about the newest day alone; its checks told what there is")
 
@@ -28,20 +30,33 @@ def backfill_summary_sensor(
 @dg.sensor(
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells once of a run that failed and is not retried, with its own error.",
+    description="Tells once of a run that failed and is not retried, with its own error, and that its job works again.",
 )
 def run_failure_alert_sensor(
     context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]
 ) -> dg.SkipReason:
     # Dagster's own run_failure_sensor forgets a run whose alert could not be written; this one comes back to it
     failures, seen = look_for_failures(context.instance, Seen.read(context.cursor), services.now())
-    for run, alert in failures:
-        link = run_link(services, run.run_id)
-        services.incidents.observe(replace(alert, link=link), {alert.why: Severity.ERROR})
-        if works_again(context.instance, run):
-            services.incidents.recover(incident_of(run))
+    until, told = time.monotonic() + TELLING_S, 0
+    for failed in failures:
+        if told and time.monotonic() >= until:
+            break
+        alert = replace(failure_alert(context.instance, failed), link=run_link(services, failed.run.run_id))
+        services.incidents.observe(alert, {alert.why: Severity.ERROR})
+        told += 1
+    seen = seen.without(failures[told:])
     context.update_cursor(seen.text())
-    return dg.SkipReason(f"{len(failures)} failed runs told, {len(seen.waiting)} wait for their retry")
+    said = f"{told} failed runs told, {len(seen.waiting)} wait for their retry or to be told"
+    try:
+        open_ones = [incident.key for incident in services.incidents.unsettled() if incident.open]
+    except StoreError as error:  # they are open still when it is back
+        return dg.SkipReason(f"{said}; the audit store is down: {error}")
+    for key in open_ones:
+        if time.monotonic() >= until:
+            break
+        if key.startswith(RUN) and works_again(context.instance, key):
+            services.incidents.recover(key)
+    return dg.SkipReason(said)
 
 
 @dg.sensor(

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from trading_ops.bot.client import BotError
 from trading_ops.defs.alerting import checked_days, present_day, run_link, stored
 from trading_ops.notifications.alert import Alert
 from trading_ops.services import Services
@@ -25,8 +26,12 @@ def report(
 
     Its dedup key names the report and the day, so that however often the day is measured it is told once.
     """
-    newest = present_day(services)
-    if newest is None or checked_days(context, services) != [newest]:
+    try:
+        newest, checked = present_day(services), checked_days(context, services)
+    except BotError as error:  # the verdict is known all the same
+        context.log.error(f"the report is not told, because which day is the present one is unknown: {error}")
+        return
+    if newest is None or checked != [newest]:
         return
     last = date.fromisoformat(newest)
     days = [str(last - timedelta(days=back)) for back in reversed(range(shown_days))]

@@ -41,16 +41,24 @@ def heartbeat_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceP
         daemons=tuple(_daemons(context.instance)),
     )
     heartbeats.write(beat)  # first: telling may take a while, or fail
-    _watch_the_watchdog(services, beat, now)
+    _watch_the_watchdog(context, services, beat, now)
     running = sum(ticker.running for ticker in beat.tickers)
     return dg.SkipReason(f"{running} of {len(beat.tickers)} schedules and sensors run, {len(beat.daemons)} daemons")
 
 
-def _watch_the_watchdog(services: Services, beat: DaemonHeartbeat, now: datetime) -> None:
+def _watch_the_watchdog(
+    context: dg.SensorEvaluationContext, services: Services, beat: DaemonHeartbeat, now: datetime
+) -> None:
     """Tell once when the watchdog, which was there, does not look any more; raises StoreError."""
-    watchdog = services.heartbeats.watchdog()
-    findings = watchdog_overdue(watchdog, now, alive_since=beat.since)
-    looks = {name for name, outage in beat.open.items() if watchdog is None or watchdog.at > outage.since}
+    why = ""
+    try:
+        watchdog = services.heartbeats.watchdog()
+    except HeartbeatUnreadable as error:  # one that looks writes it anew
+        context.log.warning(str(error))
+        watchdog, why = services.heartbeats.watchdog_touched(), str(error)
+    findings = watchdog_overdue(watchdog, now, alive_since=beat.since, why=why)
+    # a file that cannot be read shows no life, however new it is
+    looks = set() if why else {n for n, outage in beat.open.items() if watchdog is None or watchdog.at > outage.since}
 
     def note(outages: Mapping[str, Outage]) -> None:
         if outages != beat.open:

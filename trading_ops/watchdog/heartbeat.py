@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -84,6 +84,14 @@ class Heartbeats:
     def watchdog(self) -> Heartbeat | None:
         """The watchdog's; None where none ever ran. Raises HeartbeatUnreadable."""
         return _read(self.watchdog_file, Heartbeat)
+
+    def watchdog_touched(self) -> Heartbeat | None:
+        """A sign of life of when the watchdog's file was written, where no more of it can be read; None: it is gone."""
+        try:
+            at = datetime.fromtimestamp(self.watchdog_file.stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
+        return Heartbeat(at=at, since=at)
 
     def write(self, heartbeat: Heartbeat) -> None:
         """Put it in its file; raises FileNotWritten."""

@@ -67,8 +67,13 @@ def ended(known: Mapping[str, Outage], heartbeat: DaemonHeartbeat, findings: Seq
     return {name for name in known if name not in still and (name not in last or ticked(name))}
 
 
-def watchdog_overdue(watchdog: Heartbeat | None, now: datetime, *, alive_since: datetime) -> list[Finding]:
-    """Whether the watchdog stopped looking; None is one that never ran. The daemon asks, alive since `alive_since`."""
+def watchdog_overdue(
+    watchdog: Heartbeat | None, now: datetime, *, alive_since: datetime, why: str = ""
+) -> list[Finding]:
+    """Whether the watchdog stopped looking; None is one that never ran. The daemon asks, alive since `alive_since`.
+
+    `why` says what keeps its heartbeat from being read.
+    """
     if watchdog is None or now - max(watchdog.at, alive_since) <= WATCHDOG_SILENT:
         return []
     return [
@@ -77,7 +82,7 @@ def watchdog_overdue(watchdog: Heartbeat | None, now: datetime, *, alive_since: 
             Severity.ERROR,
             watchdog.at,
             f"The watchdog has not looked since {shown(watchdog.at)}",
-            "While it does not run, nobody notices when Dagster's daemon stops.",
+            "\n".join(filter(None, (why, "While it does not run, nobody notices when Dagster's daemon stops."))),
             "Start it again: `trading-ops watchdog` (`make ui` and `docker compose up` do). If it is not wanted any"
             " more, remove its file heartbeats/watchdog.json from the data folder.",
         )

@@ -1,8 +1,9 @@
-"""Is the summary of a run told although the bot is gone by then, and is nobody asked for a run without days?"""
+"""What is known and told of a run although the bot is gone by then, and is nobody asked for a run without days?"""
 
 import dagster as dg
 import pytest
 
+from trading_ops.audit.store import Entry
 from trading_ops.bot.client import BotUnreachable, Calendar
 from trading_ops.definitions import defs
 from trading_ops.defs.alerting import summarise_backfill
@@ -80,3 +81,34 @@ def test_a_run_without_days_is_passed_over_without_asking_the_bot(services, inst
         "backfill_summary_sensor", success, instance, result.dagster_run, resources={"services": services}
     )
     assert "newest day" in str(backfill_summary_sensor(context).skip_message)
+
+
+OVER_BUDGET = {
+    "error": None, "day_usd": 12.0, "month_usd": 12.0, "platform_month_projected_usd": 12.0, "llm_allowed": False,
+    "requests": 1, "tokens": 1, "cost_by_model_usd": {},
+    "alerts": [{"period": "day", "spent_usd": 12.0, "limit_usd": 10.0, "severity": "ERROR"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bot", "told"), [(GoneBot(), []), (ScriptedBot(), ["api_costs/costs_within_budget"])], ids=["gone", "there"]
+)
+def test_a_check_gives_its_verdict_though_the_bot_is_gone_and_nobody_can_be_told(services, instance, bot, told, capfd):
+    services.store.append("api_cost_history", [Entry(NEWEST, "", OVER_BUDGET)])
+    services.__dict__["bot"] = bot
+    check = dg.AssetCheckKey(dg.AssetKey("api_costs"), "costs_within_budget")
+    job = dg.define_asset_job("costs_check", selection=dg.AssetSelection.checks(check))
+    result = (
+        dg.Definitions(
+            jobs=[job], assets=defs.assets, asset_checks=defs.asset_checks,
+            resources={"services": services, "audit": AuditIOManager(services)}, executor=dg.in_process_executor,
+        )
+        .resolve_job_def("costs_check")
+        .execute_in_process(instance=instance, tags={"dagster/partition": NEWEST}, raise_on_error=False)
+    )  # fmt: skip
+    (verdict,) = result.get_asset_check_evaluations()
+    assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert verdict.description == "1 of 1 days failed"
+    open_ones = [incident.key for incident in services.incidents.unsettled()]
+    assert open_ones == told
+    assert ("nobody is told what was found" in capfd.readouterr().err) is (not told)

@@ -15,8 +15,9 @@ from dagster._utils.error import SerializableErrorInfo
 
 from trading_ops.audit.store import StoreUnavailable
 from trading_ops.definitions import defs
-from trading_ops.defs.failures import RETRY_WITHIN, fate_of
-from trading_ops.defs.notifications import backfill_summary_sensor, run_failure_alert_sensor
+from trading_ops.defs.failures import RETRY_WITHIN, fate_of, incident_of
+from trading_ops.defs.notifications import run_failure_alert_sensor
+from trading_ops.notifications.desk import IncidentDesk
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.services import Services
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
@@ -41,11 +42,16 @@ class Sensor:
     def __init__(self, instance: dg.DagsterInstance, services: Services) -> None:
         self.instance, self.services, self.cursor = instance, services, None
 
+    def look(self) -> str:
+        """What it says of its tick."""
+        context = dg.build_sensor_context(self.instance, self.cursor, resources={"services": self.services})
+        said = run_failure_alert_sensor(context).skip_message
+        self.cursor = context.cursor
+        return said
+
     def tick(self) -> list[dict[str, Any]]:
         """The alerts so far."""
-        context = dg.build_sensor_context(self.instance, self.cursor, resources={"services": self.services})
-        run_failure_alert_sensor(context)
-        self.cursor = context.cursor
+        self.look()
         return [dict(delivery["alert"]) for delivery in self.services.outbox.deliveries()]
 
 
@@ -90,15 +96,8 @@ def sometimes() -> None:
     pass
 
 
-def succeeded(instance: dg.DagsterInstance, services: Services) -> None:
-    """A run of the job that succeeds, and the sensor that sees it."""
-    result = sometimes.execute_in_process(instance=instance)
-    (success,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_SUCCESS]
-    backfill_summary_sensor(
-        dg.build_run_status_sensor_context(
-            "backfill_summary_sensor", success, instance, result.dagster_run, resources={"services": services}
-        )
-    )
+def succeeded(instance: dg.DagsterInstance) -> None:
+    sometimes.execute_in_process(instance=instance)
 
 
 def failed(instance: dg.DagsterInstance, why: str) -> None:
@@ -106,7 +105,7 @@ def failed(instance: dg.DagsterInstance, why: str) -> None:
     instance.report_run_failed(run, why)
 
 
-def test_a_job_that_fails_again_is_one_incident_until_it_succeeds(instance, sensor, services):
+def test_a_job_that_fails_again_is_one_incident_until_it_succeeds(instance, sensor):
     failed(instance, "the disk is full")
     assert len(sensor.tick()) == 1
     failed(instance, "the disk is full")
@@ -115,16 +114,82 @@ def test_a_job_that_fails_again_is_one_incident_until_it_succeeds(instance, sens
     *_, another = sensor.tick()
     assert (another["step"], another["why"]) == ("reminded", "the bot is gone\nSeen 3 times.")
     for _ in range(2):
-        succeeded(instance, services)
+        succeeded(instance)
     steps = [(alert["incident"], alert["step"]) for alert in sensor.tick()]
     assert steps == [("run/sometimes", step) for step in ("opened", "reminded", "resolved")]
 
 
 def test_a_job_that_has_succeeded_before_its_failure_was_seen_is_no_open_incident(instance, sensor, services):
     failed(instance, "the disk is full")
-    succeeded(instance, services)
+    succeeded(instance)
     assert [alert["step"] for alert in sensor.tick()] == ["opened", "resolved"]
     assert services.incidents.unsettled() == []
+
+
+def test_a_success_that_ended_before_the_failure_ends_no_incident_though_its_run_was_created_later(instance, sensor):
+    fails = create_run_for_test(instance, job_name="sometimes", status=dg.DagsterRunStatus.STARTED)
+    succeeded(instance)
+    instance.report_run_failed(fails, "the disk is full")
+    for _ in range(2):
+        assert [alert["step"] for alert in sensor.tick()] == ["opened"]
+    succeeded(instance)
+    assert [alert["step"] for alert in sensor.tick()] == ["opened", "resolved"]
+
+
+def test_a_success_that_was_seen_while_the_store_was_down_ends_the_incident_when_it_is_back(
+    instance, sensor, services, tmp_path
+):
+    store = UnreliableStore(tmp_path)
+    services.__dict__["outbox"] = Outbox(store, services.channels, services.now)
+    services.__dict__["incidents"] = IncidentDesk(store, services.outbox, services.now)
+    failed(instance, "the disk is full")
+    assert len(sensor.tick()) == 1
+    succeeded(instance)
+    store.be(DOWN)
+    assert "the audit store is down" in sensor.look()
+    store.be(UP)
+    assert [alert["step"] for alert in sensor.tick()] == ["opened", "resolved"]
+
+
+@dg.asset
+def good() -> None:
+    pass
+
+
+@dg.asset
+def flaky(context) -> None:
+    if "works" not in context.run.tags:
+        raise ValueError("it does not work")
+
+
+def materialise(instance: dg.DagsterInstance, *assets: str, **tags: str) -> None:
+    """What the UI's button does with these assets."""
+    job = dg.Definitions(assets=[good, flaky], executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()
+    selection = [dg.AssetKey(asset) for asset in assets]
+    job.execute_in_process(instance=instance, asset_selection=selection, tags=tags, raise_on_error=False)
+
+
+def test_materialising_an_asset_ends_no_incident_of_another(instance, sensor):
+    materialise(instance, "flaky")
+    materialise(instance, "good")
+    for _ in range(2):
+        (opened,) = sensor.tick()
+    assert (opened["incident"], opened["step"]) == ("run/__ASSET_JOB/flaky", "opened")
+    materialise(instance, "flaky", works="yes")
+    materialise(instance, "good")
+    assert [alert["step"] for alert in sensor.tick()] == ["opened", "resolved"]
+
+
+def test_an_incident_names_the_selected_assets_whatever_their_order_and_stays_short():
+    def of(*assets: str) -> str:
+        selection = frozenset(map(dg.AssetKey, assets))
+        return incident_of(dg.DagsterRun(job_name="__ASSET_JOB", run_id="1", asset_selection=selection))
+
+    assert of("b", "a") == of("a", "b") == "run/__ASSET_JOB/a,b"
+    many = [f"asset_number_{number:02}" for number in range(40)]
+    assert of(*many).startswith("run/__ASSET_JOB/asset_number_00,+39,")
+    assert of(*many) != of(*many[:-1], "another")
+    assert len(of("x" * 500)) < 120
 
 
 def killed(instance, run):
@@ -235,6 +300,22 @@ def test_an_alert_that_could_not_be_written_is_written_at_the_next_tick(instance
         sensor.tick()
     store.be(UP)
     assert len(sensor.tick()) == 1
+
+
+@with_retries
+def test_what_a_tick_had_no_time_to_tell_is_told_by_the_next_ones(instance, sensor, monkeypatch):
+    monkeypatch.setattr("trading_ops.defs.notifications.TELLING_S", 0.0)
+    retried = started(instance, max_retries="1")
+    instance.report_run_failed(retried)
+    runs = [create_run_for_test(instance, job_name=f"job_{n}", status=dg.DagsterRunStatus.STARTED) for n in range(3)]
+    for run in runs:
+        instance.report_run_failed(run)
+        instance.add_run_tags(run.run_id, {"dagster/will_retry": "false"})
+    for left in (2, 1, 0):
+        assert sensor.look() == f"1 failed runs told, {1 + left} wait for their retry or to be told"
+        assert set(json.loads(sensor.cursor)["waiting"]) == {retried.run_id, *(run.run_id for run in runs[3 - left :])}
+    services = sensor.services
+    assert {incident.key for incident in services.incidents.unsettled()} == {"run/job_0", "run/job_1", "run/job_2"}
 
 
 def test_every_job_has_a_limit_of_its_runtime_and_a_run_without_a_job_too():

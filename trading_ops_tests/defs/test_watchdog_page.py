@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 
 import dagster as dg
@@ -156,3 +157,33 @@ def test_a_watchdog_that_never_ran_or_whose_file_was_removed_is_not_missed(insta
         services.now = lambda minute=minute: NOON + timedelta(minutes=minute)
         look(instance, services)
     assert told(services) == []
+
+
+def test_a_watchdog_whose_file_cannot_be_read_is_missed_from_when_it_was_written(instance, services):
+    def at(minutes: float) -> None:
+        services.now = lambda: NOON + timedelta(minutes=minutes)
+        look(instance, services)
+
+    def written(content: str, minutes: float) -> None:
+        services.heartbeats.watchdog_file.write_text(content)
+        moment = (NOON + timedelta(minutes=minutes)).timestamp()
+        os.utime(services.heartbeats.watchdog_file, (moment, moment))
+
+    at(0)
+    written("half of {", 1)
+    for minute in range(2, 7):
+        at(minute)
+    assert told(services) == []
+    gone = "The watchdog has not looked since 2025-03-10 12:31:00 UTC"
+    for minute in (7, 8):
+        at(minute)
+        assert told(services) == [("opened", "ERROR", gone)]
+    why = services.outbox.deliveries()[0]["alert"]["why"]
+    assert "watchdog.json cannot be read: it is no heartbeat" in why
+    written("half of [", 9)
+    for minute in (9, 10):
+        at(minute)
+        assert len(told(services)) == 1
+    services.heartbeats.write(Heartbeat(at=NOON + timedelta(minutes=11), since=NOON))
+    at(11)
+    assert told(services)[1:] == [("resolved", "ERROR", gone)]

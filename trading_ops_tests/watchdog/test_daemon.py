@@ -113,7 +113,7 @@ def test_a_killed_run_is_told_once_and_so_is_the_killed_daemon(platform: Platfor
         assert platform.heartbeat().at > first.at
         kill(daemon)
         last = platform.heartbeat().at
-        (silent,) = platform.until(lambda: platform.told(f"watchdog/daemon/{last.isoformat()}"))
+        (silent,) = platform.until(lambda: platform.told("watchdog/daemon/1/"))
         assert silent["level"] == "CRITICAL"
         assert silent["what"] == f"Dagster's daemon has not ticked since {last:%Y-%m-%d %H:%M:%S} UTC"
         assert len(platform.told(key)) == 1
