@@ -32,8 +32,7 @@ def observe(
         known = _opened(known, alert, now, policy, now if silenced else held_until)
     seen = _rising(findings or {"": alert.severity})
     left = _left(known, now, policy)
-    adopted = known.told_open and not known.count  # all of it was told: what it was is not known
-    fresh = bool(seen - left.keys()) and not adopted
+    fresh = bool(seen - left.keys()) and not _told_locally(known, alert)
     gone = {about: since or now for about, since in left.items() if about not in seen}
     incident = replace(
         known,
@@ -87,7 +86,7 @@ def due(incident: Incident, now: datetime, policy: Policy, *, release: bool) -> 
     if incident.flapping:
         if worse or not incident.announced:
             return Step.REMINDED
-    elif incident.news or incident.steadied or _to_be_reminded(incident, now, policy):
+    elif worse or incident.news or incident.steadied or _to_be_reminded(incident, now, policy):
         return Step.REMINDED
     if incident.unanswered_since and incident.urgent and incident.escalated < policy.escalation_steps:
         waited = now - incident.unanswered_since
@@ -163,6 +162,11 @@ def _rising(findings: Mapping[str, Severity]) -> set[str]:
 def _left(incident: Incident, now: datetime, policy: Policy) -> dict[str, datetime | None]:
     """The findings that are no news: there, or gone for a short while only."""
     return {a: gone for a, gone in incident.findings.items() if gone is None or now - gone < policy.steady_after}
+
+
+def _told_locally(incident: Incident, alert: Alert) -> bool:
+    """Whether these findings, which its key names, were told while nobody could look it up, and not seen since."""
+    return alert.dedup_key == incident.opening and incident.told_at is not None and incident.seen_at <= incident.told_at
 
 
 def _to_be_reminded(incident: Incident, now: datetime, policy: Policy) -> bool:

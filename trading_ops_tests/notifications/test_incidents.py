@@ -300,12 +300,26 @@ def test_what_was_told_without_the_store_is_not_told_again_and_its_end_is():
     elsewhere = replace(alert(), dedup_key="spool/waiting/12:00")
     adopted = adopt(None, alert=elsewhere, at=NOON, policy=POLICY)
     assert adopted
-    later = observe(adopted, alert(), {"a": ERROR}, NOON + timedelta(minutes=5), POLICY)
+    later = observe(adopted, elsewhere, {"a": ERROR}, NOON + timedelta(minutes=5), POLICY)
     assert later.unsent == ()
     (message,) = recover(later, NOON + timedelta(minutes=6), POLICY).unsent
     assert (message.step, message.opening) == (Step.RESOLVED, "spool/waiting/12:00")
     over = recover(later, NOON + timedelta(minutes=6), POLICY)
     assert adopt(over, alert=elsewhere, at=NOON, policy=POLICY) == over
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_got_worse_or_was_found_while_the_store_came_back_is_told(silent):
+    """Told as a WARNING without the store; seen as CRITICAL, and with another finding, when it is back."""
+    elsewhere = replace(alert(WARNING), dedup_key="risk/a")
+    for severity, findings in ((CRITICAL, ["a"]), (WARNING, ["a", "b"])):
+        story = Story(replace(POLICY, update_every=None))
+        story.incident = adopt(None, alert=elsewhere, at=NOON, policy=POLICY)
+        story.silenced = silent
+        story.at(5).seen(severity, *findings)
+        story.silenced = False
+        story.at(6).tick().at(7).tick()
+        assert story.told == [("12:06" if silent else "12:05", Step.REMINDED, "More: rsi lost 12 %")]
 
 
 def test_a_level_that_only_a_newer_version_knows_counts_as_critical():
