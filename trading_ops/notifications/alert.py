@@ -44,8 +44,8 @@ class Alert:
 
     `incident`: what and where (`performance_metrics/win_rate_on_target`), None for a message of its own such as a daily
     report; `step` is what this message says about it, `opening` the dedup key of the message that opened it (None:
-    this one), `since` when it began (ISO, UTC), `escalation` how often nobody answered. `picture` is what to draw: see
-    notifications.picture.
+    this one), `since` when it began (ISO, UTC), `escalation` how often nobody answered, `told` the severities as which
+    it was told before. `picture` is what to draw: see notifications.picture.
     """
 
     severity: Severity
@@ -62,6 +62,7 @@ class Alert:
     opening: str | None = None
     since: str | None = None
     escalation: int = 0
+    told: tuple[Severity, ...] = ()
     picture: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -78,9 +79,13 @@ class Alert:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Alert:
         """The inverse of `to_document`; of what only a newer version knows, a level stays and a field is left out."""
-        level = document["severity"]
         known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
-        known["severity"] = Severity(level) if level in set(Severity) else level
+        known["severity"] = _severity(document["severity"])
+        known["told"] = tuple(_severity(level) for level in known.get("told", ()))
         step = known.get("step", Step.OPENED)
         known["step"] = Step(step) if step in set(Step) else Step.UPDATED
         return cls(**known)
+
+
+def _severity(level: str) -> Severity:
+    return Severity(level) if level in set(Severity) else level  # type: ignore[return-value]

@@ -50,7 +50,7 @@ class Incident:
 
     told_open: bool = False
     told_at: datetime | None = None
-    told_severity: Severity = Severity.INFO
+    told: tuple[Severity, ...] = ()  # as what, since it was told as open
     opening: str | None = None  # the message that people know it by
     news: bool = False  # a finding that was not told yet
     steadied: bool = False  # no longer flapping, which was not told yet
@@ -68,6 +68,11 @@ class Incident:
     def level(self) -> Severity:
         """How urgent it is; a level that only a newer version knows counts as the highest."""
         return self.alert.severity if self.alert.severity in set(Severity) else Severity.CRITICAL
+
+    @property
+    def told_severity(self) -> Severity:
+        """The most urgent it was told as."""
+        return max(self.told, key=lambda severity: severity.rank, default=Severity.INFO)
 
     @property
     def urgent(self) -> bool:
@@ -95,7 +100,7 @@ class Incident:
                 "unsent": tuple(Alert.from_document(alert) for alert in document["unsent"]),
                 "openings": tuple(datetime.fromisoformat(moment) for moment in document["openings"]),
                 "findings": {about: _moment(gone) for about, gone in document["findings"].items()},
-                "told_severity": Severity(document["told_severity"]),
+                "told": tuple(Severity(level) for level in document.get("told", ())),
             }
         )
 

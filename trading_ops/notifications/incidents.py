@@ -197,13 +197,13 @@ def _tell(incident: Incident, step: Step, now: datetime, policy: Policy) -> Inci
 
 
 def _told_as_open(incident: Incident, now: datetime) -> Incident:
-    known = incident.told_severity if incident.told_open else Severity.INFO
+    known = incident.told if incident.told_open else ()
     return replace(
         incident,
         told_open=True,
         told_at=now,
         updated_at=now,
-        told_severity=max(known, incident.level, key=lambda severity: severity.rank),
+        told=tuple(dict.fromkeys((*known, incident.level))),
         news=False,
         steadied=False,
         announced=incident.flapping,

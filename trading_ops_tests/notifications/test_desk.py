@@ -21,6 +21,8 @@ from trading_ops.audit.store import StoreUnavailable
 from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.desk import STATE, IncidentDesk
 from trading_ops.notifications.incident import Policy
+from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.routes import Routes
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox
 
@@ -181,6 +183,26 @@ def test_each_severity_has_a_message_of_its_own_for_each_has_a_route_of_its_own(
     assert desk(store, clock, chat).tick() == 2
     severities = [(str(a.severity), a.what) for a, _ in chat.told[1:]]
     assert severities == [("ERROR", "b is bad, and 1 more"), ("WARNING", "c is bad, and 1 more")]
+
+
+def test_who_heard_of_it_hears_that_it_is_over_whatever_severity_it_had_then(store, clock):
+    chat, mail, pager = Recorder("chat"), Recorder("mail"), Recorder("pager")
+    routes = Routes(
+        {Severity.WARNING: ("chat",), ERROR: ("mail",), CRITICAL: ("pager",)},
+    )
+    there = IncidentDesk(store, Outbox(store, {c.name: c for c in (chat, mail, pager)}, clock, routes=routes), clock)
+    for severity in (Severity.WARNING, ERROR, Severity.WARNING):
+        there.observe(alert(severity=severity))
+        clock.advance(timedelta(minutes=5))
+    there.recover("risk")
+    assert [told(one) for one in (chat, mail, pager)] == [
+        ["risk is bad", "resolved: risk is bad"],
+        ["reminded: More: risk is bad", "resolved: risk is bad"],
+        [],
+    ]
+    there.observe(alert(severity=ERROR))
+    there.recover("risk")
+    assert (len(chat.told), len(mail.told)) == (2, 4)  # this time it was an ERROR alone
 
 
 def test_two_messages_about_several_have_two_keys(store, clock):
