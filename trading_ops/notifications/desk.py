@@ -233,9 +233,21 @@ class IncidentDesk:
             body = after.to_document()
             if unsettled(body):
                 self._unsettled.add(key)  # before it is one, so that no tick misses it
-            with suppress(Conflict):  # another process saw it too: look again
+            try:
                 self._store.put_state(STATE, key, body, expected_version=document.version if document else 0)
-                return after
+            except Conflict:  # another process saw it too: look again
+                continue
+            self._index_again(key, body)
+            return after
+
+    def _index_again(self, key: str, body: Mapping[str, Any]) -> None:
+        """A tick that read the incident right before it was written has taken its key out of the index."""
+        if not unsettled(body):
+            return
+        try:
+            self._unsettled.add(key)
+        except StoreError as error:  # it is written all the same, and its next change adds it
+            self.store_error = str(error)
 
     def _send(self, *changed: Incident | None) -> int:
         """Publish what is unsent and take it out; how many messages."""

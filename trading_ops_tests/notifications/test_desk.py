@@ -74,6 +74,18 @@ else:
 """
 
 
+class Interrupted(SqliteStore):
+    """A store that lets something happen right before it writes an incident, once."""
+
+    before: Callable[[], object] | None = None
+
+    def put_state(self, *asked: Any, **named: Any) -> Any:
+        if asked[0] == STATE and (happens := self.before):
+            self.before = None
+            happens()
+        return super().put_state(*asked, **named)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
     with SqliteStore(tmp_path / "audit.db") as store:
@@ -300,6 +312,20 @@ def test_a_tick_reads_what_is_open_and_not_what_ever_was(store, clock, monkeypat
     desk(store, clock, chat).tick()
     assert {asked for asked in read if asked[0] == STATE} == {(STATE, "open")}
     assert len(read) < 10
+
+
+def test_what_opens_while_another_process_forgets_that_it_was_over_is_told(tmp_path, clock):
+    chat = Recorder()
+    with SqliteStore(tmp_path / "audit.db") as ticking, Interrupted(tmp_path / "audit.db") as store:
+        desk(ticking, clock, chat).observe(alert("b"))
+        desk(ticking, clock, chat).recover("b")
+        clock.advance(timedelta(hours=2))
+        desk(ticking, clock, chat).observe(alert("a"))  # b waits for the others that follow it
+        store.before = lambda: desk(ticking, clock, chat).tick()
+        desk(store, clock, chat).observe(alert("b"))
+        clock.advance(timedelta(minutes=2))
+        desk(ticking, clock, chat).tick()
+    assert told(chat) == ["b is bad", "resolved: b is bad", "a is bad", "b is bad"]
 
 
 def test_a_damaged_incident_is_told_straight_and_stops_no_other(store, clock):
