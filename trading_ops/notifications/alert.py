@@ -23,6 +23,10 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
 
+def known_level(level: str) -> Severity:
+    return Severity(level) if level in set(Severity) else Severity.CRITICAL
+
+
 class Step(StrEnum):
     """What a message says about its incident: it began, went on, waits for somebody, ended."""
 
@@ -44,8 +48,9 @@ class Alert:
 
     `incident`: what and where (`performance_metrics/win_rate_on_target`), None for a message of its own such as a daily
     report; `step` is what this message says about it, `opening` the dedup key of the message that opened it (None:
-    this one), `since` when it began (ISO, UTC), `escalation` how often nobody answered, `told` the severities as which
-    it was told before. `picture` is what to draw: see notifications.picture.
+    this one), `also` those of others that did while nobody could look it up, `since` when it began (ISO, UTC),
+    `escalation` how often nobody answered, `told` the severities as which it was told before. `picture` is what to
+    draw: see notifications.picture.
     """
 
     severity: Severity
@@ -60,6 +65,7 @@ class Alert:
     incident: str | None = None
     step: Step = Step.OPENED
     opening: str | None = None
+    also: tuple[str, ...] = ()
     since: str | None = None
     escalation: int = 0
     told: tuple[Severity, ...] = ()
@@ -71,6 +77,11 @@ class Alert:
             if (key := getattr(self, name)) is not None:
                 object.__setattr__(self, name, plain(key).replace("\0", "\\0"))
 
+    @property
+    def level(self) -> Severity:
+        """How urgent it is; a level that only a newer version knows counts as the highest."""
+        return known_level(self.severity)
+
     def to_document(self) -> dict[str, Any]:
         """The alert as plain JSON values."""
         known = {field.name: plain(getattr(self, field.name)) for field in fields(self)}
@@ -79,13 +90,11 @@ class Alert:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Alert:
         """The inverse of `to_document`; of what only a newer version knows, a level stays and a field is left out."""
+        level = document["severity"]
         known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
-        known["severity"] = _severity(document["severity"])
-        known["told"] = tuple(_severity(level) for level in known.get("told", ()))
+        known["severity"] = Severity(level) if level in set(Severity) else level
+        known["also"] = tuple(known.get("also", ()))
+        known["told"] = tuple(known_level(told) for told in known.get("told", ()))
         step = known.get("step", Step.OPENED)
         known["step"] = Step(step) if step in set(Step) else Step.UPDATED
         return cls(**known)
-
-
-def _severity(level: str) -> Severity:
-    return Severity(level) if level in set(Severity) else level  # type: ignore[return-value]

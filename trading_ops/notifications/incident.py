@@ -52,6 +52,7 @@ class Incident:
     told_at: datetime | None = None
     told: tuple[Severity, ...] = ()  # as what, since it was told as open
     opening: str | None = None  # the message that people know it by
+    also: tuple[str, ...] = ()  # others that opened it too, while nobody could look it up
     news: bool = False  # a finding that was not told yet
     steadied: bool = False  # no longer flapping, which was not told yet
     announced: bool = False  # that it flaps
@@ -66,8 +67,8 @@ class Incident:
 
     @property
     def level(self) -> Severity:
-        """How urgent it is; a level that only a newer version knows counts as the highest."""
-        return self.alert.severity if self.alert.severity in set(Severity) else Severity.CRITICAL
+        """How urgent it is."""
+        return self.alert.level
 
     @property
     def told_severity(self) -> Severity:
@@ -100,6 +101,7 @@ class Incident:
                 "unsent": tuple(Alert.from_document(alert) for alert in document["unsent"]),
                 "openings": tuple(datetime.fromisoformat(moment) for moment in document["openings"]),
                 "findings": {about: _moment(gone) for about, gone in document["findings"].items()},
+                "also": tuple(document.get("also", ())),
                 "told": tuple(Severity(level) for level in document.get("told", ())),
             }
         )

@@ -107,10 +107,20 @@ def told_together(known: Incident | None, *, episode: int, now: datetime, policy
 
 def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy) -> Incident | None:
     """It was seen at that moment and told as it was, while nobody could look it up."""
-    if known and (known.open or known.changed_at > at or known.opening == alert.dedup_key):
+    if known and alert.dedup_key in (known.opening, *known.also):
         return known
-    opened = replace(_opened(known, alert, at, policy, None), alert=alert, seen_at=at, opening=alert.dedup_key)
-    return _told_as_open(opened, at)
+    if known is None or (not known.open and known.changed_at <= at):
+        known = _opened(known, alert, at, policy, None)
+    elif not known.open and not known.told_open:
+        return known
+    if at < known.opened_at:
+        return replace(known, also=(*known.also, alert.dedup_key))
+    if at >= known.seen_at:
+        known = replace(known, alert=alert, seen_at=at)
+    if known.told_open:
+        told = replace(known, also=(*known.also, alert.dedup_key), told_at=max(at, known.told_at or at))
+        return replace(told, told=tuple(dict.fromkeys((*known.told, alert.level))))
+    return _told_as_open(replace(known, opening=alert.dedup_key), at)
 
 
 def sent(incident: Incident, keys: Iterable[str]) -> Incident:
@@ -144,7 +154,7 @@ def _opened(
     )
     if known.told_open:
         return again
-    return replace(again, opened_at=now, count=0, findings={}, news=False, opening=None, held_until=held_until)
+    return replace(again, opened_at=now, count=0, findings={}, news=False, opening=None, also=(), held_until=held_until)
 
 
 def _rising(findings: Mapping[str, Severity]) -> set[str]:
@@ -166,7 +176,8 @@ def _left(incident: Incident, now: datetime, policy: Policy) -> dict[str, dateti
 
 def _told_locally(incident: Incident, alert: Alert) -> bool:
     """Whether these findings, which its key names, were told while nobody could look it up, and not seen since."""
-    return alert.dedup_key == incident.opening and incident.told_at is not None and incident.seen_at <= incident.told_at
+    told = alert.dedup_key in (incident.opening, *incident.also)
+    return told and incident.told_at is not None and incident.seen_at <= incident.told_at
 
 
 def _to_be_reminded(incident: Incident, now: datetime, policy: Policy) -> bool:

@@ -53,8 +53,7 @@ class Routes:
         An escalation goes to the channels of its step, or where there are no steps to those that were told before; what
         comes after it goes to all of them. That an incident goes on or is over concerns those who heard of it alone.
         """
-        known = alert.step in (Step.UPDATED, Step.RESOLVED) and alert.told
-        severities = [level if level in set(Severity) else Severity.CRITICAL for level in known or (alert.severity,)]
+        severities = (alert.step in (Step.UPDATED, Step.RESOLVED) and alert.told) or (alert.level,)
         own = {name for step in self.escalation for name in step}
         own -= {name for names in self.by_severity.values() for name in names}
         others = [name for name in chosen if name not in own]

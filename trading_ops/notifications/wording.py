@@ -36,6 +36,7 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
         return replace(
             message,
             severity=incident.told_severity,
+            also=incident.also,
             why=f"It lasted {_length(ended - incident.opened_at)}, until {ended:%Y-%m-%d %H:%M} UTC{often}.",
             what_to_do="",
         )

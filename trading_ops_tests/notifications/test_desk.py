@@ -381,6 +381,24 @@ def test_without_the_store_it_is_told_once_under_its_own_key_and_its_end_when_th
     assert (over.step, over.opening) == (Step.RESOLVED, "risk/first")
 
 
+def test_what_was_told_without_the_store_of_an_open_incident_ends_with_it(main, away, clock):
+    chat = Recorder()
+    away(chat).observe(alert())
+    for severity in (ERROR, CRITICAL):
+        main.be(DOWN)
+        clock.advance(timedelta(minutes=5))
+        away(chat).observe(replace(alert(severity=severity), dedup_key=f"risk/{severity}"))
+        main.be(UP)
+        clock.advance(timedelta(minutes=5))
+        away(chat).tick()
+    away(chat).observe(replace(alert(severity=CRITICAL), dedup_key="risk/CRITICAL"))
+    away(chat).recover("risk")
+    away(chat).tick()
+    assert told(chat) == ["risk is bad"] * 3 + ["resolved: risk is bad"]
+    over = chat.told[-1][0]
+    assert (over.opening, over.also, over.told) == ("risk/1/1", ("risk/ERROR", "risk/CRITICAL"), (ERROR, CRITICAL))
+
+
 def test_what_ended_before_the_store_was_back_is_resolved_then(main, away, clock):
     chat = Recorder()
     main.be(DOWN)

@@ -308,6 +308,28 @@ def test_what_was_told_without_the_store_is_not_told_again_and_its_end_is():
     assert adopt(over, alert=elsewhere, at=NOON, policy=POLICY) == over
 
 
+def test_of_several_messages_told_without_the_store_each_counts():
+    first, worse = replace(alert(WARNING), dedup_key="risk/a"), replace(alert(CRITICAL), dedup_key="risk/b")
+    adopted: Incident | None = None
+    for told, minutes in ((first, 0), (worse, 5), (first, 0), (worse, 5)):
+        adopted = adopt(adopted, alert=told, at=NOON + timedelta(minutes=minutes), policy=POLICY)
+    assert adopted
+    assert (adopted.opening, adopted.also, adopted.told) == ("risk/a", ("risk/b",), (WARNING, CRITICAL))
+    again = observe(adopted, worse, {"a": CRITICAL, "b": CRITICAL}, NOON + timedelta(minutes=9), POLICY)
+    assert again.unsent == ()
+    (over,) = recover(again, NOON + timedelta(minutes=10), POLICY).unsent
+    assert (over.severity, over.opening, over.also) == (CRITICAL, "risk/a", ("risk/b",))
+    reopened = observe(sent(recover(again, NOON, POLICY), [over.dedup_key]), alert(), {}, NOON, POLICY)
+    assert (reopened.opening, reopened.also) == (f"{KEY}/2/1", ())
+
+
+def test_a_message_from_before_a_held_opening_does_not_count_as_its_own():
+    held = observe(None, alert(), {}, NOON, POLICY, held_until=NOON + timedelta(minutes=1))
+    adopted = adopt(held, alert=replace(alert(), dedup_key="risk/a"), at=NOON - timedelta(minutes=1), policy=POLICY)
+    assert adopted
+    assert (adopted.told_open, adopted.also) == (False, ("risk/a",))
+
+
 @pytest.mark.parametrize("silent", [False, True])
 def test_what_got_worse_or_was_found_while_the_store_came_back_is_told(silent):
     """Told as a WARNING without the store; seen as CRITICAL, and with another finding, when it is back."""
