@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry, StoreError
+from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.incident import ACTIONS, Incident, Policy, unsettled
@@ -143,8 +143,12 @@ class IncidentDesk:
             told += self._send(*due)
         except StoreError as error:
             damaged.append(str(error))
-        self.store_error = "; ".join(dict.fromkeys(damaged)) or self.store_error
+        self._note(damaged)
         return told
+
+    def _note(self, damaged: list[str]) -> None:
+        known = [self.store_error] if self.store_error else []
+        self.store_error = "; ".join(dict.fromkeys([*known, *damaged])) or None
 
     def _look(self) -> tuple[list[Incident], list[str]]:
         """The unsettled incidents, oldest first, and why others cannot be read; raises StoreUnavailable."""
@@ -204,9 +208,17 @@ class IncidentDesk:
     def _finish(self, group: StateDocument) -> None:
         """Tell it, then that its incidents were told; each step changes nothing where it was done before."""
         self._outbox.publish(Alert.from_document(group.body["alert"]))
+        told, damaged = [], []
         for key, episode in group.body["episodes"].items():
-            told = partial(incidents.told_together, episode=episode, now=self._now(), policy=self._policy)
-            self._send(self._write(key, told))
+            change = partial(incidents.told_together, episode=episode, now=self._now(), policy=self._policy)
+            try:
+                told.append(self._write(key, change))
+            except StoreUnavailable:
+                raise
+            except StoreError as error:  # it holds up no other
+                damaged.append(str(error))
+        self._send(*told)
+        self._note(damaged)
         with suppress(Conflict):  # another process has finished it
             body = {**group.body, "episodes": {}}
             self._store.put_state(GROUPING, GROUP, body, expected_version=group.version)

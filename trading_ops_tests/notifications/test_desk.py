@@ -106,6 +106,10 @@ def desk(store: SqliteStore, clock: Callable[[], Any], *channels: Recorder, poli
     return IncidentDesk(store, outbox(store, clock, *channels), clock, policy)
 
 
+def killed(*_: object) -> None:
+    raise SystemExit
+
+
 def told(chat: Recorder) -> list[str]:
     """What was said, with the step where it is none that begins something."""
     begins = (Step.OPENED, Step.SEVERAL, Step.GROUPED)
@@ -342,6 +346,43 @@ def test_a_damaged_incident_is_told_straight_and_stops_no_other(store, clock):
     for _ in range(2):
         desk(store, clock, chat).observe(alert("a", CRITICAL))
     assert [a.dedup_key for a, _ in chat.told[3:]] == ["a/first"]
+
+
+def test_a_damaged_incident_among_those_told_together_stops_nobody(store, clock, monkeypatch):
+    chat = Recorder()
+    for name in "abcd":
+        desk(store, clock, chat).observe(alert(name))
+    clock.advance(timedelta(minutes=2))
+    stopped = desk(store, clock, chat)
+    monkeypatch.setattr(stopped._outbox, "publish", killed)
+    with pytest.raises(SystemExit):  # it has written that it tells b, c and d together
+        stopped.tick()
+    document = store.get_state(STATE, "b")
+    store.put_state(STATE, "b", {**document.body, "findings": 7}, expected_version=document.version)
+    ticking = desk(store, clock, chat)
+    ticking.tick()
+    assert "the incident 'b' is damaged" in str(ticking.store_error)
+    assert told(chat) == ["a is bad", "b is bad, and 2 more"]
+    desk(store, clock, chat).recover("c")
+    desk(store, clock, chat).tick()
+    assert told(chat)[2:] == ["resolved: c is bad"]
+
+
+def test_incidents_told_together_are_published_at_once_so_that_a_dead_channel_is_waited_for_once(store, clock):
+    pager = Recorder("pager")
+    pager.reports = False  # type: ignore[attr-defined]
+    published: list[int] = []
+    there = desk(store, clock, pager)
+    several = there._outbox.publish_all
+    there._outbox.publish_all = lambda alerts, **named: (  # type: ignore[method-assign]
+        published.append(len(alerts)) or several(alerts, **named)
+    )
+    for name in "abcdef":
+        there.observe(alert(name))
+    clock.advance(timedelta(minutes=2))
+    there.tick()
+    assert published == [1, 1, 5]  # the first one, the message about the others, and theirs
+    assert sorted(told(pager)) == [f"{name} is bad" for name in "abcdef"]
 
 
 # while the store is away
