@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,8 @@ class IncidentDesk:
             silenced = bool(self.silences.covering(key))
             if not held and not silenced and (known is None or not (known.open or known.told_open)):
                 held.append(self._window())
+            if known and held == [None]:  # the first of all opens at once, also where another process wrote it before
+                known = replace(known, held_until=None)
             return incidents.observe(
                 known,
                 alert,

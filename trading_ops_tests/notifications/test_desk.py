@@ -332,6 +332,14 @@ def test_what_opens_while_another_process_forgets_that_it_was_over_is_told(tmp_p
     assert told(chat) == ["b is bad", "resolved: b is bad", "a is bad", "b is bad"]
 
 
+def test_the_first_to_see_it_tells_it_though_another_process_writes_it_before(tmp_path, clock):
+    chat = Recorder()
+    with SqliteStore(tmp_path / "audit.db") as other, Interrupted(tmp_path / "audit.db") as store:
+        store.before = lambda: desk(other, clock, chat).observe(alert())  # it would wait for others
+        desk(store, clock, chat).observe(alert())
+    assert told(chat) == ["risk is bad"]
+
+
 def test_a_damaged_incident_is_told_straight_and_stops_no_other(store, clock):
     chat = Recorder()
     desk(store, clock, chat).observe(alert("a", CRITICAL))
