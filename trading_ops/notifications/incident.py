@@ -92,7 +92,7 @@ class Incident:
     def from_document(cls, document: Mapping[str, Any]) -> Incident:
         """The inverse of `to_document`; what only a newer version knows is left out."""
         known = {f.name: document[f.name] for f in fields(cls) if f.name in document}
-        for name in known.keys() & _MOMENTS:
+        for name in known.keys() & MOMENTS:
             known[name] = _moment(known[name])
         return cls(
             **known
@@ -112,8 +112,8 @@ def unsettled(document: Mapping[str, Any]) -> bool:
     return bool(document["open"] or document["told_open"] or document["unsent"])
 
 
-_MOMENTS = {"opened_at", "changed_at", "seen_at", "held_until", "told_at", "updated_at", "acknowledged_at",
-            "unanswered_since"}  # fmt: skip
+MOMENTS = {"opened_at", "changed_at", "seen_at", "held_until", "told_at", "updated_at", "acknowledged_at",
+           "unanswered_since"}  # fmt: skip
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from trading_ops.audit.plain import plain
 from trading_ops.notifications.alert import Alert, Severity, Step
-from trading_ops.notifications.incident import Incident, Policy
+from trading_ops.notifications.incident import MOMENTS, Incident, Policy
 from trading_ops.notifications.wording import worded
 
 
@@ -130,9 +131,24 @@ def sent(incident: Incident, keys: Iterable[str]) -> Incident:
 
 def _steady(incident: Incident, now: datetime, policy: Policy) -> Incident:
     """No longer flapping, where it has not changed for long enough."""
+    incident = _righted(incident, now, policy)
     if not incident.flapping or now - incident.changed_at < policy.steady_after:
         return incident
     return replace(incident, flapping=False, openings=(), steadied=incident.announced and incident.open)
+
+
+def _righted(incident: Incident, now: datetime, policy: Policy) -> Incident:
+    """What a clock that was ahead wrote counts from now on, else everything would wait until then."""
+    latest = dict.fromkeys(MOMENTS, now) | {"held_until": now + policy.group_within}
+    early: dict[str, Any] = {
+        name: most for name, most in latest.items() if (moment := getattr(incident, name)) and moment > most
+    }
+    return replace(
+        incident,
+        **early,
+        openings=tuple(min(moment, now) for moment in incident.openings),
+        findings={about: gone and min(gone, now) for about, gone in incident.findings.items()},
+    )
 
 
 def _opened(

@@ -356,6 +356,35 @@ def test_a_finding_that_is_no_text_is_told_once():
     assert story.steps == [("12:00", "opened")]
 
 
+# a clock that was a year ahead and is set right
+
+
+def test_a_held_opening_waits_for_the_minute_and_not_for_the_year():
+    story = Story().at("2026-03-10T12:00").seen(held_until=datetime(2026, 3, 10, 12, 1, tzinfo=UTC)).at(0).tick()
+    assert story.at(1).tick().steps == [("12:01", "opened")]
+
+
+def test_what_flapped_is_told_when_it_has_been_steady_since_the_clock_is_right():
+    story = Story().at("2026-03-10T12:00")
+    for _ in range(4):
+        story.seen().well()
+    assert story.at(0).tick().at(29).tick().steps[-1] == ("12:00", "opened")
+    assert story.at(30).tick().steps[-1] == ("12:30", "resolved")
+
+
+def test_an_escalation_and_a_reminder_come_as_if_it_had_been_told_when_the_clock_was_set_right():
+    story = Story(replace(POLICY, update_every=None, escalation_steps=1)).at("2026-03-10T12:00").seen(CRITICAL)
+    for minutes in (0, 14, 15, 25 * 60):
+        story.at(minutes).tick()
+    assert story.steps == [("12:00", "opened"), ("12:15", "escalated"), ("13:00", "reminded")]
+
+
+def test_a_finding_that_left_is_new_again_half_an_hour_after_the_clock_is_right():
+    story = Story(replace(POLICY, update_every=None)).at("2026-03-10T12:00").seen(ERROR, "rsi", "macd")
+    story.seen(ERROR, "rsi").at(0).seen(ERROR, "rsi").at(30).seen(ERROR, "rsi", "macd")
+    assert story.steps[1:] == [("12:30", "reminded")]
+
+
 # whatever happens
 
 FINDINGS = st.frozensets(st.sampled_from(["rsi", "macd"]), min_size=1)
