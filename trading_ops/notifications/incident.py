@@ -25,7 +25,7 @@ class Policy:
     escalation_steps: int = 1
     remind_repeat_after: timedelta = timedelta(hours=12)  # what is seen on a new UTC day
     remind_after: timedelta = timedelta(hours=25)  # what nobody looks at; a daily check that is late comes first
-    update_every: timedelta | None = timedelta(minutes=15)  # None: no channel shows updates
+    update_every: timedelta | None = timedelta(hours=1)  # at most, and of what changed; None: no channel shows updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Incident:
     steadied: bool = False  # no longer flapping, which was not told yet
     announced: bool = False  # that it flaps
     updated_at: datetime | None = None
+    outdated: bool = False  # what people were shown of it
     acknowledged_by: str | None = None
     acknowledged_at: datetime | None = None
     unanswered_since: datetime | None = None  # told as CRITICAL

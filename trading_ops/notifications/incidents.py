@@ -42,6 +42,7 @@ def observe(
         count=known.count + 1,
         findings={**gone, **dict.fromkeys(sorted(seen))},
         news=known.news or fresh,
+        outdated=known.outdated or fresh or _shown(alert) != _shown(known.alert),
     )
     if fresh and incident.acknowledged_by:
         incident = replace(incident, acknowledged_by=None, acknowledged_at=None, escalated=0)
@@ -95,8 +96,7 @@ def due(incident: Incident, now: datetime, policy: Policy, *, release: bool) -> 
             return Step.ESCALATED
     if incident.flapping or policy.update_every is None or incident.updated_at is None:
         return None
-    news = incident.seen_at > incident.updated_at
-    return Step.UPDATED if news and now - incident.updated_at >= policy.update_every else None
+    return Step.UPDATED if incident.outdated and now - incident.updated_at >= policy.update_every else None
 
 
 def told_together(known: Incident | None, *, episode: int, now: datetime, policy: Policy) -> Incident | None:
@@ -190,6 +190,10 @@ def _left(incident: Incident, now: datetime, policy: Policy) -> dict[str, dateti
     return {a: gone for a, gone in incident.findings.items() if gone is None or now - gone < policy.steady_after}
 
 
+def _shown(alert: Alert) -> tuple[str, ...]:
+    return alert.severity, alert.what, alert.why, alert.done
+
+
 def _told_locally(incident: Incident, alert: Alert) -> bool:
     """Whether these findings, which its key names, were told while nobody could look it up, and not seen since."""
     told = alert.dedup_key in (incident.opening, *incident.also)
@@ -209,7 +213,7 @@ def _tell(incident: Incident, step: Step, now: datetime, policy: Policy) -> Inci
     alert = worded(incident, step, key, now, policy)
     # of updates that no channel has shown yet the newest is enough
     unsent = tuple(waiting for waiting in incident.unsent if waiting.step is not Step.UPDATED)
-    told = replace(incident, unsent=(*unsent, alert), messages=incident.messages + 1, updated_at=now)
+    told = replace(incident, unsent=(*unsent, alert), messages=incident.messages + 1, updated_at=now, outdated=False)
     if step in (Step.OPENED, Step.GROUPED):
         return _told_as_open(replace(told, opening=key), now)
     if step is Step.REMINDED:

@@ -137,9 +137,9 @@ def test_what_is_well_and_was_never_bad_is_told_nobody_and_written_nowhere(store
 def test_an_update_is_for_the_channels_that_show_it(store, clock):
     mail, chat = Recorder("mail"), Recorder("chat")
     chat.updates = True  # type: ignore[attr-defined]
-    for _ in range(2):
-        desk(store, clock, mail, chat, policy=Policy()).observe(alert())
-        clock.advance(timedelta(minutes=20))
+    for loss in (12, 13):
+        desk(store, clock, mail, chat, policy=Policy()).observe(replace(alert(), why=f"{loss} %, above 10 %"))
+        clock.advance(timedelta(hours=1))
     assert (len(mail.told), len(chat.told)) == (1, 2)
     assert chat.told[1][0].opening == chat.told[0][0].dedup_key
 

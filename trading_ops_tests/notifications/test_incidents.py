@@ -41,10 +41,16 @@ class Story:
         self.now = datetime.fromisoformat(f"{when}+00:00") if isinstance(when, str) else NOON + timedelta(minutes=when)
         return self
 
-    def seen(self, severity: Severity = ERROR, *findings: str, held_until: datetime | None = None) -> Story:
+    def seen(
+        self,
+        severity: Severity = ERROR,
+        *findings: str,
+        held_until: datetime | None = None,
+        what: str = "rsi lost 12 %",
+    ) -> Story:
         return self._keep(
             observe(
-                self.incident, alert(severity), dict.fromkeys(findings, severity), self.now, self.policy,
+                self.incident, alert(severity, what), dict.fromkeys(findings, severity), self.now, self.policy,
                 silenced=self.silenced, held_until=held_until,
             )
         )  # fmt: skip
@@ -83,26 +89,42 @@ def test_the_first_time_is_told_at_once_with_all_that_is_known():
     assert told.since == NOON.isoformat()
 
 
-def test_a_repeat_is_counted_and_told_as_an_update_every_quarter_of_an_hour_at_most():
+def test_a_repeat_is_counted_and_told_as_an_update_where_its_figures_changed_every_hour_at_most():
     story = Story().seen()
-    for minute in (5, 14, 15, 16, 29, 30):
-        story.at(minute).seen()
-    assert story.steps == [("12:00", "opened"), ("12:15", "updated"), ("12:30", "updated")]
+    for minute, loss in ((5, 12), (30, 13), (59, 13), (60, 13), (90, 13), (125, 13), (130, 12)):
+        story.at(minute).seen(what=f"rsi lost {loss} %")
+    assert story.told == [
+        ("12:00", Step.OPENED, "rsi lost 12 %"),
+        ("13:00", Step.UPDATED, "rsi lost 13 %"),
+        ("14:10", Step.UPDATED, "rsi lost 12 %"),
+    ]
     assert story.incident
-    assert (story.incident.count, story.incident.seen_at) == (7, NOON + timedelta(minutes=30))
+    assert (story.incident.count, story.incident.seen_at) == (8, NOON + timedelta(minutes=130))
     assert story.alerts[-1].opening == story.alerts[0].dedup_key
-    assert "Seen 7 times." in story.alerts[-1].why
+    assert "Seen 8 times." in story.alerts[-1].why
+
+
+def test_what_changed_within_the_hour_is_shown_at_its_end():
+    story = Story().seen().at(10).seen(what="rsi lost 13 %").at(59).tick().at(60).tick().at(120).tick()
+    assert story.steps == [("12:00", "opened"), ("13:00", "updated")]
+
+
+def test_a_week_without_a_change_is_a_reminder_a_day():
+    story = Story().seen()
+    for quarter in range(1, 4 * 24 * 7):
+        story.at(quarter * 15).seen().tick()
+    assert [step for _, step in story.steps] == ["opened"] + ["reminded"] * 7
 
 
 def test_without_a_channel_that_shows_updates_a_repeat_is_told_nobody():
-    story = Story(replace(POLICY, update_every=None)).seen().at(20).seen().at(40).seen()
+    story = Story(replace(POLICY, update_every=None)).seen().at(70).seen(what="rsi lost 13 %").at(140).seen()
     assert story.steps == [("12:00", "opened")]
 
 
 def test_of_updates_that_nobody_took_the_newest_is_enough():
     incident = observe(None, alert(), {}, NOON, POLICY)
-    for minutes in (15, 30):
-        incident = observe(incident, alert(), {}, NOON + timedelta(minutes=minutes), POLICY)
+    for minutes in (60, 120):
+        incident = observe(incident, alert(what=f"rsi lost {minutes} %"), {}, NOON + timedelta(minutes=minutes), POLICY)
     assert [(message.step, message.dedup_key) for message in incident.unsent] == [
         (Step.OPENED, f"{KEY}/1/1"), (Step.UPDATED, f"{KEY}/1/3"),
     ]  # fmt: skip
