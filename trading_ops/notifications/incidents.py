@@ -72,7 +72,7 @@ def settle(
         incident = _tell(incident, step, now, policy)
     if not incident.urgent:
         return replace(incident, unanswered_since=None)
-    if incident.open and incident.told_open and not (incident.unanswered_since or incident.acknowledged_by):
+    if incident.open and incident.told_open and not (silenced or incident.unanswered_since or incident.acknowledged_by):
         return replace(incident, unanswered_since=now)
     return incident
 
@@ -217,7 +217,8 @@ def _tell(incident: Incident, step: Step, now: datetime, policy: Policy) -> Inci
     if step in (Step.OPENED, Step.GROUPED):
         return _told_as_open(replace(told, opening=key), now)
     if step is Step.REMINDED:
-        return _told_as_open(told, now)
+        # told anew after it was no longer CRITICAL, or after somebody answered: it waits for an answer anew
+        return _told_as_open(told if incident.unanswered_since else replace(told, escalated=0), now)
     if step is Step.ESCALATED:
         step_reached = incident.escalated + 1
         return replace(told, escalated=step_reached, reached=max(incident.reached, step_reached))

@@ -302,6 +302,31 @@ def test_who_acknowledges_ends_reminders_and_escalation_until_something_is_new()
     assert story.incident.acknowledged_by is None
 
 
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_is_told_as_critical_anew_escalates_anew(silent):
+    story = Story(replace(POLICY, update_every=None, escalation_steps=1)).seen(CRITICAL, "rsi").at(15).tick()
+    story.at(20).seen(WARNING, "rsi").at(100).tick()
+    story.silenced = silent
+    story.at(120).seen(CRITICAL, "rsi").at(130).seen(CRITICAL, "rsi")
+    story.silenced = False
+    for minute in range(140, 200, 5):
+        story.at(minute).tick()
+    reminded, escalated = ("14:20", "14:35") if silent else ("14:00", "14:20")  # the first tick after a quarter
+    assert story.steps == [
+        ("12:00", "opened"),
+        ("12:15", "escalated"),
+        (reminded, "reminded"),
+        (escalated, "escalated"),
+    ]
+
+
+def test_a_critical_that_comes_back_at_once_is_not_escalated_again():
+    story = Story(replace(POLICY, update_every=None, escalation_steps=1)).seen(CRITICAL, "rsi").at(15).tick()
+    for minute in range(16, 80, 2):
+        story.at(minute).seen(WARNING if minute % 20 == 16 else CRITICAL, "rsi")
+    assert story.steps == [("12:00", "opened"), ("12:15", "escalated")]
+
+
 def test_new_findings_do_not_put_an_escalation_off():
     story = Story().seen(CRITICAL, "rsi").at(10).seen(CRITICAL, "rsi", "macd").at(15).tick()
     assert story.steps[-1] == ("12:15", "escalated")
