@@ -90,31 +90,45 @@ class IncidentDesk:
 
     def recover(self, key: str) -> None:
         """What the incident is about is well; no incident, or one that is over, changes nothing."""
-
-        def well(known: Incident | None) -> Incident | None:
-            if known is None or not _known_as_open(known):
-                return known
-            silenced = bool(self.silences.covering(key))
-            return incidents.recover(known, self._now(), self._policy, silenced=silenced)
-
         self.store_error = None
         try:
             self._adopt()
-            self._send(self._write(key, well))
+            self._send(self._write(key, self._well))
         except StoreError as error:
             self.store_error = str(error)
 
     def acknowledge(self, key: str, by: str) -> Incident:
         """Somebody looks after it; `key` may be one of its messages'. Raises LookupError, and StoreError."""
-        found, now = self._of_message(key), self._now()
-        document = self._store.get_state(STATE, found)
-        if document is None or not _known_as_open(_read(document)):
-            raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
-        body = {"action": "acknowledged", "by": by, "at": now.isoformat(), "incident": found}
-        self._store.append(ACTIONS, [Entry(str(now.date()), f"acknowledged/{found}", body)])
+        now = self._now()
+        found = self._answered("acknowledged", key, {"by": by, "at": now.isoformat()})
         acknowledged = self._write(found, lambda known: known and incidents.acknowledge(known, by, now))
         assert acknowledged is not None
         return acknowledged
+
+    def resolve(self, key: str, *, by: str, reason: str) -> Incident:
+        """Somebody says that it is over, for nothing looks at it any more; what is seen again opens again.
+
+        `key` may be one of its messages'. Raises ValueError without a reason, LookupError, and StoreError.
+        """
+        if not reason.strip():
+            raise ValueError("who resolves an incident says why")
+        self.store_error = None
+        self._adopt()
+        body = {"by": by, "at": self._now().isoformat(), "reason": reason.strip()}
+        resolved = self._write(self._answered("resolved", key, body), self._well)
+        assert resolved is not None
+        self._send(resolved)
+        return resolved
+
+    def _answered(self, action: str, key: str, body: Mapping[str, Any]) -> str:
+        """The key of an open incident, with a record of what somebody does about it, written before it is done."""
+        found = self._of_message(key)
+        document = self._store.get_state(STATE, found)
+        if document is None or not _known_as_open(_read(document)):
+            raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
+        record = {"action": action, **body, "incident": found}
+        self._store.append(ACTIONS, [Entry(str(self._now().date()), f"{action}/{found}", record)])
+        return found
 
     def unsettled(self) -> list[Incident]:
         """The incidents that are open, or not yet told to be over, oldest first; raises StoreError."""
@@ -168,6 +182,12 @@ class IncidentDesk:
         return known and incidents.settle(
             known, self._now(), self._policy, silenced=bool(self.silences.covering(known.key)), release=True
         )
+
+    def _well(self, known: Incident | None) -> Incident | None:
+        if known is None or not _known_as_open(known):
+            return known
+        silenced = bool(self.silences.covering(known.key))
+        return incidents.recover(known, self._now(), self._policy, silenced=silenced)
 
     def _window(self) -> datetime | None:
         """Until when an incident that opens now waits for others; None: it is the first."""

@@ -10,7 +10,7 @@ from typing import Any
 from trading_ops.audit.plain import plain
 from trading_ops.notifications.alert import Alert, Severity
 
-ACTIONS = "incident_actions"  # a record each time that a person acknowledges, silences, or ends a silence
+ACTIONS = "incident_actions"  # a record each time that a person acknowledges, resolves, silences, or ends a silence
 
 
 @dataclass(frozen=True, slots=True)
