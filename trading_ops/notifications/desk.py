@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.grouping import Grouping
 from trading_ops.notifications.incident import ACTIONS, Incident, Policy, unsettled
 from trading_ops.notifications.silences import Silences
 from trading_ops.notifications.waiting import Waiting
-from trading_ops.notifications.wording import together
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 STATE = "incidents"  # a document a key: its newest episode, see Incident
 INDEX = "incidents_unsettled"  # what a tick reads
-GROUPING = "incident_grouping"
-WINDOW, GROUP = "window", "group"  # {until}; {number, alert, episodes: {key: episode}}, a message about several
 
 _Change = Callable[[Incident | None], Incident | None]
 
@@ -48,6 +45,7 @@ class IncidentDesk:
         self._now = now
         self._policy = policy or Policy()
         self._unsettled = Waiting(store, unsettled, INDEX, STATE)
+        self._grouping = Grouping(store, now, self._policy.group_within)
         self.silences = Silences(store, now)
         self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
 
@@ -65,7 +63,7 @@ class IncidentDesk:
         def seen(known: Incident | None) -> Incident:
             silenced = bool(self.silences.covering(key))
             if not held and not silenced and (known is None or not (known.open or known.told_open)):
-                held.append(self._window())
+                held.append(self._grouping.window())
             if known and held == [None]:  # the first of all opens at once, also where another process wrote it before
                 known = replace(known, held_until=None)
             return incidents.observe(
@@ -189,24 +187,12 @@ class IncidentDesk:
         silenced = bool(self.silences.covering(known.key))
         return incidents.recover(known, self._now(), self._policy, silenced=silenced)
 
-    def _window(self) -> datetime | None:
-        """Until when an incident that opens now waits for others; None: it is the first."""
-        while True:
-            known, now = self._store.get_state(GROUPING, WINDOW), self._now()
-            until = datetime.fromisoformat(known.body["until"]) if known else now
-            if timedelta(0) < until - now <= self._policy.group_within:
-                return until
-            body = {"until": (now + self._policy.group_within).isoformat()}
-            with suppress(Conflict):  # another one was the first: look again
-                self._store.put_state(GROUPING, WINDOW, body, expected_version=known.version if known else 0)
-                return None
-
     def _tell_together(self) -> int:
         """Tell openings that are due in one message a severity where they are several, write-ahead; how many."""
         told = 0
         while True:
             # before the incidents: who tells them in between changes its version
-            known = self._store.get_state(GROUPING, GROUP)
+            known = self._grouping.newest()
             if known and known.body["episodes"]:
                 told += 1
                 self._finish(known)
@@ -216,12 +202,7 @@ class IncidentDesk:
             several = next((some for some in reversed(by_severity) if len(some) > 1), None)
             if several is None:
                 return told
-            number = known.body["number"] + 1 if known else 1
-            alert = together(several, f"incidents_together/{number}")
-            episodes = {incident.key: incident.episode for incident in several}
-            body = {"number": number, "alert": alert.to_document(), "episodes": episodes}
-            with suppress(Conflict):  # another process tells them: look again
-                self._store.put_state(GROUPING, GROUP, body, expected_version=known.version if known else 0)
+            self._grouping.begin(several, known)
 
     def _opens(self, incident: Incident) -> bool:
         if incident.urgent or self.silences.covering(incident.key):
@@ -242,9 +223,7 @@ class IncidentDesk:
                 damaged.append(str(error))
         self._send(*told)
         self._note(damaged)
-        with suppress(Conflict):  # another process has finished it
-            body = {**group.body, "episodes": {}}
-            self._store.put_state(GROUPING, GROUP, body, expected_version=group.version)
+        self._grouping.finish(group)
 
     def _adopt(self) -> None:
         """Begin the incidents that were told while the store was away, with what was told."""
