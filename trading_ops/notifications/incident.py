@@ -74,7 +74,7 @@ class Incident:
     @property
     def told_severity(self) -> Severity:
         """The most urgent it was told as."""
-        return max(self.told, key=lambda severity: severity.rank, default=Severity.INFO)
+        return max(self.told, key=lambda severity: severity.rank, default=self.level)
 
     @property
     def urgent(self) -> bool:

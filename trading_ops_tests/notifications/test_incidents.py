@@ -398,6 +398,16 @@ def test_a_level_that_only_a_newer_version_knows_counts_as_critical():
     assert Incident.from_document(incident.to_document()) == incident
 
 
+def test_an_incident_stored_without_what_it_was_told_as_goes_on_and_ends_at_its_level():
+    known = sent(observe(None, alert(), {"a": ERROR}, NOON, POLICY), [f"{KEY}/1/1"])
+    document = {name: value for name, value in known.to_document().items() if name not in ("told", "also", "outdated")}
+    stored = Incident.from_document(document)
+    again = observe(stored, alert(), {"a": ERROR}, NOON, POLICY)
+    assert again.unsent == ()
+    (over,) = recover(again, NOON, POLICY).unsent
+    assert (over.step, over.severity) == (Step.RESOLVED, ERROR)
+
+
 def test_a_finding_that_is_no_text_is_told_once():
     story = Story().seen(ERROR, "file\udcff").at(1).seen(ERROR, "file\udcff")
     assert story.steps == [("12:00", "opened")]
