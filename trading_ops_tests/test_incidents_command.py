@@ -1,4 +1,4 @@
-"""`trading-ops alerts incidents`, `ack`, `silence`, `silences`, `unsilence` as a person uses them."""
+"""`trading-ops alerts incidents`, `ack`, `resolve`, `silence`, `silences`, `unsilence` as a person uses them."""
 
 from __future__ import annotations
 
@@ -63,6 +63,22 @@ def test_a_messages_key_acknowledges_its_incident_and_a_key_that_is_none_fails(h
     assert "no open incident has the key 'nothing'" in run(home, "ack", "nothing", code=1)
     desk.recover("risk")
     assert "no open incident has the key 'risk'" in run(home, "ack", "risk", code=1)
+
+
+def test_an_incident_that_nothing_looks_at_any_more_is_resolved_by_a_person(home, desk):
+    for key in ("run/gone", "risk"):
+        desk.observe(alert(key))
+    said = run(home, "resolve", "run/gone/1/1", "--reason", "the job is gone", "--by", "ana")
+    assert "run/gone: over" in said.splitlines()
+    assert "RESOLVED  run/gone [is] bad" in said  # told in the terminal, for no channel is chosen
+    assert [incident.key for incident in desk.unsettled()] == ["risk"]
+    (record,) = desk._store.read("incident_actions")
+    noted = {name: record.body[name] for name in ("action", "incident", "by", "reason")}
+    assert noted == {"action": "resolved", "incident": "run/gone", "by": "ana", "reason": "the job is gone"}
+    run(home, "silence", "risk", "--for", "1h", "--reason", "maintenance")
+    assert "risk: over, told later" in run(home, "resolve", "risk", "--reason", "moved")
+    assert "no open incident has the key 'run/gone'" in run(home, "resolve", "run/gone", "--reason", "r", code=1)
+    assert "says why" in run(home, "resolve", "risk", "--reason", " ", code=2)
 
 
 def test_a_silence_is_begun_listed_and_ended(home, desk):

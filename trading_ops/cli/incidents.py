@@ -81,6 +81,23 @@ def ack(
 
 
 @app.command()
+def resolve(
+    key: Annotated[str, typer.Argument(help="The incident's key, or that of one of its messages.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    by: By = None,
+    as_json: Json = False,
+) -> None:
+    """End an incident that nothing looks at any more, such as a removed job's; what is seen again opens again."""
+    services = open_services()
+    with reported(ValueError, code=2), reported(LookupError):
+        incident = services.incidents.resolve(key, by=by or _user(), reason=reason)
+    if as_json:
+        show_json(incident.to_document())
+    else:
+        typer.echo(f"{incident.key}: {'over, told later' if incident.told_open else 'over'}")
+
+
+@app.command()
 def silence(
     pattern: Annotated[str, typer.Argument(help="An incident's key, or a pattern of keys such as 'run/*'.")],
     reason: Annotated[str, typer.Option(help="Why.")],

@@ -23,6 +23,10 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
 
+def known_level(level: str) -> Severity:
+    return Severity(level) if level in set(Severity) else Severity.CRITICAL
+
+
 class Step(StrEnum):
     """What a message says about its incident: it began, went on, waits for somebody, ended."""
 
@@ -44,8 +48,9 @@ class Alert:
 
     `incident`: what and where (`performance_metrics/win_rate_on_target`), None for a message of its own such as a daily
     report; `step` is what this message says about it, `opening` the dedup key of the message that opened it (None:
-    this one), `since` when it began (ISO, UTC), `escalation` how often nobody answered. `picture` is what to draw: see
-    notifications.picture.
+    this one), `also` those of others that did while nobody could look it up, `since` when it began (ISO, UTC),
+    `escalation` how often nobody answered, `told` the severities as which it was told before. `picture` is what to
+    draw: see notifications.picture.
     """
 
     severity: Severity
@@ -60,8 +65,10 @@ class Alert:
     incident: str | None = None
     step: Step = Step.OPENED
     opening: str | None = None
+    also: tuple[str, ...] = ()
     since: str | None = None
     escalation: int = 0
+    told: tuple[Severity, ...] = ()
     picture: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +76,11 @@ class Alert:
         for name in ("dedup_key", "incident", "opening"):
             if (key := getattr(self, name)) is not None:
                 object.__setattr__(self, name, plain(key).replace("\0", "\\0"))
+
+    @property
+    def level(self) -> Severity:
+        """How urgent it is; a level that only a newer version knows counts as the highest."""
+        return known_level(self.severity)
 
     def to_document(self) -> dict[str, Any]:
         """The alert as plain JSON values."""
@@ -81,6 +93,8 @@ class Alert:
         level = document["severity"]
         known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
         known["severity"] = Severity(level) if level in set(Severity) else level
+        known["also"] = tuple(known.get("also", ()))
+        known["told"] = tuple(known_level(told) for told in known.get("told", ()))
         step = known.get("step", Step.OPENED)
         known["step"] = Step(step) if step in set(Step) else Step.UPDATED
         return cls(**known)

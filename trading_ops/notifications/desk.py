@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry, StoreError
+from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.grouping import Grouping
 from trading_ops.notifications.incident import ACTIONS, Incident, Policy, unsettled
 from trading_ops.notifications.silences import Silences
 from trading_ops.notifications.waiting import Waiting
-from trading_ops.notifications.wording import together
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 STATE = "incidents"  # a document a key: its newest episode, see Incident
 INDEX = "incidents_unsettled"  # what a tick reads
-GROUPING = "incident_grouping"
-WINDOW, GROUP = "window", "group"  # {until}; {number, alert, episodes: {key: episode}}, a message about several
 
 _Change = Callable[[Incident | None], Incident | None]
 
@@ -47,6 +45,7 @@ class IncidentDesk:
         self._now = now
         self._policy = policy or Policy()
         self._unsettled = Waiting(store, unsettled, INDEX, STATE)
+        self._grouping = Grouping(store, now, self._policy.group_within)
         self.silences = Silences(store, now)
         self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
 
@@ -64,7 +63,9 @@ class IncidentDesk:
         def seen(known: Incident | None) -> Incident:
             silenced = bool(self.silences.covering(key))
             if not held and not silenced and (known is None or not (known.open or known.told_open)):
-                held.append(self._window())
+                held.append(self._grouping.window())
+            if known and held == [None]:  # the first of all opens at once, also where another process wrote it before
+                known = replace(known, held_until=None)
             return incidents.observe(
                 known,
                 alert,
@@ -87,31 +88,45 @@ class IncidentDesk:
 
     def recover(self, key: str) -> None:
         """What the incident is about is well; no incident, or one that is over, changes nothing."""
-
-        def well(known: Incident | None) -> Incident | None:
-            if known is None or not _known_as_open(known):
-                return known
-            silenced = bool(self.silences.covering(key))
-            return incidents.recover(known, self._now(), self._policy, silenced=silenced)
-
         self.store_error = None
         try:
             self._adopt()
-            self._send(self._write(key, well))
+            self._send(self._write(key, self._well))
         except StoreError as error:
             self.store_error = str(error)
 
     def acknowledge(self, key: str, by: str) -> Incident:
         """Somebody looks after it; `key` may be one of its messages'. Raises LookupError, and StoreError."""
-        found, now = self._of_message(key), self._now()
-        document = self._store.get_state(STATE, found)
-        if document is None or not _known_as_open(_read(document)):
-            raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
-        body = {"action": "acknowledged", "by": by, "at": now.isoformat(), "incident": found}
-        self._store.append(ACTIONS, [Entry(str(now.date()), f"acknowledged/{found}", body)])
+        now = self._now()
+        found = self._answered("acknowledged", key, {"by": by, "at": now.isoformat()})
         acknowledged = self._write(found, lambda known: known and incidents.acknowledge(known, by, now))
         assert acknowledged is not None
         return acknowledged
+
+    def resolve(self, key: str, *, by: str, reason: str) -> Incident:
+        """Somebody says that it is over, for nothing looks at it any more; what is seen again opens again.
+
+        `key` may be one of its messages'. Raises ValueError without a reason, LookupError, and StoreError.
+        """
+        if not reason.strip():
+            raise ValueError("who resolves an incident says why")
+        self.store_error = None
+        self._adopt()
+        body = {"by": by, "at": self._now().isoformat(), "reason": reason.strip()}
+        resolved = self._write(self._answered("resolved", key, body), self._well)
+        assert resolved is not None
+        self._send(resolved)
+        return resolved
+
+    def _answered(self, action: str, key: str, body: Mapping[str, Any]) -> str:
+        """The key of an open incident, with a record of what somebody does about it, written before it is done."""
+        found = self._of_message(key)
+        document = self._store.get_state(STATE, found)
+        if document is None or not _known_as_open(_read(document)):
+            raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
+        record = {"action": action, **body, "incident": found}
+        self._store.append(ACTIONS, [Entry(str(self._now().date()), f"{action}/{found}", record)])
+        return found
 
     def unsettled(self) -> list[Incident]:
         """The incidents that are open, or not yet told to be over, oldest first; raises StoreError."""
@@ -143,8 +158,12 @@ class IncidentDesk:
             told += self._send(*due)
         except StoreError as error:
             damaged.append(str(error))
-        self.store_error = "; ".join(dict.fromkeys(damaged)) or self.store_error
+        self._note(damaged)
         return told
+
+    def _note(self, damaged: list[str]) -> None:
+        known = [self.store_error] if self.store_error else []
+        self.store_error = "; ".join(dict.fromkeys([*known, *damaged])) or None
 
     def _look(self) -> tuple[list[Incident], list[str]]:
         """The unsettled incidents, oldest first, and why others cannot be read; raises StoreUnavailable."""
@@ -162,24 +181,18 @@ class IncidentDesk:
             known, self._now(), self._policy, silenced=bool(self.silences.covering(known.key)), release=True
         )
 
-    def _window(self) -> datetime | None:
-        """Until when an incident that opens now waits for others; None: it is the first."""
-        while True:
-            known, now = self._store.get_state(GROUPING, WINDOW), self._now()
-            until = datetime.fromisoformat(known.body["until"]) if known else now
-            if timedelta(0) < until - now <= self._policy.group_within:
-                return until
-            body = {"until": (now + self._policy.group_within).isoformat()}
-            with suppress(Conflict):  # another one was the first: look again
-                self._store.put_state(GROUPING, WINDOW, body, expected_version=known.version if known else 0)
-                return None
+    def _well(self, known: Incident | None) -> Incident | None:
+        if known is None or not _known_as_open(known):
+            return known
+        silenced = bool(self.silences.covering(known.key))
+        return incidents.recover(known, self._now(), self._policy, silenced=silenced)
 
     def _tell_together(self) -> int:
         """Tell openings that are due in one message a severity where they are several, write-ahead; how many."""
         told = 0
         while True:
             # before the incidents: who tells them in between changes its version
-            known = self._store.get_state(GROUPING, GROUP)
+            known = self._grouping.newest()
             if known and known.body["episodes"]:
                 told += 1
                 self._finish(known)
@@ -189,12 +202,7 @@ class IncidentDesk:
             several = next((some for some in reversed(by_severity) if len(some) > 1), None)
             if several is None:
                 return told
-            number = known.body["number"] + 1 if known else 1
-            alert = together(several, f"incidents_together/{number}")
-            episodes = {incident.key: incident.episode for incident in several}
-            body = {"number": number, "alert": alert.to_document(), "episodes": episodes}
-            with suppress(Conflict):  # another process tells them: look again
-                self._store.put_state(GROUPING, GROUP, body, expected_version=known.version if known else 0)
+            self._grouping.begin(several, known)
 
     def _opens(self, incident: Incident) -> bool:
         if incident.urgent or self.silences.covering(incident.key):
@@ -204,12 +212,18 @@ class IncidentDesk:
     def _finish(self, group: StateDocument) -> None:
         """Tell it, then that its incidents were told; each step changes nothing where it was done before."""
         self._outbox.publish(Alert.from_document(group.body["alert"]))
+        told, damaged = [], []
         for key, episode in group.body["episodes"].items():
-            told = partial(incidents.told_together, episode=episode, now=self._now(), policy=self._policy)
-            self._send(self._write(key, told))
-        with suppress(Conflict):  # another process has finished it
-            body = {**group.body, "episodes": {}}
-            self._store.put_state(GROUPING, GROUP, body, expected_version=group.version)
+            change = partial(incidents.told_together, episode=episode, now=self._now(), policy=self._policy)
+            try:
+                told.append(self._write(key, change))
+            except StoreUnavailable:
+                raise
+            except StoreError as error:  # it holds up no other
+                damaged.append(str(error))
+        self._send(*told)
+        self._note(damaged)
+        self._grouping.finish(group)
 
     def _adopt(self) -> None:
         """Begin the incidents that were told while the store was away, with what was told."""
@@ -233,9 +247,21 @@ class IncidentDesk:
             body = after.to_document()
             if unsettled(body):
                 self._unsettled.add(key)  # before it is one, so that no tick misses it
-            with suppress(Conflict):  # another process saw it too: look again
+            try:
                 self._store.put_state(STATE, key, body, expected_version=document.version if document else 0)
-                return after
+            except Conflict:  # another process saw it too: look again
+                continue
+            self._index_again(key, body)
+            return after
+
+    def _index_again(self, key: str, body: Mapping[str, Any]) -> None:
+        """A tick that read the incident right before it was written has taken its key out of the index."""
+        if not unsettled(body):
+            return
+        try:
+            self._unsettled.add(key)
+        except StoreError as error:  # it is written all the same, and its next change adds it
+            self.store_error = str(error)
 
     def _send(self, *changed: Incident | None) -> int:
         """Publish what is unsent and take it out; how many messages."""

@@ -10,7 +10,7 @@ from typing import Any
 from trading_ops.audit.plain import plain
 from trading_ops.notifications.alert import Alert, Severity
 
-ACTIONS = "incident_actions"  # a record each time that a person acknowledges, silences, or ends a silence
+ACTIONS = "incident_actions"  # a record each time that a person acknowledges, resolves, silences, or ends a silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Policy:
     escalation_steps: int = 1
     remind_repeat_after: timedelta = timedelta(hours=12)  # what is seen on a new UTC day
     remind_after: timedelta = timedelta(hours=25)  # what nobody looks at; a daily check that is late comes first
-    update_every: timedelta | None = timedelta(minutes=15)  # None: no channel shows updates
+    update_every: timedelta | None = timedelta(hours=1)  # at most, and of what changed; None: no channel shows updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,14 @@ class Incident:
 
     told_open: bool = False
     told_at: datetime | None = None
-    told_severity: Severity = Severity.INFO
+    told: tuple[Severity, ...] = ()  # as what, since it was told as open
     opening: str | None = None  # the message that people know it by
+    also: tuple[str, ...] = ()  # others that opened it too, while nobody could look it up
     news: bool = False  # a finding that was not told yet
     steadied: bool = False  # no longer flapping, which was not told yet
     announced: bool = False  # that it flaps
     updated_at: datetime | None = None
+    outdated: bool = False  # what people were shown of it
     acknowledged_by: str | None = None
     acknowledged_at: datetime | None = None
     unanswered_since: datetime | None = None  # told as CRITICAL
@@ -66,8 +68,13 @@ class Incident:
 
     @property
     def level(self) -> Severity:
-        """How urgent it is; a level that only a newer version knows counts as the highest."""
-        return self.alert.severity if self.alert.severity in set(Severity) else Severity.CRITICAL
+        """How urgent it is."""
+        return self.alert.level
+
+    @property
+    def told_severity(self) -> Severity:
+        """The most urgent it was told as."""
+        return max(self.told, key=lambda severity: severity.rank, default=self.level)
 
     @property
     def urgent(self) -> bool:
@@ -86,7 +93,7 @@ class Incident:
     def from_document(cls, document: Mapping[str, Any]) -> Incident:
         """The inverse of `to_document`; what only a newer version knows is left out."""
         known = {f.name: document[f.name] for f in fields(cls) if f.name in document}
-        for name in known.keys() & _MOMENTS:
+        for name in known.keys() & MOMENTS:
             known[name] = _moment(known[name])
         return cls(
             **known
@@ -95,7 +102,8 @@ class Incident:
                 "unsent": tuple(Alert.from_document(alert) for alert in document["unsent"]),
                 "openings": tuple(datetime.fromisoformat(moment) for moment in document["openings"]),
                 "findings": {about: _moment(gone) for about, gone in document["findings"].items()},
-                "told_severity": Severity(document["told_severity"]),
+                "also": tuple(document.get("also", ())),
+                "told": tuple(Severity(level) for level in document.get("told", ())),
             }
         )
 
@@ -105,8 +113,8 @@ def unsettled(document: Mapping[str, Any]) -> bool:
     return bool(document["open"] or document["told_open"] or document["unsent"])
 
 
-_MOMENTS = {"opened_at", "changed_at", "seen_at", "held_until", "told_at", "updated_at", "acknowledged_at",
-            "unanswered_since"}  # fmt: skip
+MOMENTS = {"opened_at", "changed_at", "seen_at", "held_until", "told_at", "updated_at", "acknowledged_at",
+           "unanswered_since"}  # fmt: skip
 
 
 def _moment(text: str | None) -> datetime | None:

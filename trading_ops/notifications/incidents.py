@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from trading_ops.audit.plain import plain
 from trading_ops.notifications.alert import Alert, Severity, Step
-from trading_ops.notifications.incident import Incident, Policy
+from trading_ops.notifications.incident import MOMENTS, Incident, Policy
 from trading_ops.notifications.wording import worded
 
 
@@ -32,8 +33,7 @@ def observe(
         known = _opened(known, alert, now, policy, now if silenced else held_until)
     seen = _rising(findings or {"": alert.severity})
     left = _left(known, now, policy)
-    adopted = known.told_open and not known.count  # all of it was told: what it was is not known
-    fresh = bool(seen - left.keys()) and not adopted
+    fresh = bool(seen - left.keys()) and not _told_locally(known, alert)
     gone = {about: since or now for about, since in left.items() if about not in seen}
     incident = replace(
         known,
@@ -42,6 +42,7 @@ def observe(
         count=known.count + 1,
         findings={**gone, **dict.fromkeys(sorted(seen))},
         news=known.news or fresh,
+        outdated=known.outdated or fresh or _shown(alert) != _shown(known.alert),
     )
     if fresh and incident.acknowledged_by:
         incident = replace(incident, acknowledged_by=None, acknowledged_at=None, escalated=0)
@@ -71,7 +72,7 @@ def settle(
         incident = _tell(incident, step, now, policy)
     if not incident.urgent:
         return replace(incident, unanswered_since=None)
-    if incident.open and incident.told_open and not (incident.unanswered_since or incident.acknowledged_by):
+    if incident.open and incident.told_open and not (silenced or incident.unanswered_since or incident.acknowledged_by):
         return replace(incident, unanswered_since=now)
     return incident
 
@@ -87,7 +88,7 @@ def due(incident: Incident, now: datetime, policy: Policy, *, release: bool) -> 
     if incident.flapping:
         if worse or not incident.announced:
             return Step.REMINDED
-    elif incident.news or incident.steadied or _to_be_reminded(incident, now, policy):
+    elif worse or incident.news or incident.steadied or _to_be_reminded(incident, now, policy):
         return Step.REMINDED
     if incident.unanswered_since and incident.urgent and incident.escalated < policy.escalation_steps:
         waited = now - incident.unanswered_since
@@ -95,8 +96,7 @@ def due(incident: Incident, now: datetime, policy: Policy, *, release: bool) -> 
             return Step.ESCALATED
     if incident.flapping or policy.update_every is None or incident.updated_at is None:
         return None
-    news = incident.seen_at > incident.updated_at
-    return Step.UPDATED if news and now - incident.updated_at >= policy.update_every else None
+    return Step.UPDATED if incident.outdated and now - incident.updated_at >= policy.update_every else None
 
 
 def told_together(known: Incident | None, *, episode: int, now: datetime, policy: Policy) -> Incident | None:
@@ -108,10 +108,20 @@ def told_together(known: Incident | None, *, episode: int, now: datetime, policy
 
 def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy) -> Incident | None:
     """It was seen at that moment and told as it was, while nobody could look it up."""
-    if known and (known.open or known.changed_at > at or known.opening == alert.dedup_key):
+    if known and alert.dedup_key in (known.opening, *known.also):
         return known
-    opened = replace(_opened(known, alert, at, policy, None), alert=alert, seen_at=at, opening=alert.dedup_key)
-    return _told_as_open(opened, at)
+    if known is None or (not known.open and known.changed_at <= at):
+        known = _opened(known, alert, at, policy, None)
+    elif not known.open and not known.told_open:
+        return known
+    if at < known.opened_at:
+        return replace(known, also=(*known.also, alert.dedup_key))
+    if at >= known.seen_at:
+        known = replace(known, alert=alert, seen_at=at)
+    if known.told_open:
+        told = replace(known, also=(*known.also, alert.dedup_key), told_at=max(at, known.told_at or at))
+        return replace(told, told=tuple(dict.fromkeys((*known.told, alert.level))))
+    return _told_as_open(replace(known, opening=alert.dedup_key), at)
 
 
 def sent(incident: Incident, keys: Iterable[str]) -> Incident:
@@ -121,9 +131,24 @@ def sent(incident: Incident, keys: Iterable[str]) -> Incident:
 
 def _steady(incident: Incident, now: datetime, policy: Policy) -> Incident:
     """No longer flapping, where it has not changed for long enough."""
+    incident = _righted(incident, now, policy)
     if not incident.flapping or now - incident.changed_at < policy.steady_after:
         return incident
     return replace(incident, flapping=False, openings=(), steadied=incident.announced and incident.open)
+
+
+def _righted(incident: Incident, now: datetime, policy: Policy) -> Incident:
+    """What a clock that was ahead wrote counts from now on, else everything would wait until then."""
+    latest = dict.fromkeys(MOMENTS, now) | {"held_until": now + policy.group_within}
+    early: dict[str, Any] = {
+        name: most for name, most in latest.items() if (moment := getattr(incident, name)) and moment > most
+    }
+    return replace(
+        incident,
+        **early,
+        openings=tuple(min(moment, now) for moment in incident.openings),
+        findings={about: gone and min(gone, now) for about, gone in incident.findings.items()},
+    )
 
 
 def _opened(
@@ -145,7 +170,7 @@ def _opened(
     )
     if known.told_open:
         return again
-    return replace(again, opened_at=now, count=0, findings={}, news=False, opening=None, held_until=held_until)
+    return replace(again, opened_at=now, count=0, findings={}, news=False, opening=None, also=(), held_until=held_until)
 
 
 def _rising(findings: Mapping[str, Severity]) -> set[str]:
@@ -165,6 +190,16 @@ def _left(incident: Incident, now: datetime, policy: Policy) -> dict[str, dateti
     return {a: gone for a, gone in incident.findings.items() if gone is None or now - gone < policy.steady_after}
 
 
+def _shown(alert: Alert) -> tuple[str, ...]:
+    return alert.severity, alert.what, alert.why, alert.done
+
+
+def _told_locally(incident: Incident, alert: Alert) -> bool:
+    """Whether these findings, which its key names, were told while nobody could look it up, and not seen since."""
+    told = alert.dedup_key in (incident.opening, *incident.also)
+    return told and incident.told_at is not None and incident.seen_at <= incident.told_at
+
+
 def _to_be_reminded(incident: Incident, now: datetime, policy: Policy) -> bool:
     told = incident.told_at
     if incident.acknowledged_by or told is None or told.date() >= now.date():
@@ -178,11 +213,12 @@ def _tell(incident: Incident, step: Step, now: datetime, policy: Policy) -> Inci
     alert = worded(incident, step, key, now, policy)
     # of updates that no channel has shown yet the newest is enough
     unsent = tuple(waiting for waiting in incident.unsent if waiting.step is not Step.UPDATED)
-    told = replace(incident, unsent=(*unsent, alert), messages=incident.messages + 1, updated_at=now)
+    told = replace(incident, unsent=(*unsent, alert), messages=incident.messages + 1, updated_at=now, outdated=False)
     if step in (Step.OPENED, Step.GROUPED):
         return _told_as_open(replace(told, opening=key), now)
     if step is Step.REMINDED:
-        return _told_as_open(told, now)
+        # told anew after it was no longer CRITICAL, or after somebody answered: it waits for an answer anew
+        return _told_as_open(told if incident.unanswered_since else replace(told, escalated=0), now)
     if step is Step.ESCALATED:
         step_reached = incident.escalated + 1
         return replace(told, escalated=step_reached, reached=max(incident.reached, step_reached))
@@ -193,13 +229,13 @@ def _tell(incident: Incident, step: Step, now: datetime, policy: Policy) -> Inci
 
 
 def _told_as_open(incident: Incident, now: datetime) -> Incident:
-    known = incident.told_severity if incident.told_open else Severity.INFO
+    known = incident.told if incident.told_open else ()
     return replace(
         incident,
         told_open=True,
         told_at=now,
         updated_at=now,
-        told_severity=max(known, incident.level, key=lambda severity: severity.rank),
+        told=tuple(dict.fromkeys((*known, incident.level))),
         news=False,
         steadied=False,
         announced=incident.flapping,

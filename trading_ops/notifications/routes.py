@@ -51,12 +51,13 @@ class Routes:
         """The chosen channels that this alert goes to, in their order.
 
         An escalation goes to the channels of its step, or where there are no steps to those that were told before; what
-        comes after it goes to all of them.
+        comes after it goes to all of them. That an incident goes on or is over concerns those who heard of it alone.
         """
-        severity = alert.severity if alert.severity in set(Severity) else Severity.CRITICAL
+        severities = (alert.step in (Step.UPDATED, Step.RESOLVED) and alert.told) or (alert.level,)
         own = {name for step in self.escalation for name in step}
         own -= {name for names in self.by_severity.values() for name in names}
-        usual = set(self.by_severity.get(severity, [name for name in chosen if name not in own]))
+        others = [name for name in chosen if name not in own]
+        usual = {name for severity in severities for name in self.by_severity.get(severity, others)}
         if alert.step == Step.ESCALATED and self.escalation:
             told = set(self.escalation[min(alert.escalation, len(self.escalation)) - 1])
         else:

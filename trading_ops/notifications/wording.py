@@ -27,6 +27,7 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
         opening=None if step in (Step.OPENED, Step.GROUPED) else incident.opening,
         since=incident.opened_at.isoformat(),
         escalation=incident.reached,
+        told=incident.told if incident.told_open else (),
     )
     seen = f"Seen {_times(incident.count)}." if incident.count > 1 else ""
     if step is Step.RESOLVED:
@@ -34,7 +35,8 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
         often = f", and was seen {_times(incident.count)}" if incident.count else ""
         return replace(
             message,
-            severity=incident.told_severity,  # who heard of it hears that it is over
+            severity=incident.told_severity,
+            also=incident.also,
             why=f"It lasted {_length(ended - incident.opened_at)}, until {ended:%Y-%m-%d %H:%M} UTC{often}.",
             what_to_do="",
         )

@@ -21,6 +21,8 @@ from trading_ops.audit.store import StoreUnavailable
 from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.desk import STATE, IncidentDesk
 from trading_ops.notifications.incident import Policy
+from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.routes import Routes
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox
 
@@ -72,6 +74,18 @@ else:
 """
 
 
+class Interrupted(SqliteStore):
+    """A store that lets something happen right before it writes an incident, once."""
+
+    before: Callable[[], object] | None = None
+
+    def put_state(self, *asked: Any, **named: Any) -> Any:
+        if asked[0] == STATE and (happens := self.before):
+            self.before = None
+            happens()
+        return super().put_state(*asked, **named)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
     with SqliteStore(tmp_path / "audit.db") as store:
@@ -90,6 +104,10 @@ def alert(incident: str = "risk", severity: Severity = ERROR) -> Alert:
 def desk(store: SqliteStore, clock: Callable[[], Any], *channels: Recorder, policy: Policy = QUIET) -> IncidentDesk:
     """As another process would make it."""
     return IncidentDesk(store, outbox(store, clock, *channels), clock, policy)
+
+
+def killed(*_: object) -> None:
+    raise SystemExit
 
 
 def told(chat: Recorder) -> list[str]:
@@ -119,9 +137,9 @@ def test_what_is_well_and_was_never_bad_is_told_nobody_and_written_nowhere(store
 def test_an_update_is_for_the_channels_that_show_it(store, clock):
     mail, chat = Recorder("mail"), Recorder("chat")
     chat.updates = True  # type: ignore[attr-defined]
-    for _ in range(2):
-        desk(store, clock, mail, chat, policy=Policy()).observe(alert())
-        clock.advance(timedelta(minutes=20))
+    for loss in (12, 13):
+        desk(store, clock, mail, chat, policy=Policy()).observe(replace(alert(), why=f"{loss} %, above 10 %"))
+        clock.advance(timedelta(hours=1))
     assert (len(mail.told), len(chat.told)) == (1, 2)
     assert chat.told[1][0].opening == chat.told[0][0].dedup_key
 
@@ -181,6 +199,26 @@ def test_each_severity_has_a_message_of_its_own_for_each_has_a_route_of_its_own(
     assert desk(store, clock, chat).tick() == 2
     severities = [(str(a.severity), a.what) for a, _ in chat.told[1:]]
     assert severities == [("ERROR", "b is bad, and 1 more"), ("WARNING", "c is bad, and 1 more")]
+
+
+def test_who_heard_of_it_hears_that_it_is_over_whatever_severity_it_had_then(store, clock):
+    chat, mail, pager = Recorder("chat"), Recorder("mail"), Recorder("pager")
+    routes = Routes(
+        {Severity.WARNING: ("chat",), ERROR: ("mail",), CRITICAL: ("pager",)},
+    )
+    there = IncidentDesk(store, Outbox(store, {c.name: c for c in (chat, mail, pager)}, clock, routes=routes), clock)
+    for severity in (Severity.WARNING, ERROR, Severity.WARNING):
+        there.observe(alert(severity=severity))
+        clock.advance(timedelta(minutes=5))
+    there.recover("risk")
+    assert [told(one) for one in (chat, mail, pager)] == [
+        ["risk is bad", "resolved: risk is bad"],
+        ["reminded: More: risk is bad", "resolved: risk is bad"],
+        [],
+    ]
+    there.observe(alert(severity=ERROR))
+    there.recover("risk")
+    assert (len(chat.told), len(mail.told)) == (2, 4)  # this time it was an ERROR alone
 
 
 def test_two_messages_about_several_have_two_keys(store, clock):
@@ -280,6 +318,28 @@ def test_a_tick_reads_what_is_open_and_not_what_ever_was(store, clock, monkeypat
     assert len(read) < 10
 
 
+def test_what_opens_while_another_process_forgets_that_it_was_over_is_told(tmp_path, clock):
+    chat = Recorder()
+    with SqliteStore(tmp_path / "audit.db") as ticking, Interrupted(tmp_path / "audit.db") as store:
+        desk(ticking, clock, chat).observe(alert("b"))
+        desk(ticking, clock, chat).recover("b")
+        clock.advance(timedelta(hours=2))
+        desk(ticking, clock, chat).observe(alert("a"))  # b waits for the others that follow it
+        store.before = lambda: desk(ticking, clock, chat).tick()
+        desk(store, clock, chat).observe(alert("b"))
+        clock.advance(timedelta(minutes=2))
+        desk(ticking, clock, chat).tick()
+    assert told(chat) == ["b is bad", "resolved: b is bad", "a is bad", "b is bad"]
+
+
+def test_the_first_to_see_it_tells_it_though_another_process_writes_it_before(tmp_path, clock):
+    chat = Recorder()
+    with SqliteStore(tmp_path / "audit.db") as other, Interrupted(tmp_path / "audit.db") as store:
+        store.before = lambda: desk(other, clock, chat).observe(alert())  # it would wait for others
+        desk(store, clock, chat).observe(alert())
+    assert told(chat) == ["risk is bad"]
+
+
 def test_a_damaged_incident_is_told_straight_and_stops_no_other(store, clock):
     chat = Recorder()
     desk(store, clock, chat).observe(alert("a", CRITICAL))
@@ -294,6 +354,43 @@ def test_a_damaged_incident_is_told_straight_and_stops_no_other(store, clock):
     for _ in range(2):
         desk(store, clock, chat).observe(alert("a", CRITICAL))
     assert [a.dedup_key for a, _ in chat.told[3:]] == ["a/first"]
+
+
+def test_a_damaged_incident_among_those_told_together_stops_nobody(store, clock, monkeypatch):
+    chat = Recorder()
+    for name in "abcd":
+        desk(store, clock, chat).observe(alert(name))
+    clock.advance(timedelta(minutes=2))
+    stopped = desk(store, clock, chat)
+    monkeypatch.setattr(stopped._outbox, "publish", killed)
+    with pytest.raises(SystemExit):  # it has written that it tells b, c and d together
+        stopped.tick()
+    document = store.get_state(STATE, "b")
+    store.put_state(STATE, "b", {**document.body, "findings": 7}, expected_version=document.version)
+    ticking = desk(store, clock, chat)
+    ticking.tick()
+    assert "the incident 'b' is damaged" in str(ticking.store_error)
+    assert told(chat) == ["a is bad", "b is bad, and 2 more"]
+    desk(store, clock, chat).recover("c")
+    desk(store, clock, chat).tick()
+    assert told(chat)[2:] == ["resolved: c is bad"]
+
+
+def test_incidents_told_together_are_published_at_once_so_that_a_dead_channel_is_waited_for_once(store, clock):
+    pager = Recorder("pager")
+    pager.reports = False  # type: ignore[attr-defined]
+    published: list[int] = []
+    there = desk(store, clock, pager)
+    several = there._outbox.publish_all
+    there._outbox.publish_all = lambda alerts, **named: (  # type: ignore[method-assign]
+        published.append(len(alerts)) or several(alerts, **named)
+    )
+    for name in "abcdef":
+        there.observe(alert(name))
+    clock.advance(timedelta(minutes=2))
+    there.tick()
+    assert published == [1, 1, 5]  # the first one, the message about the others, and theirs
+    assert sorted(told(pager)) == [f"{name} is bad" for name in "abcdef"]
 
 
 # while the store is away
@@ -331,6 +428,24 @@ def test_without_the_store_it_is_told_once_under_its_own_key_and_its_end_when_th
     away(chat).tick()
     ((_, _), (over, _)) = chat.told
     assert (over.step, over.opening) == (Step.RESOLVED, "risk/first")
+
+
+def test_what_was_told_without_the_store_of_an_open_incident_ends_with_it(main, away, clock):
+    chat = Recorder()
+    away(chat).observe(alert())
+    for severity in (ERROR, CRITICAL):
+        main.be(DOWN)
+        clock.advance(timedelta(minutes=5))
+        away(chat).observe(replace(alert(severity=severity), dedup_key=f"risk/{severity}"))
+        main.be(UP)
+        clock.advance(timedelta(minutes=5))
+        away(chat).tick()
+    away(chat).observe(replace(alert(severity=CRITICAL), dedup_key="risk/CRITICAL"))
+    away(chat).recover("risk")
+    away(chat).tick()
+    assert told(chat) == ["risk is bad"] * 3 + ["resolved: risk is bad"]
+    over = chat.told[-1][0]
+    assert (over.opening, over.also, over.told) == ("risk/1/1", ("risk/ERROR", "risk/CRITICAL"), (ERROR, CRITICAL))
 
 
 def test_what_ended_before_the_store_was_back_is_resolved_then(main, away, clock):

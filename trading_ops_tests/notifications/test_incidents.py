@@ -41,10 +41,16 @@ class Story:
         self.now = datetime.fromisoformat(f"{when}+00:00") if isinstance(when, str) else NOON + timedelta(minutes=when)
         return self
 
-    def seen(self, severity: Severity = ERROR, *findings: str, held_until: datetime | None = None) -> Story:
+    def seen(
+        self,
+        severity: Severity = ERROR,
+        *findings: str,
+        held_until: datetime | None = None,
+        what: str = "rsi lost 12 %",
+    ) -> Story:
         return self._keep(
             observe(
-                self.incident, alert(severity), dict.fromkeys(findings, severity), self.now, self.policy,
+                self.incident, alert(severity, what), dict.fromkeys(findings, severity), self.now, self.policy,
                 silenced=self.silenced, held_until=held_until,
             )
         )  # fmt: skip
@@ -83,26 +89,42 @@ def test_the_first_time_is_told_at_once_with_all_that_is_known():
     assert told.since == NOON.isoformat()
 
 
-def test_a_repeat_is_counted_and_told_as_an_update_every_quarter_of_an_hour_at_most():
+def test_a_repeat_is_counted_and_told_as_an_update_where_its_figures_changed_every_hour_at_most():
     story = Story().seen()
-    for minute in (5, 14, 15, 16, 29, 30):
-        story.at(minute).seen()
-    assert story.steps == [("12:00", "opened"), ("12:15", "updated"), ("12:30", "updated")]
+    for minute, loss in ((5, 12), (30, 13), (59, 13), (60, 13), (90, 13), (125, 13), (130, 12)):
+        story.at(minute).seen(what=f"rsi lost {loss} %")
+    assert story.told == [
+        ("12:00", Step.OPENED, "rsi lost 12 %"),
+        ("13:00", Step.UPDATED, "rsi lost 13 %"),
+        ("14:10", Step.UPDATED, "rsi lost 12 %"),
+    ]
     assert story.incident
-    assert (story.incident.count, story.incident.seen_at) == (7, NOON + timedelta(minutes=30))
+    assert (story.incident.count, story.incident.seen_at) == (8, NOON + timedelta(minutes=130))
     assert story.alerts[-1].opening == story.alerts[0].dedup_key
-    assert "Seen 7 times." in story.alerts[-1].why
+    assert "Seen 8 times." in story.alerts[-1].why
+
+
+def test_what_changed_within_the_hour_is_shown_at_its_end():
+    story = Story().seen().at(10).seen(what="rsi lost 13 %").at(59).tick().at(60).tick().at(120).tick()
+    assert story.steps == [("12:00", "opened"), ("13:00", "updated")]
+
+
+def test_a_week_without_a_change_is_a_reminder_a_day():
+    story = Story().seen()
+    for quarter in range(1, 4 * 24 * 7):
+        story.at(quarter * 15).seen().tick()
+    assert [step for _, step in story.steps] == ["opened"] + ["reminded"] * 7
 
 
 def test_without_a_channel_that_shows_updates_a_repeat_is_told_nobody():
-    story = Story(replace(POLICY, update_every=None)).seen().at(20).seen().at(40).seen()
+    story = Story(replace(POLICY, update_every=None)).seen().at(70).seen(what="rsi lost 13 %").at(140).seen()
     assert story.steps == [("12:00", "opened")]
 
 
 def test_of_updates_that_nobody_took_the_newest_is_enough():
     incident = observe(None, alert(), {}, NOON, POLICY)
-    for minutes in (15, 30):
-        incident = observe(incident, alert(), {}, NOON + timedelta(minutes=minutes), POLICY)
+    for minutes in (60, 120):
+        incident = observe(incident, alert(what=f"rsi lost {minutes} %"), {}, NOON + timedelta(minutes=minutes), POLICY)
     assert [(message.step, message.dedup_key) for message in incident.unsent] == [
         (Step.OPENED, f"{KEY}/1/1"), (Step.UPDATED, f"{KEY}/1/3"),
     ]  # fmt: skip
@@ -280,6 +302,31 @@ def test_who_acknowledges_ends_reminders_and_escalation_until_something_is_new()
     assert story.incident.acknowledged_by is None
 
 
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_is_told_as_critical_anew_escalates_anew(silent):
+    story = Story(replace(POLICY, update_every=None, escalation_steps=1)).seen(CRITICAL, "rsi").at(15).tick()
+    story.at(20).seen(WARNING, "rsi").at(100).tick()
+    story.silenced = silent
+    story.at(120).seen(CRITICAL, "rsi").at(130).seen(CRITICAL, "rsi")
+    story.silenced = False
+    for minute in range(140, 200, 5):
+        story.at(minute).tick()
+    reminded, escalated = ("14:20", "14:35") if silent else ("14:00", "14:20")  # the first tick after a quarter
+    assert story.steps == [
+        ("12:00", "opened"),
+        ("12:15", "escalated"),
+        (reminded, "reminded"),
+        (escalated, "escalated"),
+    ]
+
+
+def test_a_critical_that_comes_back_at_once_is_not_escalated_again():
+    story = Story(replace(POLICY, update_every=None, escalation_steps=1)).seen(CRITICAL, "rsi").at(15).tick()
+    for minute in range(16, 80, 2):
+        story.at(minute).seen(WARNING if minute % 20 == 16 else CRITICAL, "rsi")
+    assert story.steps == [("12:00", "opened"), ("12:15", "escalated")]
+
+
 def test_new_findings_do_not_put_an_escalation_off():
     story = Story().seen(CRITICAL, "rsi").at(10).seen(CRITICAL, "rsi", "macd").at(15).tick()
     assert story.steps[-1] == ("12:15", "escalated")
@@ -300,12 +347,48 @@ def test_what_was_told_without_the_store_is_not_told_again_and_its_end_is():
     elsewhere = replace(alert(), dedup_key="spool/waiting/12:00")
     adopted = adopt(None, alert=elsewhere, at=NOON, policy=POLICY)
     assert adopted
-    later = observe(adopted, alert(), {"a": ERROR}, NOON + timedelta(minutes=5), POLICY)
+    later = observe(adopted, elsewhere, {"a": ERROR}, NOON + timedelta(minutes=5), POLICY)
     assert later.unsent == ()
     (message,) = recover(later, NOON + timedelta(minutes=6), POLICY).unsent
     assert (message.step, message.opening) == (Step.RESOLVED, "spool/waiting/12:00")
     over = recover(later, NOON + timedelta(minutes=6), POLICY)
     assert adopt(over, alert=elsewhere, at=NOON, policy=POLICY) == over
+
+
+def test_of_several_messages_told_without_the_store_each_counts():
+    first, worse = replace(alert(WARNING), dedup_key="risk/a"), replace(alert(CRITICAL), dedup_key="risk/b")
+    adopted: Incident | None = None
+    for told, minutes in ((first, 0), (worse, 5), (first, 0), (worse, 5)):
+        adopted = adopt(adopted, alert=told, at=NOON + timedelta(minutes=minutes), policy=POLICY)
+    assert adopted
+    assert (adopted.opening, adopted.also, adopted.told) == ("risk/a", ("risk/b",), (WARNING, CRITICAL))
+    again = observe(adopted, worse, {"a": CRITICAL, "b": CRITICAL}, NOON + timedelta(minutes=9), POLICY)
+    assert again.unsent == ()
+    (over,) = recover(again, NOON + timedelta(minutes=10), POLICY).unsent
+    assert (over.severity, over.opening, over.also) == (CRITICAL, "risk/a", ("risk/b",))
+    reopened = observe(sent(recover(again, NOON, POLICY), [over.dedup_key]), alert(), {}, NOON, POLICY)
+    assert (reopened.opening, reopened.also) == (f"{KEY}/2/1", ())
+
+
+def test_a_message_from_before_a_held_opening_does_not_count_as_its_own():
+    held = observe(None, alert(), {}, NOON, POLICY, held_until=NOON + timedelta(minutes=1))
+    adopted = adopt(held, alert=replace(alert(), dedup_key="risk/a"), at=NOON - timedelta(minutes=1), policy=POLICY)
+    assert adopted
+    assert (adopted.told_open, adopted.also) == (False, ("risk/a",))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_got_worse_or_was_found_while_the_store_came_back_is_told(silent):
+    """Told as a WARNING without the store; seen as CRITICAL, and with another finding, when it is back."""
+    elsewhere = replace(alert(WARNING), dedup_key="risk/a")
+    for severity, findings in ((CRITICAL, ["a"]), (WARNING, ["a", "b"])):
+        story = Story(replace(POLICY, update_every=None))
+        story.incident = adopt(None, alert=elsewhere, at=NOON, policy=POLICY)
+        story.silenced = silent
+        story.at(5).seen(severity, *findings)
+        story.silenced = False
+        story.at(6).tick().at(7).tick()
+        assert story.told == [("12:06" if silent else "12:05", Step.REMINDED, "More: rsi lost 12 %")]
 
 
 def test_a_level_that_only_a_newer_version_knows_counts_as_critical():
@@ -315,9 +398,48 @@ def test_a_level_that_only_a_newer_version_knows_counts_as_critical():
     assert Incident.from_document(incident.to_document()) == incident
 
 
+def test_an_incident_stored_without_what_it_was_told_as_goes_on_and_ends_at_its_level():
+    known = sent(observe(None, alert(), {"a": ERROR}, NOON, POLICY), [f"{KEY}/1/1"])
+    document = {name: value for name, value in known.to_document().items() if name not in ("told", "also", "outdated")}
+    stored = Incident.from_document(document)
+    again = observe(stored, alert(), {"a": ERROR}, NOON, POLICY)
+    assert again.unsent == ()
+    (over,) = recover(again, NOON, POLICY).unsent
+    assert (over.step, over.severity) == (Step.RESOLVED, ERROR)
+
+
 def test_a_finding_that_is_no_text_is_told_once():
     story = Story().seen(ERROR, "file\udcff").at(1).seen(ERROR, "file\udcff")
     assert story.steps == [("12:00", "opened")]
+
+
+# a clock that was a year ahead and is set right
+
+
+def test_a_held_opening_waits_for_the_minute_and_not_for_the_year():
+    story = Story().at("2026-03-10T12:00").seen(held_until=datetime(2026, 3, 10, 12, 1, tzinfo=UTC)).at(0).tick()
+    assert story.at(1).tick().steps == [("12:01", "opened")]
+
+
+def test_what_flapped_is_told_when_it_has_been_steady_since_the_clock_is_right():
+    story = Story().at("2026-03-10T12:00")
+    for _ in range(4):
+        story.seen().well()
+    assert story.at(0).tick().at(29).tick().steps[-1] == ("12:00", "opened")
+    assert story.at(30).tick().steps[-1] == ("12:30", "resolved")
+
+
+def test_an_escalation_and_a_reminder_come_as_if_it_had_been_told_when_the_clock_was_set_right():
+    story = Story(replace(POLICY, update_every=None, escalation_steps=1)).at("2026-03-10T12:00").seen(CRITICAL)
+    for minutes in (0, 14, 15, 25 * 60):
+        story.at(minutes).tick()
+    assert story.steps == [("12:00", "opened"), ("12:15", "escalated"), ("13:00", "reminded")]
+
+
+def test_a_finding_that_left_is_new_again_half_an_hour_after_the_clock_is_right():
+    story = Story(replace(POLICY, update_every=None)).at("2026-03-10T12:00").seen(ERROR, "rsi", "macd")
+    story.seen(ERROR, "rsi").at(0).seen(ERROR, "rsi").at(30).seen(ERROR, "rsi", "macd")
+    assert story.steps[1:] == [("12:30", "reminded")]
 
 
 # whatever happens

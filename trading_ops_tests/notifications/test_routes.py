@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -52,6 +53,21 @@ class Kept:
 )
 def test_a_severity_has_its_channels_and_an_escalation_the_next(told, channels):
     assert ROUTES.channels_of(told, CHOSEN) == channels
+
+
+@pytest.mark.parametrize(
+    ("step", "channels"),
+    [
+        (Step.UPDATED, ["slack", "email"]),
+        (Step.RESOLVED, ["slack", "email"]),
+        (Step.REMINDED, ["email"]),  # it goes to its own severity's
+    ],
+)
+def test_what_goes_on_or_is_over_concerns_who_heard_of_the_incident(step, channels):
+    routes = Routes(parse_routes("INFO=telegram; WARNING=slack; ERROR=email; CRITICAL=pagerduty"))
+    told = replace(alert(Severity.ERROR, step), told=(Severity.WARNING, Severity.ERROR))
+    assert routes.channels_of(told, CHOSEN) == channels
+    assert routes.channels_of(Alert.from_document(told.to_document()), CHOSEN) == channels
 
 
 def test_without_routes_everything_goes_everywhere_and_an_escalation_is_told_again():

@@ -24,7 +24,8 @@ MOST_SUMMARY, MOST_DETAIL = 1_024, 10_000
 class PagerDutyChannel:
     """The routing key of an Events v2 integration; events with one key are one incident, so repeats are told once.
 
-    The key is that of the message which opened the incident. Nobody is paged for a report.
+    The key is that of the message which opened the incident; where several did, all of them end with it. Nobody is
+    paged for a report.
     """
 
     name = "pagerduty"
@@ -50,10 +51,11 @@ class PagerDutyChannel:
         if not self._routing_key:
             raise DeliveryError("pagerduty is not configured: set PAGERDUTY_ROUTING_KEY", permanent=True)
         message = message_of(alert, possible_duplicate=possible_duplicate)
-        event = {"routing_key": self._routing_key, **event_of(message, alert.opening or alert.dedup_key, alert.step)}
-        document = parsed(self._http.post(f"{self._base_url}/v2/enqueue", as_json(event)))
-        if not isinstance(document, dict) or document.get("status") != "success":
-            raise DeliveryError("HTTP 202, but not PagerDuty's answer")
+        for key in (alert.opening or alert.dedup_key, *alert.also):
+            event = {"routing_key": self._routing_key, **event_of(message, key, alert.step)}
+            document = parsed(self._http.post(f"{self._base_url}/v2/enqueue", as_json(event)))
+            if not isinstance(document, dict) or document.get("status") != "success":
+                raise DeliveryError("HTTP 202, but not PagerDuty's answer")
         return None
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channels.pagerduty import PagerDutyChannel, event_of
 from trading_ops.notifications.text import MARKER, message_of, short_key
 from trading_ops_tests.servers.vendors import ROUTING_KEY, VendorServer, pagerduty
@@ -43,6 +43,16 @@ def test_a_repeat_has_the_same_key_so_that_it_is_one_incident():
         events = [asked.document for asked in server.taken]
     assert channel.deduplicates
     assert [(e["event_action"], e["dedup_key"]) for e in events] == [("trigger", "guard/rsi")] * 2
+
+
+def test_all_that_was_opened_for_one_incident_ends_with_it():
+    over = Alert(
+        Severity.CRITICAL, "risk/1/2", "w", "", "", step=Step.RESOLVED, opening="risk/1/1", also=("risk/away",)
+    )
+    with VendorServer(pagerduty) as server:
+        PagerDutyChannel(routing_key=ROUTING_KEY, base_url=server.url).send(over, possible_duplicate=False)
+        events = [asked.document for asked in server.taken]
+    assert [(e["event_action"], e["dedup_key"]) for e in events] == [("resolve", "risk/1/1"), ("resolve", "risk/away")]
 
 
 def test_an_event_stays_below_what_they_take():
