@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
+from trading_ops.audit.store import Conflict, Entry
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import believed
 from trading_ops.notifications.channel import Channel, DeliveryError, concerns
@@ -28,6 +28,7 @@ from trading_ops.notifications.delivery import (
     unsettled,
 )
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+from trading_ops.notifications.order import AFTER, comes_first, first_told, handle_of_opening, with_what_comes_first
 from trading_ops.notifications.pace import Pace
 from trading_ops.notifications.rests import Rests, lies_ahead
 from trading_ops.notifications.waiting import dead_letters
@@ -88,24 +89,35 @@ class Courier:
         open_ = [key for key in by_key if key not in bodies or unsettled(bodies[key])]
         names = {key: self._concerned(alert, routes) for key, alert in by_key.items()}
         with self._store.together():
+            of_incidents = any(by_key[key].incident and key not in bodies for key in open_)
+            waiting = self._waiting.named() if of_incidents else set()
             self._waiting.add(*open_)
             for key in open_:
-                now = self._now()
-                quiet = routes.quiet_until(by_key[key], now)
-                new = {"state": PENDING, "attempts": 0, **({"quiet_until": quiet.isoformat()} if quiet else {})}
-                done = told.get(key, {})
-                body = {
-                    "alert": by_key[key].to_document(),
-                    "created_at": now.isoformat(),
-                    "channels": {name: {**new, "state": SENT} if name in done else new for name in names[key]},
-                }
-                with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried below
-                    self._store.put_state(STATE, key, body, expected_version=0)
-                bodies.setdefault(key, body)
-        wanted = {name: {key: bodies[key] for key in open_ if name in names[key]} for name in self._channels}
+                if key not in bodies:  # else told, or being told, by an earlier run: what is pending is tried below
+                    bodies[key] = self._begin(by_key[key], names[key], told.get(key, {}), routes, waiting)
+                waiting.add(key)
+        wanted: dict[str, dict[str, Mapping[str, Any]]] = {name: {} for name in self._channels}
+        for key in open_:
+            for name in names[key]:
+                before = bodies[key]["channels"].get(name, {}).get(AFTER, [])
+                wanted[name].update(dict.fromkeys([*before, key], bodies[key]))  # they are of one incident
         self._run(wanted, told, until)
-        bodies.update(self._settled(open_))
+        bodies.update(self._settled(dict.fromkeys([*open_, *(key for keys in wanted.values() for key in keys)])))
         return [dict(bodies[key]) for key in by_key]
+
+    def _begin(
+        self, alert: Alert, names: Sequence[str], done: Collection[str], routes: Routes, waiting: Collection[str]
+    ) -> dict[str, Any]:
+        """Write an alert, and what of its incident each channel is told first; what was `done` is sent already."""
+        now = self._now()
+        quiet = routes.quiet_until(alert, now)
+        before = first_told(self._store, alert, names, waiting, quiet=quiet is not None)
+        new = {"state": PENDING, "attempts": 0, **({"quiet_until": quiet.isoformat()} if quiet else {})}
+        channels = {name: {**new, **before[name], **({"state": SENT} if name in done else {})} for name in names}
+        body = {"alert": alert.to_document(), "created_at": now.isoformat(), "channels": channels}
+        with suppress(Conflict):  # another process writes it too
+            self._store.put_state(STATE, alert.dedup_key, body, expected_version=0)
+        return body
 
     def _concerned(self, alert: Alert, routes: Routes) -> list[str]:
         return [name for name in routes.channels_of(alert, self._channels) if concerns(self._channels[name], alert)]
@@ -122,9 +134,11 @@ class Courier:
 
     def retry(self, keys: Sequence[str], only: str | None = None) -> list[dict[str, Any]]:
         """Try what waits, failed or was given up, now and from the beginning; raises LookupError for no such alert."""
-        bodies = {key: self._read(key).body for key in keys}
-        self._waiting.add(*bodies)
         names = [name for name in self._channels if only in (None, name)]
+        bodies: dict[str, Mapping[str, Any]] = {}
+        for key in keys:
+            bodies.update(with_what_comes_first(self._store, self._read(key), names))
+        self._waiting.add(*bodies)
         for name in names:
             for key in bodies:
                 self._change(key, name, PENDING, when=lambda d: d["state"] in (PENDING, FAILED, DEAD), claim="")
@@ -193,7 +207,7 @@ class Courier:
             return unreadable
         doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
         duplicate = doubt and not getattr(channel, "deduplicates", False)
-        opening = self._opening(alert, name)
+        opening = handle_of_opening(self._store, alert, name)
         handles: list[str | None] = []
         error = yield lambda: handles.append(channel.send(alert, possible_duplicate=duplicate, opening=opening))
         if error is not None:
@@ -204,18 +218,6 @@ class Courier:
         self._change(key, name, SENT, when=lambda delivery: True, claim=claim, handle=handles[0])
         return None
 
-    def _opening(self, alert: Alert, name: str) -> str | None:
-        """What the channel calls the message that opened the alert's incident, None where that is not known."""
-        if alert.opening is None:
-            return None
-        try:
-            document = self._store.get_state(STATE, alert.opening)
-        except StoreUnavailable:
-            raise
-        except StoreError:  # it is damaged: the alert is told by itself
-            return None
-        return document.body["channels"].get(name, {}).get("handle") if document else None
-
     def _may_send(self, name: str, delivery: Mapping[str, Any], *, again: bool) -> bool:
         """Whether nobody has sent it, nobody is at it, and it is due."""
         state = delivery["state"]
@@ -223,7 +225,7 @@ class Courier:
             return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
         if state in (SENT, DEAD):
             return False
-        if self._rests.until(name):
+        if self._rests.until(name) or comes_first(self._store, name, delivery):
             return False
         quiet_until, next_at = delivery.get("quiet_until"), delivery.get("next_at")
         if quiet_until and lies_ahead(datetime.fromisoformat(quiet_until), self._now(), LONGEST_NIGHT):

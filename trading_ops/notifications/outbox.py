@@ -247,6 +247,10 @@ class Outbox:
             for alert in alerts:
                 if known := self._fallback.knows(alert.dedup_key):
                     self._fallback.carry_over(self._store, known)
+            incidents = {alert.incident for alert in alerts} - {None}
+            for document in self._fallback.uncarried()[0] if incidents else ():
+                if document.body["alert"].get("incident") in incidents:  # it keeps its place before these
+                    self._fallback.carry_over(self._store, document)
         except FallbackError as error:
             self._note(error)
             self._doubtful = True
