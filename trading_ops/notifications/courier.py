@@ -83,7 +83,7 @@ class Courier:
         `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing.
         """
         by_key = {alert.dedup_key: alert for alert in alerts}
-        self._remember([self._record(by_key[k], n, d) for k in by_key for n, d in told.get(k, {}).items()])
+        self._remember([self._record(by_key[k], n, d) for k in by_key for n, d in dict(told.get(k, {})).items()])
         known = {key: self._store.get_state(STATE, key) for key in by_key}
         bodies: dict[str, Mapping[str, Any]] = {key: document.body for key, document in known.items() if document}
         open_ = [key for key in by_key if key not in bodies or unsettled(bodies[key])]
@@ -209,11 +209,15 @@ class Courier:
         duplicate = doubt and not getattr(channel, "deduplicates", False)
         opening = handle_of_opening(self._store, alert, name)
         handles: list[str | None] = []
-        error = yield lambda: handles.append(channel.send(alert, possible_duplicate=duplicate, opening=opening))
+
+        def send() -> None:
+            handles.append(channel.send(alert, possible_duplicate=duplicate, opening=opening))
+            told.setdefault(key, {})[name] = duplicate  # at once: the store may not let us come back to it
+
+        error = yield send
         if error is not None:
             self._note_failure(key, name, claim, attempts, error)
             return error
-        told.setdefault(key, {})[name] = duplicate
         self._remember([self._record(alert, name, duplicate)])
         self._change(key, name, SENT, when=lambda delivery: True, claim=claim, handle=handles[0])
         return None

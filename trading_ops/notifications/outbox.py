@@ -84,6 +84,7 @@ class Outbox:
             if self._fallback is None:
                 raise
             self._note(error)
+            until = time.monotonic() + within_s  # the store may have taken all of the time
             try:
                 return self._local_courier(self._fallback).publish(alerts, told, self._routes, until)
             except StoreError as local:
@@ -99,10 +100,12 @@ class Outbox:
         delivered, until = 0, time.monotonic() + within_s
         if self._fallback:
             try:
-                delivered += self._drain_local(self._fallback, until)
+                delivered += self._drain_local(self._fallback, within_s)
             except (StoreError, FallbackError) as error:
                 self._note(error)
                 self._doubtful = True
+        if time.monotonic() >= until:
+            return delivered
         try:
             documents, damaged = self._waiting.documents()
             delivered += self._courier().drain(documents, until)
@@ -112,8 +115,11 @@ class Outbox:
             self._note(error)
         return delivered
 
-    def _drain_local(self, fallback: Fallback, until: float) -> int:
-        """Carry over what can be, and try the rest from here; how many are now sent on all their channels."""
+    def _drain_local(self, fallback: Fallback, within_s: float) -> int:
+        """Carry over what can be, and try the rest from here; how many are now sent on all their channels.
+
+        The time for it begins when it does: the store may have taken as much to say that it is locked.
+        """
         known, _ = fallback.uncarried()
         carry = [partial(fallback.carry_over, self._store, document) for document in known]
         for step in (partial(fallback.carry_rests, self._store, self._now), *carry):
@@ -122,12 +128,14 @@ class Outbox:
             except StoreError as error:
                 self._note(error)
                 self._doubtful = True  # what was told of it is not known to the store, which may be back below
+                if isinstance(error, StoreUnavailable):
+                    break  # each of the others would wait for it as long
         left, damaged = fallback.uncarried()
         if damaged:
             self._note(StoreError("; ".join(damaged)))
             self._doubtful = True
         left = [document for document in left if unsettled(document.body)]
-        return self._local_courier(fallback).drain(left, until) if left else 0
+        return self._local_courier(fallback).drain(left, time.monotonic() + within_s) if left else 0
 
     def retry(self, key: str | None = None, channel: str | None = None) -> list[dict[str, Any]]:
         """Send what failed or was given up again, now; the deliveries concerned as they are afterwards.

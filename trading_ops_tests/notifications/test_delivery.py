@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -786,3 +787,48 @@ def test_many_publishers_at_once_lose_nothing(store, clock):
     clock.advance(CLAIM)
     assert box.drain() == 40
     assert len({a.dedup_key for a, _ in chat.told}) == 40
+
+
+# a store that makes us wait
+
+
+def test_while_a_stopped_process_locks_the_store_an_alert_is_told_and_so_is_what_was_not_taken_at_once(clock, tmp_path):
+    """The store's patience is longer than a publish or a drain may take."""
+    with SqliteStore(tmp_path / "audit.db", busy_timeout_s=0.3) as main:
+        chat = Recorder("chat", None, DeliveryError("HTTP 500"))
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        with closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None)) as stopped:
+            stopped.execute("BEGIN IMMEDIATE")
+            for key in "ab":
+                box.publish_all([alert(key)], within_s=0.2)
+            assert [a.dedup_key for a, _ in chat.told] == ["a"]
+            assert box.drain(within_s=0.2) == 1
+            assert "locked by another process" in str(box.store_error)
+        box.drain()
+        assert [a.dedup_key for a, _ in chat.told] == ["a", "b"]
+        assert [states(d) for d in outbox(main, clock).deliveries()] == [{"chat": "sent"}] * 2
+
+
+def test_a_store_that_is_away_is_waited_for_once_and_not_for_each_alert_that_it_lacks(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        box = backed(main, tmp_path / "local.db", clock, Recorder("chat", *[DeliveryError("HTTP 500")] * 3))
+        for key in "abc":
+            box.publish(alert(key))
+        main.asked.clear()
+        assert box.drain() == 3
+        assert main.asked.count("put_state") == 1
+
+
+def test_an_alert_that_was_told_while_the_store_became_locked_is_not_told_again(clock, tmp_path):
+    with (
+        SqliteStore(tmp_path / "audit.db", busy_timeout_s=0.2) as main,
+        closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None, check_same_thread=False)) as stopped,
+    ):
+        chat = Recorder("chat", during=lambda: stopped.execute("BEGIN IMMEDIATE"))
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        assert states(box.publish(ALERT)) == {"chat": "sent"}
+        stopped.execute("ROLLBACK")
+        clock.advance(CLAIM)
+        box.drain()
+        assert chat.told == [(ALERT, False)]
