@@ -226,7 +226,7 @@ class Courier:
         """Whether nobody has sent it, nobody is at it, and it is due."""
         state = delivery["state"]
         if state == SENDING:
-            return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
+            return not lies_ahead(datetime.fromisoformat(delivery["at"]) + CLAIM, self._now(), 2 * CLAIM)
         if state in (SENT, DEAD):
             return False
         if self._rests.until(name) or comes_first(self._store, name, delivery):

@@ -832,3 +832,51 @@ def test_an_alert_that_was_told_while_the_store_became_locked_is_not_told_again(
         clock.advance(CLAIM)
         box.drain()
         assert chat.told == [(ALERT, False)]
+
+
+def test_a_doubt_stays_with_its_call_while_another_thread_asks_the_same_outbox(clock, tmp_path):
+    """What was told locally is not known to the store when another thread's alert is told without a doubt."""
+    with UnreliableStore(tmp_path) as main:
+        chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 2)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        box.publish(alert("before the outage"))
+        main.be(DOWN)
+        box.publish(alert("in the outage"))
+        main.be(UP)
+        errors: list[str | None] = []
+
+        def other_thread() -> None:
+            ask = lambda: (box.publish(alert("beside it")), errors.append(box.store_error))  # noqa: E731
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+
+        main.lost, chat._during = 1, other_thread
+        assert box.drain() == 2
+        doubts = {a.dedup_key: doubt for a, doubt in chat.told}
+        assert doubts == {"before the outage": True, "in the outage": True, "beside it": False}
+        assert errors == [None]
+        assert box.store_error
+
+
+@pytest.mark.parametrize(("ahead", "taken"), [(CLAIM / 2, False), (CLAIM * 2, True), (timedelta(days=300), True)])
+def test_a_claim_from_a_clock_that_was_ahead_is_taken_over(store, clock, ahead, taken):
+    clock.advance(ahead)
+    with pytest.raises(KeyboardInterrupt):  # where the process dies
+        outbox(store, interrupted(clock, 3), Recorder("chat")).publish(ALERT)
+    clock.advance(-ahead)
+    chat = Recorder("chat")
+    assert outbox(store, clock, chat).drain() == taken
+    assert chat.told == ([(ALERT, True)] if taken else [])
+
+
+def interrupted(clock: Clock, at: int) -> Callable[[], datetime]:
+    """A clock that ends the process when it is asked for the n-th time: to store, to claim, to note the delivery."""
+    asked = iter(range(1, 1_000))
+
+    def now() -> datetime:
+        if next(asked) == at:
+            raise KeyboardInterrupt
+        return clock()
+
+    return now
