@@ -181,7 +181,7 @@ class Courier:
                     late_s = (until_then - self._now()).total_seconds()
                     yield partial(time.sleep, min(max(late_s, 0.0), SHORT_WAIT_S))
                 error = yield from self._send(name, key, told, again=True)
-            if isinstance(error, TookTooLong) or _asked_to_wait(error) is not None:
+            if _is_away(error) or _asked_to_wait(error) is not None:
                 pace.stop()
                 return
             if error is None and pace.widen():
@@ -304,6 +304,10 @@ class Courier:
         if document is None:
             raise LookupError(f"outbox has no alert {key!r}")
         return document
+
+
+def _is_away(error: Exception | None) -> bool:
+    return isinstance(error, TookTooLong) or (isinstance(error, DeliveryError) and error.unanswered)
 
 
 def _asked_to_wait(error: Exception | None) -> float | None:

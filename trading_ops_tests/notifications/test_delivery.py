@@ -522,6 +522,26 @@ def test_a_dead_channel_costs_a_drain_one_wait_and_not_one_for_each_alert(store,
     released.set()
 
 
+def test_a_service_that_does_not_answer_is_asked_once_a_drain_each_time_with_another_alert(store, clock):
+    """The alert that was tried waits for its pause, so one that the service cannot stomach holds up no other."""
+    with VendorServer(webhook_rules) as server:
+        channel = WebhookChannel(url=server.url + WEBHOOK_PATH, secret=WEBHOOK_SECRET, timeout_s=0.2)
+        box = Outbox(store, {"webhook": channel}, clock, backoff=STEADY)
+        box.publish_all(alerts(3), within_s=0.0)
+        server.faults.extend([Answer(204, hang_s=5.0)] * 2)
+        assert [(box.drain(), len(server.asked)) for _ in range(2)] == [(0, 1), (0, 2)]
+        assert [d["channels"]["webhook"]["attempts"] for d in box.deliveries()] == [1, 1, 0]
+        assert (box.drain(), len(server.asked)) == (1, 3)
+
+
+def test_a_service_that_takes_no_connection_is_asked_once_a_drain(store, clock):
+    with VendorServer(webhook_rules) as server:
+        channel = WebhookChannel(url=server.url + WEBHOOK_PATH, secret=WEBHOOK_SECRET)
+    box = Outbox(store, {"webhook": channel}, clock, backoff=STEADY)
+    box.publish_all(alerts(3))
+    assert [d["channels"]["webhook"]["state"] for d in box.deliveries()] == ["failed", "pending", "pending"]
+
+
 def test_a_drain_begins_nothing_after_its_time(store, clock):
     chat = Recorder("chat", DeliveryError("down"), DeliveryError("down"))
     box = outbox(store, clock, chat)
