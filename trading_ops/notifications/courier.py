@@ -15,7 +15,6 @@ from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import believed
 from trading_ops.notifications.channel import Channel, DeliveryError, concerns
 from trading_ops.notifications.delivery import (
-    CARRIED,
     DEAD,
     FAILED,
     HISTORY,
@@ -30,6 +29,7 @@ from trading_ops.notifications.delivery import (
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
 from trading_ops.notifications.order import AFTER, comes_first, first_told, handle_of_opening, with_what_comes_first
 from trading_ops.notifications.pace import Pace
+from trading_ops.notifications.progress import change, read
 from trading_ops.notifications.rests import Rests, lies_ahead
 from trading_ops.notifications.waiting import dead_letters
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
 LONGEST_NIGHT = timedelta(days=1) + CLAIM
+UNCHOSEN = timedelta(days=1)
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
 Told = dict[str, dict[str, bool]]  # of each alert the channels that were told, and whether as a possible duplicate
@@ -76,6 +77,7 @@ class Courier:
         self._doubtful = doubtful
         self._workers = workers
         self._timeout_s = timeout_s
+        self._change = partial(change, store, now)
 
     def publish(self, alerts: Sequence[Alert], told: Told, routes: Routes, until: float) -> list[dict[str, Any]]:
         """Write the alerts and try the channels that `routes` give them, until then (see `drain`); the deliveries.
@@ -130,14 +132,25 @@ class Courier:
         bodies = {document.key: document.body for document in documents}
         wanted = {n: {k: body for k, body in bodies.items() if n in unsettled(body)} for n in self._channels}
         self._run(wanted, {}, until)
+        for key, body in bodies.items():
+            self._give_up_on_channels_no_longer_chosen(key, body)
         return sum(not undelivered(body) for body in self._settled(bodies).values())
+
+    def _give_up_on_channels_no_longer_chosen(self, key: str, body: Mapping[str, Any]) -> None:
+        """As what fails for a day: until then a channel may be missing by mistake."""
+        for name in set(unsettled(body)) - self._channels.keys():
+            if lies_ahead(datetime.fromisoformat(body["created_at"]) + UNCHOSEN, self._now(), 2 * UNCHOSEN):
+                continue
+            dead_letters(self._store).add(key)
+            why = "the channel is not configured any more"
+            self._change(key, name, DEAD, when=lambda d: d["state"] not in (SENT, DEAD), claim="", error=why)
 
     def retry(self, keys: Sequence[str], only: str | None = None) -> list[dict[str, Any]]:
         """Try what waits, failed or was given up, now and from the beginning; raises LookupError for no such alert."""
         names = [name for name in self._channels if only in (None, name)]
         bodies: dict[str, Mapping[str, Any]] = {}
         for key in keys:
-            bodies.update(with_what_comes_first(self._store, self._read(key), names))
+            bodies.update(with_what_comes_first(self._store, read(self._store, key), names))
         self._waiting.add(*bodies)
         for name in names:
             for key in bodies:
@@ -158,7 +171,7 @@ class Courier:
         side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s, together=self._store.together)
 
     def _settled(self, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-        documents = [self._read(key) for key in keys]
+        documents = [read(self._store, key) for key in keys]
         with self._store.together():
             self._waiting.settle(*documents)
         return {document.key: document.body for document in documents}
@@ -263,47 +276,6 @@ class Courier:
     def _remember(self, entries: Sequence[Entry]) -> None:
         if entries:
             self._store.append(HISTORY, entries)
-
-    def _change(
-        self,
-        key: str,
-        name: str,
-        state: str,
-        *,
-        when: Callable[[Mapping[str, Any]], bool],
-        claim: str,
-        error: str | None = None,
-        wait_s: float = 0.0,
-        in_doubt: bool = False,
-        attempt: bool = True,
-        handle: str | None = None,
-    ) -> StateDocument | None:
-        """Compare-and-set one channel's state where `when` allows it; as it was before, None where not allowed."""
-        while True:
-            document = self._read(key)
-            before = document.body["channels"].get(name)
-            if before is None or not when(before):
-                return None
-            now = self._now()
-            after = {**before, "state": state, "at": now.isoformat(), "claim": claim, "error": error}
-            after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING and attempt)
-            if state == PENDING:
-                after.pop("quiet_until", None)  # a person wants it told now
-            after["next_at"] = (now + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
-            if handle is not None:
-                after["handle"] = handle
-            after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
-            body = {**document.body, "channels": {**document.body["channels"], name: after}}
-            body.pop(CARRIED, None)  # there is news to carry
-            with suppress(Conflict):  # another channel of this alert moved on in between: look again
-                self._store.put_state(STATE, key, body, expected_version=document.version)
-                return document
-
-    def _read(self, key: str) -> StateDocument:
-        document = self._store.get_state(STATE, key)
-        if document is None:
-            raise LookupError(f"outbox has no alert {key!r}")
-        return document
 
 
 def _is_away(error: Exception | None) -> bool:

@@ -155,10 +155,13 @@ class Outbox:
         if damaged:
             self._note(StoreError("; ".join(damaged)))
         if key is None:
-            bodies = [document.body for document in self._store.list_state(STATE)]
+            found = [index.documents() for index in (self._waiting, dead_letters(self._store))]
+            if unreadable := [reason for _, reasons in found for reason in reasons]:
+                raise StoreError("; ".join(unreadable))
+            bodies = {document.key: document.body for documents, _ in found for document in documents}
             keys = [
                 str(body["alert"]["dedup_key"])
-                for body in sorted(bodies, key=lambda body: str(body["created_at"]))
+                for body in sorted(bodies.values(), key=lambda body: str(body["created_at"]))
                 if any(name in self._channels and channel in (None, name) for name in undelivered(body))
                 and not str(body["alert"]["dedup_key"]).startswith(ABOUT_THE_DEAD)
             ]
