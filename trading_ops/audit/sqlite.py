@@ -11,6 +11,7 @@ from trading_ops.audit import chain, stored
 from trading_ops.audit.sqlite_file import SqliteFile
 from trading_ops.audit.store import Break, Conflict, Entry, Head, Receipt, Record, StateDocument
 
+PATIENCE_S = 10.0  # with a locked file: well below the minute of a sensor, which tells people by another way then
 _COLUMNS = "h.seq, h.partition, h.key, h.revision, h.recorded_at, h.digest, h.prev_hash, h.hash, h.body"
 _NEWEST_ONLY = """ AND NOT EXISTS (SELECT 1 FROM history n WHERE n.collection = h.collection
     AND n.partition = h.partition AND n.key = h.key AND n.revision > h.revision)"""
@@ -39,7 +40,7 @@ _PUT = """INSERT INTO state (collection, key, version, body, updated_at) VALUES 
 class SqliteStore:
     """An AuditStore in one file, safe for many threads and processes; acknowledged means on the disk."""
 
-    def __init__(self, path: str | Path, *, busy_timeout_s: float = 30.0) -> None:
+    def __init__(self, path: str | Path, *, busy_timeout_s: float = PATIENCE_S) -> None:
         """Open or create the file; raises StoreUnavailable when that cannot be done."""
         self._file = SqliteFile(Path(path).absolute(), busy_timeout_s)
 

@@ -57,6 +57,7 @@ class SqliteFile:
         self._explained = _Explained(path)
         self._busy_timeout_s = busy_timeout_s
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
+        self._under_way: dict[int, _Transaction] = {}  # by connection
         self._pid = os.getpid()
         self._closed = False
         with self._explained:
@@ -168,17 +169,22 @@ class SqliteFile:
 class _Transaction:
     """Begun, committed or rolled back, and what goes wrong explained; a class, because every single append is one."""
 
-    __slots__ = ("_db", "_file", "_part")
+    __slots__ = ("_db", "_file", "_spoiled", "_whole")
 
     def __init__(self, file: SqliteFile, db: sqlite3.Connection | None = None) -> None:
-        self._file, self._db, self._part = file, db, False
+        self._file, self._db = file, db
+        self._whole: _Transaction | None = None  # what this is a part of
+        self._spoiled: BaseException | None = None  # what went wrong in a part, for the whole is undone then
 
     def __enter__(self) -> sqlite3.Connection:
         try:
             db = self._db = self._db or self._file._connection()
-            self._part = db.in_transaction
-            if not self._part:
+            self._whole = self._file._under_way.get(id(db))
+            if self._whole is None:
                 self._file._patiently(lambda: db.execute("BEGIN IMMEDIATE"))
+                self._file._under_way[id(db)] = self
+            elif self._whole._spoiled is not None:
+                raise self._whole._spoiled  # SQLite may have ended the transaction: what follows would be kept alone
         except BaseException:
             with self._file._explained:
                 raise
@@ -186,17 +192,25 @@ class _Transaction:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         assert self._db is not None
+        if self._whole is None:
+            del self._file._under_way[id(self._db)]
         try:
-            if error is not None:
-                raise error
-            if not self._part:
-                self._db.execute("COMMIT")
-        except BaseException as wrong:
             with self._file._explained:
-                # what is refused before anything is written spoils no transaction that it is a part of
-                if self._db.in_transaction and not (self._part and isinstance(wrong, Conflict | InvalidRecord)):
+                if error is not None:
+                    raise error
+                if self._spoiled is not None:
+                    raise self._spoiled
+                if self._whole is None:
+                    self._db.execute("COMMIT")
+        except BaseException as wrong:
+            if self._whole is None:
+                if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                raise
+                if self._spoiled is not None and self._spoiled is not wrong and isinstance(wrong, Exception):
+                    raise self._spoiled from wrong
+            elif not isinstance(wrong, Conflict | InvalidRecord):  # these refuse before anything is written
+                self._whole._spoiled = self._whole._spoiled or wrong
+            raise
 
 
 class _Explained:

@@ -55,7 +55,8 @@ class DeliveryError(Exception):
     """A channel did not take the alert; the message says why and holds no secret.
 
     `retry_after_s`: what the receiver asked to wait. `permanent`: the same message will not be taken later either.
-    `in_doubt`: it may have arrived all the same, for the answer is missing.
+    `in_doubt`: it may have arrived all the same, for the answer is missing. `unanswered`: nobody was there in time, so
+    the next message will hardly fare better.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class DeliveryError(Exception):
         retry_after_s: float | None = None,
         permanent: bool = False,
         in_doubt: bool = False,
+        unanswered: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.permanent = permanent
         self.in_doubt = in_doubt
+        self.unanswered = unanswered

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
+from trading_ops.audit.store import Conflict, Entry
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import believed
 from trading_ops.notifications.channel import Channel, DeliveryError, concerns
 from trading_ops.notifications.delivery import (
-    CARRIED,
     DEAD,
     FAILED,
     HISTORY,
@@ -28,7 +27,9 @@ from trading_ops.notifications.delivery import (
     unsettled,
 )
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+from trading_ops.notifications.order import AFTER, comes_first, first_told, handle_of_opening, with_what_comes_first
 from trading_ops.notifications.pace import Pace
+from trading_ops.notifications.progress import change, read
 from trading_ops.notifications.rests import Rests, lies_ahead
 from trading_ops.notifications.waiting import dead_letters
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
 LONGEST_NIGHT = timedelta(days=1) + CLAIM
+UNCHOSEN = timedelta(days=1)
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
 Told = dict[str, dict[str, bool]]  # of each alert the channels that were told, and whether as a possible duplicate
@@ -75,6 +77,7 @@ class Courier:
         self._doubtful = doubtful
         self._workers = workers
         self._timeout_s = timeout_s
+        self._change = partial(change, store, now)
 
     def publish(self, alerts: Sequence[Alert], told: Told, routes: Routes, until: float) -> list[dict[str, Any]]:
         """Write the alerts and try the channels that `routes` give them, until then (see `drain`); the deliveries.
@@ -82,30 +85,41 @@ class Courier:
         `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing.
         """
         by_key = {alert.dedup_key: alert for alert in alerts}
-        self._remember([self._record(by_key[k], n, d) for k in by_key for n, d in told.get(k, {}).items()])
+        self._remember([self._record(by_key[k], n, d) for k in by_key for n, d in dict(told.get(k, {})).items()])
         known = {key: self._store.get_state(STATE, key) for key in by_key}
         bodies: dict[str, Mapping[str, Any]] = {key: document.body for key, document in known.items() if document}
         open_ = [key for key in by_key if key not in bodies or unsettled(bodies[key])]
         names = {key: self._concerned(alert, routes) for key, alert in by_key.items()}
         with self._store.together():
+            of_incidents = any(by_key[key].incident and key not in bodies for key in open_)
+            waiting = self._waiting.named() if of_incidents else set()
             self._waiting.add(*open_)
             for key in open_:
-                now = self._now()
-                quiet = routes.quiet_until(by_key[key], now)
-                new = {"state": PENDING, "attempts": 0, **({"quiet_until": quiet.isoformat()} if quiet else {})}
-                done = told.get(key, {})
-                body = {
-                    "alert": by_key[key].to_document(),
-                    "created_at": now.isoformat(),
-                    "channels": {name: {**new, "state": SENT} if name in done else new for name in names[key]},
-                }
-                with suppress(Conflict):  # told, or being told, by an earlier run: what is still pending is tried below
-                    self._store.put_state(STATE, key, body, expected_version=0)
-                bodies.setdefault(key, body)
-        wanted = {name: {key: bodies[key] for key in open_ if name in names[key]} for name in self._channels}
+                if key not in bodies:  # else told, or being told, by an earlier run: what is pending is tried below
+                    bodies[key] = self._begin(by_key[key], names[key], told.get(key, {}), routes, waiting)
+                waiting.add(key)
+        wanted: dict[str, dict[str, Mapping[str, Any]]] = {name: {} for name in self._channels}
+        for key in open_:
+            for name in names[key]:
+                before = bodies[key]["channels"].get(name, {}).get(AFTER, [])
+                wanted[name].update(dict.fromkeys([*before, key], bodies[key]))  # they are of one incident
         self._run(wanted, told, until)
-        bodies.update(self._settled(open_))
+        bodies.update(self._settled(dict.fromkeys([*open_, *(key for keys in wanted.values() for key in keys)])))
         return [dict(bodies[key]) for key in by_key]
+
+    def _begin(
+        self, alert: Alert, names: Sequence[str], done: Collection[str], routes: Routes, waiting: Collection[str]
+    ) -> dict[str, Any]:
+        """Write an alert, and what of its incident each channel is told first; what was `done` is sent already."""
+        now = self._now()
+        quiet = routes.quiet_until(alert, now)
+        before = first_told(self._store, alert, names, waiting, quiet=quiet is not None)
+        new = {"state": PENDING, "attempts": 0, **({"quiet_until": quiet.isoformat()} if quiet else {})}
+        channels = {name: {**new, **before[name], **({"state": SENT} if name in done else {})} for name in names}
+        body = {"alert": alert.to_document(), "created_at": now.isoformat(), "channels": channels}
+        with suppress(Conflict):  # another process writes it too
+            self._store.put_state(STATE, alert.dedup_key, body, expected_version=0)
+        return body
 
     def _concerned(self, alert: Alert, routes: Routes) -> list[str]:
         return [name for name in routes.channels_of(alert, self._channels) if concerns(self._channels[name], alert)]
@@ -118,13 +132,26 @@ class Courier:
         bodies = {document.key: document.body for document in documents}
         wanted = {n: {k: body for k, body in bodies.items() if n in unsettled(body)} for n in self._channels}
         self._run(wanted, {}, until)
+        for key, body in bodies.items():
+            self._give_up_on_channels_no_longer_chosen(key, body)
         return sum(not undelivered(body) for body in self._settled(bodies).values())
+
+    def _give_up_on_channels_no_longer_chosen(self, key: str, body: Mapping[str, Any]) -> None:
+        """As what fails for a day: until then a channel may be missing by mistake."""
+        for name in set(unsettled(body)) - self._channels.keys():
+            if lies_ahead(datetime.fromisoformat(body["created_at"]) + UNCHOSEN, self._now(), 2 * UNCHOSEN):
+                continue
+            dead_letters(self._store).add(key)
+            why = "the channel is not configured any more"
+            self._change(key, name, DEAD, when=lambda d: d["state"] not in (SENT, DEAD), claim="", error=why)
 
     def retry(self, keys: Sequence[str], only: str | None = None) -> list[dict[str, Any]]:
         """Try what waits, failed or was given up, now and from the beginning; raises LookupError for no such alert."""
-        bodies = {key: self._read(key).body for key in keys}
-        self._waiting.add(*bodies)
         names = [name for name in self._channels if only in (None, name)]
+        bodies: dict[str, Mapping[str, Any]] = {}
+        for key in keys:
+            bodies.update(with_what_comes_first(self._store, read(self._store, key), names))
+        self._waiting.add(*bodies)
         for name in names:
             for key in bodies:
                 self._change(key, name, PENDING, when=lambda d: d["state"] in (PENDING, FAILED, DEAD), claim="")
@@ -144,7 +171,7 @@ class Courier:
         side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s, together=self._store.together)
 
     def _settled(self, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-        documents = [self._read(key) for key in keys]
+        documents = [read(self._store, key) for key in keys]
         with self._store.together():
             self._waiting.settle(*documents)
         return {document.key: document.body for document in documents}
@@ -167,7 +194,7 @@ class Courier:
                     late_s = (until_then - self._now()).total_seconds()
                     yield partial(time.sleep, min(max(late_s, 0.0), SHORT_WAIT_S))
                 error = yield from self._send(name, key, told, again=True)
-            if isinstance(error, TookTooLong) or _asked_to_wait(error) is not None:
+            if _is_away(error) or _asked_to_wait(error) is not None:
                 pace.stop()
                 return
             if error is None and pace.widen():
@@ -193,37 +220,29 @@ class Courier:
             return unreadable
         doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
         duplicate = doubt and not getattr(channel, "deduplicates", False)
-        opening = self._opening(alert, name)
+        opening = handle_of_opening(self._store, alert, name)
         handles: list[str | None] = []
-        error = yield lambda: handles.append(channel.send(alert, possible_duplicate=duplicate, opening=opening))
+
+        def send() -> None:
+            handles.append(channel.send(alert, possible_duplicate=duplicate, opening=opening))
+            told.setdefault(key, {})[name] = duplicate  # at once: the store may not let us come back to it
+
+        error = yield send
         if error is not None:
             self._note_failure(key, name, claim, attempts, error)
             return error
-        told.setdefault(key, {})[name] = duplicate
         self._remember([self._record(alert, name, duplicate)])
         self._change(key, name, SENT, when=lambda delivery: True, claim=claim, handle=handles[0])
         return None
-
-    def _opening(self, alert: Alert, name: str) -> str | None:
-        """What the channel calls the message that opened the alert's incident, None where that is not known."""
-        if alert.opening is None:
-            return None
-        try:
-            document = self._store.get_state(STATE, alert.opening)
-        except StoreUnavailable:
-            raise
-        except StoreError:  # it is damaged: the alert is told by itself
-            return None
-        return document.body["channels"].get(name, {}).get("handle") if document else None
 
     def _may_send(self, name: str, delivery: Mapping[str, Any], *, again: bool) -> bool:
         """Whether nobody has sent it, nobody is at it, and it is due."""
         state = delivery["state"]
         if state == SENDING:
-            return self._now() - datetime.fromisoformat(delivery["at"]) >= CLAIM
+            return not lies_ahead(datetime.fromisoformat(delivery["at"]) + CLAIM, self._now(), 2 * CLAIM)
         if state in (SENT, DEAD):
             return False
-        if self._rests.until(name):
+        if self._rests.until(name) or comes_first(self._store, name, delivery):
             return False
         quiet_until, next_at = delivery.get("quiet_until"), delivery.get("next_at")
         if quiet_until and lies_ahead(datetime.fromisoformat(quiet_until), self._now(), LONGEST_NIGHT):
@@ -258,46 +277,9 @@ class Courier:
         if entries:
             self._store.append(HISTORY, entries)
 
-    def _change(
-        self,
-        key: str,
-        name: str,
-        state: str,
-        *,
-        when: Callable[[Mapping[str, Any]], bool],
-        claim: str,
-        error: str | None = None,
-        wait_s: float = 0.0,
-        in_doubt: bool = False,
-        attempt: bool = True,
-        handle: str | None = None,
-    ) -> StateDocument | None:
-        """Compare-and-set one channel's state where `when` allows it; as it was before, None where not allowed."""
-        while True:
-            document = self._read(key)
-            before = document.body["channels"].get(name)
-            if before is None or not when(before):
-                return None
-            now = self._now()
-            after = {**before, "state": state, "at": now.isoformat(), "claim": claim, "error": error}
-            after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING and attempt)
-            if state == PENDING:
-                after.pop("quiet_until", None)  # a person wants it told now
-            after["next_at"] = (now + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
-            if handle is not None:
-                after["handle"] = handle
-            after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
-            body = {**document.body, "channels": {**document.body["channels"], name: after}}
-            body.pop(CARRIED, None)  # there is news to carry
-            with suppress(Conflict):  # another channel of this alert moved on in between: look again
-                self._store.put_state(STATE, key, body, expected_version=document.version)
-                return document
 
-    def _read(self, key: str) -> StateDocument:
-        document = self._store.get_state(STATE, key)
-        if document is None:
-            raise LookupError(f"outbox has no alert {key!r}")
-        return document
+def _is_away(error: Exception | None) -> bool:
+    return isinstance(error, TookTooLong) or (isinstance(error, DeliveryError) and error.unanswered)
 
 
 def _asked_to_wait(error: Exception | None) -> float | None:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.delivery import given_up
 
 KEY = "alerts_dead/"  # and the day; what has it is never told about itself
+MONDAY = 0
 
 
 def obituary(bodies: Iterable[Mapping[str, Any]], channels: Collection[str], day: str) -> Alert | None:
-    """One alert a day about all that were given up on these channels, and why; None where there is nothing to tell.
+    """One alert a day about those given up on these channels since the day before, and why; None where there are none.
 
-    What was given up on a channel that is not chosen any more is listed by `trading-ops alerts`: nobody misses it.
+    So each is told until people can have heard of it, and on Mondays with all others that are still dead. What was
+    given up on a channel that is not chosen any more is listed by `trading-ops alerts`: nobody misses it.
     """
     reasons: Counter[str] = Counter()
-    dead = 0
+    dead, today = 0, date.fromisoformat(day)
+    first = date.min if today.weekday() == MONDAY else today - timedelta(days=1)
     for body in bodies:
-        names = [name for name in given_up(body) if name in channels]
+        died = {name: datetime.fromisoformat(body["channels"][name]["at"]).date() for name in given_up(body)}
+        names = [name for name in died if name in channels and died[name] >= first]
         if names and not str(body["alert"]["dedup_key"]).startswith(KEY):
             dead += 1
             reasons.update(f"{name}: {body['channels'][name].get('error') or 'no reason was kept'}" for name in names)

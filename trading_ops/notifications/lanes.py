@@ -62,8 +62,11 @@ def side_by_side(
             with ExitStack() as stack:
                 try:
                     stack.enter_context(together())
-                except Exception as error:  # noqa: BLE001  # raised below; the lanes hear of their calls all the same
+                except Exception as error:  # noqa: BLE001  # raised below; each lane would wait for it as long
                     failure = failure or error
+                    for lane, _ in outcomes:
+                        let_go(lane)
+                    return
                 for lane, outcome in outcomes:
                     try:
                         calls.append((lane, lane.send(outcome)))

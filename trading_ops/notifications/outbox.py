@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -60,8 +61,12 @@ class Outbox:
         self._backoff = backoff or Backoff()
         self._workers, self._send_timeout_s = workers, send_timeout_s
         self._waiting = Waiting(store)
-        self._doubtful = False  # whether every send may be a duplicate
-        self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
+        self._said = threading.local()  # a call that outlived its minute goes on in its thread beside the next
+
+    @property
+    def store_error(self) -> str | None:
+        """Why this thread's last call had to do without the store; None: it did not."""
+        return getattr(self._said, "store_error", None)
 
     def publish(self, alert: Alert) -> dict[str, Any]:
         """Store the alert, try each channel of its route at once, and return the delivery document.
@@ -74,16 +79,17 @@ class Outbox:
     def publish_all(self, alerts: Sequence[Alert], within_s: float = DRAIN_S) -> list[dict[str, Any]]:
         """As `publish`, of many: all are stored before any is sent, and what `within_s` does not suffice for waits."""
         told: Told = {}
-        self.store_error, self._doubtful, until = None, False, time.monotonic() + within_s
+        self._said.store_error, until = None, time.monotonic() + within_s
         try:
-            self._carry_over_what_is_known_of(alerts)
-            return self._courier().publish(alerts, told, self._routes, until)
+            doubtful = not self._carry_over_what_is_known_of(alerts)
+            return self._courier(doubtful).publish(alerts, told, self._routes, until)
         except InvalidRecord:
             raise
         except StoreError as error:
             if self._fallback is None:
                 raise
             self._note(error)
+            until = time.monotonic() + within_s  # the store may have taken all of the time
             try:
                 return self._local_courier(self._fallback).publish(alerts, told, self._routes, until)
             except StoreError as local:
@@ -95,25 +101,31 @@ class Outbox:
         After `within_s` nothing more is begun. What a damaged or absent store holds waits for the next time, and
         `store_error` says why.
         """
-        self.store_error, self._doubtful = None, False
-        delivered, until = 0, time.monotonic() + within_s
+        self._said.store_error, until = None, time.monotonic() + within_s
+        delivered, doubtful = 0, False
         if self._fallback:
             try:
-                delivered += self._drain_local(self._fallback, until)
+                delivered, doubtful = self._drain_local(self._fallback, within_s)
             except (StoreError, FallbackError) as error:
                 self._note(error)
-                self._doubtful = True
+                doubtful = True
+        if time.monotonic() >= until:
+            return delivered
         try:
             documents, damaged = self._waiting.documents()
-            delivered += self._courier().drain(documents, until)
+            delivered += self._courier(doubtful).drain(documents, until)
             if damaged:
                 self._note(StoreError("; ".join(damaged)))
         except StoreError as error:
             self._note(error)
         return delivered
 
-    def _drain_local(self, fallback: Fallback, until: float) -> int:
-        """Carry over what can be, and try the rest from here; how many are now sent on all their channels."""
+    def _drain_local(self, fallback: Fallback, within_s: float) -> tuple[int, bool]:
+        """Carry over what can be, and try the rest from here, in a time of its own: the store may have taken as long.
+
+        How many are now sent on all their channels, and whether the store may not know what was told of some.
+        """
+        doubtful = False
         known, _ = fallback.uncarried()
         carry = [partial(fallback.carry_over, self._store, document) for document in known]
         for step in (partial(fallback.carry_rests, self._store, self._now), *carry):
@@ -121,13 +133,15 @@ class Outbox:
                 step()
             except StoreError as error:
                 self._note(error)
-                self._doubtful = True  # what was told of it is not known to the store, which may be back below
+                doubtful = True  # what was told of it is not known to the store, which may be back below
+                if isinstance(error, StoreUnavailable):
+                    break  # each of the others would wait for it as long
         left, damaged = fallback.uncarried()
         if damaged:
             self._note(StoreError("; ".join(damaged)))
-            self._doubtful = True
         left = [document for document in left if unsettled(document.body)]
-        return self._local_courier(fallback).drain(left, until) if left else 0
+        told = self._local_courier(fallback).drain(left, time.monotonic() + within_s) if left else 0
+        return told, doubtful or bool(damaged)
 
     def retry(self, key: str | None = None, channel: str | None = None) -> list[dict[str, Any]]:
         """Send what failed or was given up again, now; the deliveries concerned as they are afterwards.
@@ -136,22 +150,24 @@ class Outbox:
         alone. A person asked for it, so no pause is kept. Raises LookupError for an alert that is not known, and
         StoreError.
         """
-        self.store_error, self._doubtful = None, False
+        self._said.store_error = None
         _, damaged = self._carry_over(resting=[name for name in self._channels if channel not in (None, name)])
         if damaged:
             self._note(StoreError("; ".join(damaged)))
-            self._doubtful = True
         if key is None:
-            bodies = [document.body for document in self._store.list_state(STATE)]
+            found = [index.documents() for index in (self._waiting, dead_letters(self._store))]
+            if unreadable := [reason for _, reasons in found for reason in reasons]:
+                raise StoreError("; ".join(unreadable))
+            bodies = {document.key: document.body for documents, _ in found for document in documents}
             keys = [
                 str(body["alert"]["dedup_key"])
-                for body in sorted(bodies, key=lambda body: str(body["created_at"]))
+                for body in sorted(bodies.values(), key=lambda body: str(body["created_at"]))
                 if any(name in self._channels and channel in (None, name) for name in undelivered(body))
                 and not str(body["alert"]["dedup_key"]).startswith(ABOUT_THE_DEAD)
             ]
         else:
             keys = [key]
-        return self._courier().retry(keys, channel)
+        return self._courier(bool(damaged)).retry(keys, channel)
 
     def carry_over(self) -> int:
         """Give the audit store what was written without it, telling nobody; how many alerts it could not be given.
@@ -236,23 +252,28 @@ class Outbox:
 
     def _note(self, error: Exception) -> None:
         known = self.store_error.split("; ") if self.store_error else []
-        self.store_error = "; ".join(dict.fromkeys([*known, *str(error).split("; ")]))
+        self._said.store_error = "; ".join(dict.fromkeys([*known, *str(error).split("; ")]))
 
-    def _carry_over_what_is_known_of(self, alerts: Sequence[Alert]) -> None:
-        """Where nobody can look up whether an alert was told locally, it is told as a possible duplicate."""
+    def _carry_over_what_is_known_of(self, alerts: Sequence[Alert]) -> bool:
+        """Whether the local store could be asked; else nobody knows whether an alert was told from there."""
         if self._fallback is None:
-            return
+            return True
         try:
             self._fallback.carry_rests(self._store, self._now)
             for alert in alerts:
                 if known := self._fallback.knows(alert.dedup_key):
                     self._fallback.carry_over(self._store, known)
+            incidents = {alert.incident for alert in alerts} - {None}
+            for document in self._fallback.uncarried()[0] if incidents else ():
+                if document.body["alert"].get("incident") in incidents:  # it keeps its place before these
+                    self._fallback.carry_over(self._store, document)
         except FallbackError as error:
             self._note(error)
-            self._doubtful = True
+            return False
+        return True
 
-    def _courier(self) -> Courier:
-        return self._courier_of(self._store, self._waiting, doubtful=self._doubtful)
+    def _courier(self, doubtful: bool) -> Courier:
+        return self._courier_of(self._store, self._waiting, doubtful=doubtful)
 
     def _local_courier(self, fallback: Fallback) -> Courier:
         return self._courier_of(fallback.store(), fallback.waiting(), doubtful=True)

@@ -67,6 +67,15 @@ class Waiting:
                 self._store.put_state(self._index, COMPLETE, {"keys": []}, expected_version=0)
         return sorted(concerned, key=lambda document: str(document.body["created_at"])), damaged
 
+    def named(self) -> set[str]:
+        """The keys in the index, be it complete or not; none where it is damaged. Raises StoreUnavailable."""
+        try:
+            return {key for shard in self._store.list_state(self._index) for key in shard.body["keys"]}
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return set()
+
     def _keys(self) -> list[str] | None:
         """The keys in the index, None where it does not tell."""
         try:

@@ -20,7 +20,7 @@ import pytest
 
 import trading_ops
 from trading_ops.audit.sqlite import SqliteStore
-from trading_ops.audit.store import Entry, StoreError, StoreUnavailable, open_store
+from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable, open_store
 
 ROOT = Path(trading_ops.__file__).parents[1]
 COLUMNS = ("collection", "seq", "partition", "key", "revision", "recorded_at", "digest", "prev_hash", "hash", "body")
@@ -424,6 +424,40 @@ def test_a_write_that_the_file_refuses_undoes_all_that_belongs_together(
         work()
     assert store.list_state("guard") == []
     store.put_state("guard", "good", {}, expected_version=0)
+
+
+def test_what_follows_a_refused_write_is_undone_with_what_was_before_it_and_the_first_reason_is_told(
+    store: SqliteStore, tampering: sqlite3.Connection
+) -> None:
+    """ROLLBACK ends the transaction at once: alone, the next write would be kept."""
+
+    def work() -> None:
+        with store.together():
+            store.put_state("guard", "before", {}, expected_version=0)
+            with pytest.raises(StoreError, match="no room for this"):
+                store.put_state("guard", "bad", {}, expected_version=0)
+            with pytest.raises(StoreError, match="no room for this"):
+                store.put_state("guard", "after", {}, expected_version=0)
+            with pytest.raises(StoreError, match="no room for this"):
+                store.append("together", [Entry("2025-03-01", "rsi", {})])
+
+    refuses = "BEFORE INSERT ON state WHEN NEW.key = 'bad' BEGIN SELECT RAISE(ROLLBACK, 'no room for this'); END"
+    tampering.execute(f"CREATE TRIGGER refuses {refuses}")
+    tampering.commit()
+    with pytest.raises(StoreError, match="no room for this"):
+        work()
+    assert (store.list_state("guard"), store.read("together")) == ([], [])
+    store.put_state("guard", "good", {}, expected_version=0)
+    assert [document.key for document in store.list_state("guard")] == ["good"]
+
+
+def test_a_conflict_within_what_is_written_together_undoes_nothing(store: SqliteStore) -> None:
+    with store.together():
+        store.put_state("guard", "a", {}, expected_version=0)
+        with pytest.raises(Conflict):
+            store.put_state("guard", "a", {}, expected_version=0)
+        store.put_state("guard", "b", {}, expected_version=0)
+    assert [document.key for document in store.list_state("guard")] == ["a", "b"]
 
 
 def test_a_file_locked_past_the_timeout_is_unavailable_not_lost(store: SqliteStore, path: Path) -> None:

@@ -56,9 +56,31 @@ def test_what_was_given_up_is_logged_counted_and_told_once_a_day_where_a_channel
 def test_where_no_channel_works_the_alert_about_it_is_not_told_of(services):
     use(services, refused())
     publish(services, "a")
-    for day in range(3):
+    for day in range(2):
         services.now = lambda day=day: NOON + timedelta(days=day)
         assert "1 alert was given up" in look(services)
+
+
+def test_what_is_dead_for_good_is_told_no_more_after_a_day_but_every_monday(services):
+    mail = Recorder("mail")
+    use(services, refused(), mail)
+    publish(services, "a")
+    mail.told.clear()
+    for day in range(8):
+        services.now = lambda day=day: NOON + timedelta(days=day)
+        look(services)
+    assert [alert.day for alert, _ in mail.told] == ["2025-03-10", "2025-03-11", "2025-03-17"]
+    assert services.outbox.dead() == 4  # with those of the three notices that the dead channel refused too
+
+
+def test_of_what_is_dead_only_what_died_since_the_day_before_is_counted(services):
+    mail = Recorder("mail")
+    use(services, refused(), mail)
+    publish(services, "a", "b")
+    services.now = lambda: NOON + timedelta(days=3)
+    use(services, refused(), mail)
+    publish(services, "c")
+    assert "1 alert was given up" in look(services)
 
 
 def test_what_was_sent_again_or_was_for_a_channel_no_longer_chosen_is_not_told_of(services):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -521,6 +522,26 @@ def test_a_dead_channel_costs_a_drain_one_wait_and_not_one_for_each_alert(store,
     released.set()
 
 
+def test_a_service_that_does_not_answer_is_asked_once_a_drain_each_time_with_another_alert(store, clock):
+    """The alert that was tried waits for its pause, so one that the service cannot stomach holds up no other."""
+    with VendorServer(webhook_rules) as server:
+        channel = WebhookChannel(url=server.url + WEBHOOK_PATH, secret=WEBHOOK_SECRET, timeout_s=0.2)
+        box = Outbox(store, {"webhook": channel}, clock, backoff=STEADY)
+        box.publish_all(alerts(3), within_s=0.0)
+        server.faults.extend([Answer(204, hang_s=5.0)] * 2)
+        assert [(box.drain(), len(server.asked)) for _ in range(2)] == [(0, 1), (0, 2)]
+        assert [d["channels"]["webhook"]["attempts"] for d in box.deliveries()] == [1, 1, 0]
+        assert (box.drain(), len(server.asked)) == (1, 3)
+
+
+def test_a_service_that_takes_no_connection_is_asked_once_a_drain(store, clock):
+    with VendorServer(webhook_rules) as server:
+        channel = WebhookChannel(url=server.url + WEBHOOK_PATH, secret=WEBHOOK_SECRET)
+    box = Outbox(store, {"webhook": channel}, clock, backoff=STEADY)
+    box.publish_all(alerts(3))
+    assert [d["channels"]["webhook"]["state"] for d in box.deliveries()] == ["failed", "pending", "pending"]
+
+
 def test_a_drain_begins_nothing_after_its_time(store, clock):
     chat = Recorder("chat", DeliveryError("down"), DeliveryError("down"))
     box = outbox(store, clock, chat)
@@ -786,3 +807,96 @@ def test_many_publishers_at_once_lose_nothing(store, clock):
     clock.advance(CLAIM)
     assert box.drain() == 40
     assert len({a.dedup_key for a, _ in chat.told}) == 40
+
+
+# a store that makes us wait
+
+
+def test_while_a_stopped_process_locks_the_store_an_alert_is_told_and_so_is_what_was_not_taken_at_once(clock, tmp_path):
+    """The store's patience is longer than a publish or a drain may take."""
+    with SqliteStore(tmp_path / "audit.db", busy_timeout_s=0.3) as main:
+        chat = Recorder("chat", None, DeliveryError("HTTP 500"))
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        with closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None)) as stopped:
+            stopped.execute("BEGIN IMMEDIATE")
+            for key in "ab":
+                box.publish_all([alert(key)], within_s=0.2)
+            assert [a.dedup_key for a, _ in chat.told] == ["a"]
+            assert box.drain(within_s=0.2) == 1
+            assert "locked by another process" in str(box.store_error)
+        box.drain()
+        assert [a.dedup_key for a, _ in chat.told] == ["a", "b"]
+        assert [states(d) for d in outbox(main, clock).deliveries()] == [{"chat": "sent"}] * 2
+
+
+def test_a_store_that_is_away_is_waited_for_once_and_not_for_each_alert_that_it_lacks(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        box = backed(main, tmp_path / "local.db", clock, Recorder("chat", *[DeliveryError("HTTP 500")] * 3))
+        for key in "abc":
+            box.publish(alert(key))
+        main.asked.clear()
+        assert box.drain() == 3
+        assert main.asked.count("put_state") == 1
+
+
+def test_an_alert_that_was_told_while_the_store_became_locked_is_not_told_again(clock, tmp_path):
+    with (
+        SqliteStore(tmp_path / "audit.db", busy_timeout_s=0.2) as main,
+        closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None, check_same_thread=False)) as stopped,
+    ):
+        chat = Recorder("chat", during=lambda: stopped.execute("BEGIN IMMEDIATE"))
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        assert states(box.publish(ALERT)) == {"chat": "sent"}
+        stopped.execute("ROLLBACK")
+        clock.advance(CLAIM)
+        box.drain()
+        assert chat.told == [(ALERT, False)]
+
+
+def test_a_doubt_stays_with_its_call_while_another_thread_asks_the_same_outbox(clock, tmp_path):
+    """What was told locally is not known to the store when another thread's alert is told without a doubt."""
+    with UnreliableStore(tmp_path) as main:
+        chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 2)
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        box.publish(alert("before the outage"))
+        main.be(DOWN)
+        box.publish(alert("in the outage"))
+        main.be(UP)
+        errors: list[str | None] = []
+
+        def other_thread() -> None:
+            ask = lambda: (box.publish(alert("beside it")), errors.append(box.store_error))  # noqa: E731
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+
+        main.lost, chat._during = 1, other_thread
+        assert box.drain() == 2
+        doubts = {a.dedup_key: doubt for a, doubt in chat.told}
+        assert doubts == {"before the outage": True, "in the outage": True, "beside it": False}
+        assert errors == [None]
+        assert box.store_error
+
+
+@pytest.mark.parametrize(("ahead", "taken"), [(CLAIM / 2, False), (CLAIM * 2, True), (timedelta(days=300), True)])
+def test_a_claim_from_a_clock_that_was_ahead_is_taken_over(store, clock, ahead, taken):
+    clock.advance(ahead)
+    with pytest.raises(KeyboardInterrupt):  # where the process dies
+        outbox(store, interrupted(clock, 3), Recorder("chat")).publish(ALERT)
+    clock.advance(-ahead)
+    chat = Recorder("chat")
+    assert outbox(store, clock, chat).drain() == taken
+    assert chat.told == ([(ALERT, True)] if taken else [])
+
+
+def interrupted(clock: Clock, at: int) -> Callable[[], datetime]:
+    """A clock that ends the process when it is asked for the n-th time: to store, to claim, to note the delivery."""
+    asked = iter(range(1, 1_000))
+
+    def now() -> datetime:
+        if next(asked) == at:
+            raise KeyboardInterrupt
+        return clock()
+
+    return now

@@ -231,6 +231,37 @@ def test_a_channel_no_longer_configured_leaves_its_delivery_pending_and_shown(st
     assert states(later.deliveries()[0]) == {"chat": "failed", "mail": "sent"}
 
 
+def test_what_waits_for_a_channel_no_longer_configured_is_given_up_after_a_day_and_sent_when_asked_for(
+    store: SqliteStore, clock: Clock
+):
+    outbox(store, clock, Recorder("chat", DeliveryError("down"))).publish(ALERT)
+    without = outbox(store, clock, Recorder("mail"))
+    clock.advance(timedelta(hours=23))
+    without.drain()
+    assert (without.waiting(), without.dead()) == (1, 0)
+    clock.advance(timedelta(hours=1))
+    without.drain()
+    assert (without.waiting(), without.dead()) == (0, 1)
+    assert without.deliveries()[0]["channels"]["chat"]["error"] == "the channel is not configured any more"
+    chat = Recorder("chat")
+    again = outbox(store, clock, chat)
+    assert (again.drain(), [states(d) for d in again.retry()]) == (0, [{"chat": "sent"}])
+    assert (again.dead(), chat.told) == (0, [(ALERT, False)])
+
+
+def test_a_replay_of_all_reads_what_is_undelivered_and_not_what_was_ever_told(store, clock, monkeypatch):
+    chat = Recorder("chat", DeliveryError("HTTP 401", permanent=True), DeliveryError("HTTP 500"))
+    box = outbox(store, clock, chat)
+    for key in "abc":
+        box.publish(replace(ALERT, dedup_key=key))
+    box.deliveries(), box.drain(), box.dead()  # the first one looks at everything once
+    read: list[str] = []
+    whole = store.list_state
+    monkeypatch.setattr(store, "list_state", lambda name, *prefix: read.append(name) or whole(name, *prefix))
+    assert [d["alert"]["dedup_key"] for d in box.retry()] == ["a"]
+    assert "outbox" not in read
+
+
 def test_without_any_channel_the_alert_is_kept(store: SqliteStore, clock: Clock):
     box = outbox(store, clock)
     assert box.publish(ALERT)["channels"] == {}

@@ -98,7 +98,8 @@ class EmailChannel:
             raise DeliveryError(f"{self._host}: no trusted TLS connection ({self._redacted(str(why))})") from None
         except (OSError, ValueError) as error:  # a name that is no host, a header that is none
             said = self._redacted(str(error)) if isinstance(error, OSError) else type(error).__name__
-            raise DeliveryError(f"no connection to {self._host}: {said} ({step})", in_doubt=sent) from None
+            told = f"no connection to {self._host}: {said} ({step})"
+            raise DeliveryError(told, in_doubt=sent, unanswered=isinstance(error, OSError)) from None
         if refused:
             codes = ", ".join(sorted({str(code) for code, _ in refused.values()}))
             told = f"SMTP {codes}: {len(refused)} of {len(self._recipients)} recipients refused, the others have it"
@@ -115,7 +116,7 @@ class EmailChannel:
 
     def _timeout(self, step: str, sent: bool) -> DeliveryError:
         told = f"timeout: {self._host} did not answer within {self._timeout_s:g} s ({step})"
-        return DeliveryError(told, in_doubt=sent)
+        return DeliveryError(told, in_doubt=sent, unanswered=True)
 
     def _judged(self, error: smtplib.SMTPException, step: str, sent: bool) -> DeliveryError:
         """5xx is for good, 4xx may pass; the server's words are shown without secrets."""

@@ -37,6 +37,7 @@ class HttpError(DeliveryError):
             retry_after_s=retry_after_s,
             permanent=300 <= status < 500 and status not in PASSING,
             in_doubt=status in (502, 504),  # a gateway that did not hear the end of it
+            unanswered=status == 504,
         )
         self.status = status
 
@@ -78,13 +79,15 @@ class Http:
             finally:
                 response.close()
         except httpx.ConnectTimeout:
-            raise DeliveryError(f"timeout: no connection to {host} within {self._timeout_s:g} s") from None
+            raise DeliveryError(
+                f"timeout: no connection to {host} within {self._timeout_s:g} s", unanswered=True
+            ) from None
         except httpx.TimeoutException:
             raise DeliveryError(
-                f"timeout: no whole answer of {host} within {self._timeout_s:g} s", in_doubt=True
+                f"timeout: no whole answer of {host} within {self._timeout_s:g} s", in_doubt=True, unanswered=True
             ) from None
         except httpx.ConnectError as error:
-            raise DeliveryError(f"no connection to {host}: {self.redacted(str(error))}") from None
+            raise DeliveryError(f"no connection to {host}: {self.redacted(str(error))}", unanswered=True) from None
         except httpx.TransportError as error:
             raise DeliveryError(f"the connection to {host} broke ({type(error).__name__})", in_doubt=True) from None
         except OSError as error:  # such as no file left to open: it is about this machine and may pass

@@ -1,0 +1,181 @@
+"""Does each channel hear of an incident in its order, whatever fails in between?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+import pytest
+
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.backoff import Backoff
+from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.courier import CLAIM
+from trading_ops.notifications.desk import IncidentDesk
+from trading_ops.notifications.incident import Policy
+from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.routes import QuietHours, Routes
+from trading_ops.notifications.waiting import Waiting
+from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
+from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed
+
+STEADY = Backoff(random=lambda: 1.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with SqliteStore(tmp_path / "audit.db") as store:
+        yield store
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def alert(severity: Severity = Severity.ERROR) -> Alert:
+    return Alert(severity, "risk/first", "risk is bad", "", "", incident="risk")
+
+
+def desk(
+    store: SqliteStore, clock: Callable[[], datetime], *channels: Recorder, routes: Routes | None = None
+) -> tuple[IncidentDesk, Outbox]:
+    box = Outbox(store, {channel.name: channel for channel in channels}, clock, backoff=STEADY, routes=routes)
+    return IncidentDesk(store, box, clock, Policy()), box
+
+
+def steps(chat: Recorder) -> list[str]:
+    return [str(told.step) for told, _ in chat.told]
+
+
+def test_the_end_waits_until_the_beginning_was_told(store, clock):
+    chat = Recorder("chat", DeliveryError("HTTP 503"), DeliveryError("HTTP 503"))
+    incidents, box = desk(store, clock, chat)
+    incidents.observe(alert())
+    clock.advance(timedelta(seconds=5))
+    incidents.recover("risk")
+    assert (chat.tries, steps(chat)) == (1, [])  # the beginning is not due, so the end is not tried
+    clock.advance(timedelta(minutes=1))
+    assert (box.drain(), steps(chat)) == (0, [])
+    clock.advance(timedelta(minutes=1))
+    assert (box.drain(), steps(chat)) == (2, ["opened", "resolved"])
+
+
+def test_the_end_brings_a_beginning_that_is_due_with_it(store, clock):
+    chat = Recorder("chat", DeliveryError("HTTP 503"))
+    incidents, _ = desk(store, clock, chat)
+    incidents.observe(alert())
+    clock.advance(timedelta(minutes=1))
+    incidents.recover("risk")
+    assert steps(chat) == ["opened", "resolved"]
+
+
+def test_the_end_waits_for_a_beginning_that_a_killed_process_may_have_told(store, clock):
+    chat = Recorder()
+    incidents, box = desk(store, clock, chat)
+    incidents.observe(alert())
+    document = store.get_state("outbox", "risk/1/1")
+    assert document
+    delivery = {**document.body["channels"]["chat"], "state": "sending", "at": clock().isoformat()}
+    store.put_state(
+        "outbox", "risk/1/1", {**document.body, "channels": {"chat": delivery}}, expected_version=document.version
+    )
+    Waiting(store).add("risk/1/1")
+    chat.told.clear()
+    clock.advance(CLAIM / 2)
+    incidents.recover("risk")
+    assert steps(chat) == []
+    clock.advance(CLAIM)
+    assert (box.drain(), steps(chat)) == (2, ["opened", "resolved"])
+
+
+def test_a_channel_where_the_beginning_was_given_up_hears_of_the_end(store, clock):
+    chat = Recorder("chat", DeliveryError("HTTP 400", permanent=True))
+    incidents, _ = desk(store, clock, chat)
+    incidents.observe(alert())
+    incidents.recover("risk")
+    assert steps(chat) == ["resolved"]
+
+
+def test_a_channel_that_heard_of_the_beginning_waits_for_no_other(store, clock):
+    chat, page = Recorder("chat"), Recorder("page", DeliveryError("HTTP 503"))
+    incidents, _ = desk(store, clock, chat, page)
+    incidents.observe(alert())
+    clock.advance(timedelta(seconds=5))
+    incidents.recover("risk")
+    assert (steps(chat), steps(page)) == (["opened", "resolved"], [])
+
+
+def test_an_update_that_no_channel_has_shown_is_not_shown_after_what_is_newer(store, clock):
+    chat = Recorder("chat")
+    chat.updates = True  # type: ignore[attr-defined]
+    incidents, box = desk(store, clock, chat)
+    incidents.observe(alert())
+    clock.advance(timedelta(minutes=16))
+    chat._errors = [DeliveryError("HTTP 503")]
+    incidents.observe(alert())
+    clock.advance(timedelta(seconds=5))
+    incidents.recover("risk")
+    clock.advance(timedelta(minutes=3))
+    assert (box.drain(), box.waiting(), steps(chat)) == (0, 0, ["opened", "resolved"])
+    assert box.delivery("risk/1/2")["channels"]["chat"]["superseded_by"] == "risk/1/3"
+
+
+def test_what_is_urgent_ends_the_night_for_what_came_before_it(store, clock):
+    clock.time = datetime(2025, 3, 10, 23, tzinfo=UTC)
+    chat = Recorder("chat")
+    incidents, _ = desk(store, clock, chat, routes=Routes(quiet_hours=QuietHours(time(22), time(7))))
+    incidents.observe(alert(Severity.INFO), {"x": Severity.INFO})
+    assert steps(chat) == []
+    clock.advance(timedelta(minutes=30))
+    incidents.observe(alert(Severity.ERROR), {"x": Severity.ERROR})
+    assert steps(chat) == ["opened", "reminded"]
+
+
+def test_what_is_quiet_itself_waits_for_the_night_in_its_order(store, clock):
+    clock.time = datetime(2025, 3, 10, 23, tzinfo=UTC)
+    chat = Recorder("chat")
+    incidents, box = desk(store, clock, chat, routes=Routes(quiet_hours=QuietHours(time(22), time(7))))
+    incidents.observe(alert(Severity.INFO))
+    clock.advance(timedelta(minutes=30))
+    incidents.recover("risk")
+    assert (box.drain(), steps(chat)) == (0, [])
+    clock.advance(timedelta(hours=9))
+    assert (box.drain(), steps(chat)) == (2, ["opened", "resolved"])
+
+
+def test_a_clock_that_was_set_back_between_two_messages_stops_neither(store, clock):
+    chat = Recorder("chat", DeliveryError("HTTP 503"))
+    incidents, box = desk(store, clock, chat)
+    incidents.observe(alert())
+    clock.advance(timedelta(days=-1))
+    incidents.recover("risk")
+    clock.advance(timedelta(days=2))
+    assert [box.drain(), box.drain(), box.waiting()] == [1, 1, 0]
+    assert steps(chat) == ["opened", "resolved"]
+
+
+def test_who_replays_the_end_gets_the_beginning_first(store, clock):
+    chat = Recorder("chat", DeliveryError("HTTP 503"))
+    incidents, box = desk(store, clock, chat)
+    incidents.observe(alert())
+    incidents.recover("risk")
+    box.retry("risk/1/2")
+    assert steps(chat) == ["opened", "resolved"]
+
+
+def test_a_beginning_that_was_not_told_in_an_outage_is_told_before_the_end(clock, tmp_path):
+    with UnreliableStore(tmp_path) as main:
+        main.be(DOWN)
+        chat = Recorder("chat", DeliveryError("HTTP 500"), DeliveryError("HTTP 500"))
+        box = backed(main, tmp_path / "local.db", clock, chat)
+        incidents = IncidentDesk(main, box, clock, Policy())
+        incidents.observe(alert())
+        main.be(UP)
+        clock.advance(timedelta(seconds=5))
+        incidents.recover("risk")
+        assert steps(chat) == []
+        box.drain()
+        assert steps(chat) == ["opened", "resolved"]
