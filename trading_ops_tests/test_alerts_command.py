@@ -133,7 +133,9 @@ def test_a_replay_sends_what_died_and_exits_1_while_it_does_not(home, slack):
     assert "0 of 1 alerts are now sent" in said
     assert "1 of 1 alerts are now sent" in run(home, "retry", KEY, slack=slack)
     assert len(slack.taken) == 1
-    assert "no alert 'nothing'" in run(home, "retry", "nothing", slack=slack, code=1)
+    assert "no alert has the key 'nothing'; trading-ops alerts list shows them" in run(
+        home, "retry", "nothing", slack=slack, code=1
+    )
 
 
 def test_the_doctor_has_a_line_for_each_channel_and_asks_none(home, slack):

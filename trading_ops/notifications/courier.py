@@ -24,7 +24,9 @@ from trading_ops.notifications.delivery import (
     SENT,
     STATE,
     history_key,
+    quiet_until,
     undelivered,
+    unknown_alert,
     unsettled,
 )
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from trading_ops.notifications.waiting import Waiting
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
-LONGEST_NIGHT = timedelta(days=1) + CLAIM
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
 Told = dict[str, dict[str, bool]]  # of each alert the channels that were told, and whether as a possible duplicate
@@ -120,14 +121,22 @@ class Courier:
         self._run(wanted, {}, until)
         return sum(not undelivered(body) for body in self._settled(bodies).values())
 
-    def retry(self, keys: Sequence[str], only: str | None = None) -> list[dict[str, Any]]:
-        """Try what waits, failed or was given up, now and from the beginning; raises LookupError for no such alert."""
+    def retry(self, keys: Sequence[str], only: str | None = None, *, quietly: bool = False) -> list[dict[str, Any]]:
+        """Try what waits, failed or was given up, now and from the beginning; `quietly`: but not in quiet hours.
+
+        Raises LookupError for no such alert.
+        """
+
+        def chosen(delivery: Mapping[str, Any]) -> bool:
+            held = quietly and quiet_until(delivery, self._now())
+            return delivery["state"] in (PENDING, FAILED, DEAD) and not held
+
         bodies = {key: self._read(key).body for key in keys}
         self._waiting.add(*bodies)
         names = [name for name in self._channels if only in (None, name)]
         for name in names:
             for key in bodies:
-                self._change(key, name, PENDING, when=lambda d: d["state"] in (PENDING, FAILED, DEAD), claim="")
+                self._change(key, name, PENDING, when=chosen, claim="")
             self._rests.end(name)
         self._waiting.add(*bodies)  # again: a drain that saw one dead in between has forgotten it
         self._run(dict.fromkeys(names, bodies), {})
@@ -225,9 +234,9 @@ class Courier:
             return False
         if self._rests.until(name):
             return False
-        quiet_until, next_at = delivery.get("quiet_until"), delivery.get("next_at")
-        if quiet_until and lies_ahead(datetime.fromisoformat(quiet_until), self._now(), LONGEST_NIGHT):
+        if quiet_until(delivery, self._now()):
             return False
+        next_at = delivery.get("next_at")
         return again or not next_at or not lies_ahead(datetime.fromisoformat(next_at), self._now())
 
     def _note_failure(self, key: str, name: str, claim: str, attempts: int, error: Exception) -> None:
@@ -296,7 +305,7 @@ class Courier:
     def _read(self, key: str) -> StateDocument:
         document = self._store.get_state(STATE, key)
         if document is None:
-            raise LookupError(f"outbox has no alert {key!r}")
+            raise unknown_alert(key)
         return document
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.routes import Routes, parse_escalation, parse_quiet_hours, parse_routes
 from trading_ops_tests.notifications.test_configuration import WHOLE, load, refused
+from trading_ops_tests.notifications.test_outbox import Recorder
 
 CHOSEN = ("slack", "email", "telegram", "pagerduty")
 ROUTES = Routes(parse_routes("INFO=email; WARNING=slack,email"), parse_escalation("telegram; pagerduty"))
@@ -105,9 +107,25 @@ def test_a_person_can_have_it_told_before_the_morning(tmp_path):
     routes = Routes(quiet_hours=parse_quiet_hours("22:00-07:00"))
     outbox = Outbox(SqliteStore(tmp_path / "audit.db"), {"chat": chat}, lambda: MIDNIGHT, routes=routes)
     outbox.publish(alert(Severity.INFO))
+    assert outbox.retry() == []
     assert chat.told == []
-    outbox.retry()
+    outbox.retry(alert(Severity.INFO).dedup_key)
     assert len(chat.told) == 1
+
+
+def test_a_retry_of_everything_leaves_the_channel_that_waits_for_the_morning(tmp_path):
+    chat, mail = Kept("chat"), Kept("mail")
+    routes = Routes(quiet_hours=parse_quiet_hours("22:00-07:00"))
+    key, store = alert(Severity.INFO).dedup_key, SqliteStore(tmp_path / "audit.db")
+    Outbox(store, {"chat": chat, "mail": mail}, lambda: MIDNIGHT, routes=routes).publish(alert(Severity.INFO))
+    refuses = Recorder("chat", DeliveryError("refused", permanent=True))
+    Outbox(store, {"chat": refuses, "mail": mail}, lambda: MIDNIGHT).retry(key, "chat")  # a person wants it there now
+    (tried,) = Outbox(store, {"chat": chat, "mail": mail}, lambda: MIDNIGHT).retry()
+    assert {name: channel["state"] for name, channel in tried["channels"].items()} == {
+        "chat": "sent",
+        "mail": "pending",
+    }
+    assert mail.told == []
 
 
 def test_the_settings_say_what_goes_where(monkeypatch):
