@@ -59,10 +59,44 @@ def test_what_is_wrong_is_listed_with_who_looks_after_it_and_what_is_silenced(ho
 def test_a_messages_key_acknowledges_its_incident_and_a_key_that_is_none_fails(home, desk):
     desk.observe(alert("risk"))
     assert "risk: ben looks after it" in run(home, "ack", "risk/1/1", "--by", "ben")
+    assert run(home, "ack", "risk", "--by", "ben") == "risk: ben looks after it\n"
+    assert run(home, "ack", "risk/1/1", "--by", "ana") == "risk: ana looks after it (before: ben)\n"
     assert json.loads(run(home, "ack", "risk", "--by", "ana", "--json"))["acknowledged_by"] == "ana"
     assert "no open incident has the key 'nothing'" in run(home, "ack", "nothing", code=1)
     desk.recover("risk")
     assert "no open incident has the key 'risk'" in run(home, "ack", "risk", code=1)
+
+
+def test_the_key_of_a_message_about_several_acknowledges_those_that_are_still_open(home):
+    moment = [datetime(2025, 3, 1, 12, tzinfo=UTC)]
+    chat = Recorder()
+    with SqliteStore(home / "var" / "audit.db") as store:
+        desk = IncidentDesk(store, Outbox(store, {"chat": chat}, lambda: moment[0]), lambda: moment[0])
+        for key in ("alone", "a", "b", "c"):  # the first is told at once, those that follow within a minute together
+            desk.observe(alert(key, Severity.ERROR))
+        moment[0] += timedelta(minutes=2)
+        desk.tick()
+        desk.recover("b")
+    (key,) = [told.dedup_key for told, _ in chat.told if told.dedup_key.startswith("incidents_together/")]
+    assert run(home, "ack", key, "--by", "ana") == "a: ana looks after it\nc: ana looks after it\n"
+    acknowledged = {one["key"]: one["acknowledged_by"] for one in json.loads(run(home, "incidents", "--json"))}
+    assert acknowledged == {"alone": None, "a": "ana", "c": "ana"}
+    assert [one["key"] for one in json.loads(run(home, "ack", key, "--by", "ben", "--json"))] == ["a", "c"]
+    with SqliteStore(home / "var" / "audit.db") as store:
+        for one in ("a", "c"):
+            IncidentDesk(store, Outbox(store, {"chat": chat}, lambda: moment[0]), lambda: moment[0]).recover(one)
+    assert f"no open incident has the key '{key}'" in run(home, "ack", key, code=1)
+
+
+def test_a_silence_says_what_it_covers_now(home, desk):
+    line = ("--for", "1h", "--reason", "maintenance")
+    assert "matches no open incident now" in run(home, "silence", "run/*", *line)
+    for key in ("run/a", "run/b", "risk", "run/over"):
+        desk.observe(alert(key))
+    desk.recover("run/over")
+    assert "covers 2 open incidents: run/a, run/b" in run(home, "silence", "run/*", *line)
+    assert "covers 1 open incident: risk" in run(home, "silence", "risk", *line)
+    assert json.loads(run(home, "silence", "run/b", *line, "--json"))["covers"] == ["run/b"]
 
 
 def test_a_silence_is_begun_listed_and_ended(home, desk):

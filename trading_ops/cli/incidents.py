@@ -22,7 +22,9 @@ from trading_ops.cli.terminal import (
 )
 
 if TYPE_CHECKING:
+    from trading_ops.notifications.incident import Incident
     from trading_ops.notifications.silences import Silence
+    from trading_ops.services import Services
 
 app = typer.Typer()
 
@@ -70,14 +72,28 @@ def ack(
     by: By = None,
     as_json: Json = False,
 ) -> None:
-    """Say that somebody looks after an incident: no reminder and no escalation until there is something new."""
+    """Say that somebody looks after an incident: no reminder and no escalation until there is something new.
+
+    The key of a message about several incidents acknowledges all of them; --json then prints a list.
+    """
     services = open_services()
+    found: list[tuple[Incident, str | None]] = []
     with reported(LookupError):
-        incident = services.incidents.acknowledge(key, by or _user())
+        named, several = _named(services, key)
+        before = {one: services.incidents.incident(one) for one in named}
+        still = (
+            [one for one, known in before.items() if known and (known.open or known.told_open)] if several else named
+        )
+        for one in still or [key]:
+            known = before.get(one)
+            found.append((services.incidents.acknowledge(one, by or _user()), known.acknowledged_by if known else None))
     if as_json:
-        show_json(incident.to_document())
-    else:
-        typer.echo(f"{incident.key}: {incident.acknowledged_by} looks after it")
+        documents = [incident.to_document() for incident, _ in found]
+        show_json(documents if several else documents[0])
+        return
+    for incident, earlier in found:
+        other = f" (before: {earlier})" if earlier and earlier != incident.acknowledged_by else ""
+        typer.echo(f"{incident.key}: {incident.acknowledged_by} looks after it{other}")
 
 
 @app.command()
@@ -100,10 +116,16 @@ def silence(
     end = services.now() + _length(for_) if for_ is not None else _moment(until or "")
     with reported(ValueError, code=2):
         begun = services.incidents.silences.add(pattern, end, reason=reason, by=by or _user())
-    if as_json:
-        show_json(begun.to_document())
-    else:
+    if not as_json:
         typer.echo(f"{begun.name}: {begun.pattern} is silenced until {minute(begun.until.isoformat())} UTC")
+    with reported():
+        covered = [one.key for one in services.incidents.unsettled() if one.open and begun.covers(one.key, begun.since)]
+    if as_json:
+        show_json({**begun.to_document(), "covers": covered})
+    elif covered:
+        typer.echo(f"covers {len(covered)} open incident{'s' if len(covered) > 1 else ''}: {', '.join(covered)}")
+    else:
+        typer.echo("matches no open incident now")
 
 
 @app.command()
@@ -136,6 +158,19 @@ def unsilence(
         show_json(ended.to_document())
     else:
         typer.echo(f"{ended.name}: {ended.pattern} is told again")
+
+
+def _named(services: Services, key: str) -> tuple[list[str], bool]:
+    """The incidents that a key, or its message, is about, and whether it is a message about several."""
+    if services.incidents.incident(key):
+        return [key], False
+    try:
+        alert = services.outbox.delivery(key)["alert"]
+    except LookupError:
+        return [key], False
+    if alert.get("step") == "several":
+        return list(alert["numbers"]["incidents"]), True
+    return [alert.get("incident") or key], False
 
 
 def _cells(silence: Silence) -> list[str]:
