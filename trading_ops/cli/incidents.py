@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from trading_ops.cli.terminal import (
     reported,
     short,
     show,
+    show_entry,
     show_json,
     show_table,
 )
@@ -46,24 +47,15 @@ def incidents_(as_json: Json = False) -> None:
     if not found:
         show("no open incident")
         return
-    rows: list[list[Any]] = []
     for incident in found:
-        quiet = ", ".join(f"until {minute(silence.until.isoformat())}" for silence in silenced[incident.key])
         state = "flapping" if incident.flapping else "open" if incident.open else "over, not told yet"
-        rows.append(
-            [
-                minute(incident.opened_at.isoformat()),
-                incident.alert.severity,
-                short(incident.alert.what),
-                incident.count,
-                state,
-                incident.acknowledged_by and plain(incident.acknowledged_by),
-                quiet or None,
-            ]
+        after = f"{incident.acknowledged_by} looks after it" if incident.acknowledged_by else "nobody looks after it"
+        quiet = [f"silenced until {minute(one.until.isoformat())} UTC" for one in silenced[incident.key]]
+        show_entry(
+            [minute(incident.opened_at.isoformat()), incident.alert.severity, incident.alert.what],
+            incident.key,
+            "; ".join([f"{state}, seen {incident.count} time{'' if incident.count == 1 else 's'}", after, *quiet]),
         )
-    show_table("incidents", ["since (UTC)", "severity", "what", "seen", "state", "acknowledged", "silenced"], rows)
-    for incident in found:
-        typer.echo(incident.key)
 
 
 @app.command()
