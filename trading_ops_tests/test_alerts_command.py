@@ -177,6 +177,16 @@ def test_a_replay_sends_what_died_and_exits_1_while_it_does_not(home, slack):
     )
 
 
+def test_the_doctor_says_who_is_told_of_what_and_names_a_way_that_was_begun(home, slack):
+    said = command(["trading-ops", "doctor"], home, NOTIFICATION_CHANNELS="slack,console", COLUMNS="200",
+                   SLACK_WEBHOOK_URL=slack.url + SLACK_PATH, SLACK_BOT_TOKEN="GEHEIM",
+                   NOTIFICATION_ESCALATION="console", NOTIFICATION_ESCALATE_MINUTES="5").stdout  # fmt: skip
+    assert "who is told: INFO…CRITICAL: slack; CRITICAL after 5 min: console" in said
+    assert "warning channel slack: configured: a webhook at 127.0.0.1" in said
+    assert "SLACK_BOT_TOKEN is not used without SLACK_CHANNEL" in said
+    assert "GEHEIM" not in said
+
+
 def test_the_doctor_has_a_line_for_each_channel_and_asks_none(home, slack):
     published(home, slack, Answer(404, b"no_service"))
     done = command(["trading-ops", "doctor"], home, NOTIFICATION_CHANNELS="slack",

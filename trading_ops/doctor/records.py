@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from trading_ops.audit.store import Conflict
@@ -85,11 +86,18 @@ def counted(count: int, one: str, several: str) -> str:
 
 
 def channels(services: Services) -> Iterator[Diagnosis]:
-    """Where alerts go, a line a channel; nobody is asked: `trading-ops alerts test` does that."""
+    """Who is told of what, and a line a channel; nobody is asked: `trading-ops alerts test` does that."""
     from trading_ops.notifications.configuration import NEEDS
 
+    settings = services.settings
+    after = timedelta(minutes=settings.notification_escalate_minutes)
+    off = "" if settings.notifications_enabled else " (NOTIFICATIONS_ENABLED=false)"
+    yield Diagnosis("who is told", "ok", f"{settings.routes.described(services.channels, after)}{off}")
     for name in NEEDS:
-        if name in services.channels:
+        if name in services.channels and (unused := "; ".join(settings.unused(name))):
+            said = f"configured: {services.channels[name].target}; {unused}"
+            yield Diagnosis(f"channel {name}", "warning", said, "Set what is missing, or remove what is not used.")
+        elif name in services.channels:
             yield Diagnosis(f"channel {name}", "ok", f"configured: {services.channels[name].target}")
         else:
             yield Diagnosis(f"channel {name}", "ok", "not configured")

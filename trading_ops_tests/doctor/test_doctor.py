@@ -81,7 +81,7 @@ def test_a_fresh_folder_is_well(services):
     assert ends_well(list(lines.values()))
     assert set(lines) == {
         "versions", "configuration", "permissions", "disk", "audit store", "alerts", "bot", "clocks", "candles",
-        "heartbeat", "watchdog", *(f"channel {name}" for name in NEEDS),
+        "heartbeat", "watchdog", "who is told", *(f"channel {name}" for name in NEEDS),
     }  # fmt: skip
 
 

@@ -150,10 +150,27 @@ def test_the_settings_say_what_goes_where(monkeypatch):
         ({"NOTIFICATION_ROUTES": "FATAL=slack"}, "'FATAL=slack' is no route"),
         ({"NOTIFICATION_ROUTES": "INFO"}, "'INFO' is no route"),
         ({"NOTIFICATION_ROUTES": "INFO=slack;info=slack"}, "INFO is given twice"),
-        ({"NOTIFICATION_ROUTES": "INFO=slak"}, "NOTIFICATION_ROUTES names slak"),
+        (
+            {"NOTIFICATION_ROUTES": "INFO=slak"},
+            "NOTIFICATION_ROUTES: no channel is called slak; give any of console, slack",
+        ),
+        ({"NOTIFICATION_ROUTES": "INFO=email"}, "NOTIFICATION_ROUTES names email; name it in NOTIFICATION_CHANNELS"),
         ({"NOTIFICATION_ROUTES": "CRITICAL="}, "CRITICAL reaches no channel"),
         ({"NOTIFICATION_ESCALATION": "pagerduty"}, "NOTIFICATION_ESCALATION names pagerduty"),
-        ({"NOTIFICATION_ESCALATION": "slack"}, "CRITICAL reaches no channel"),
+        (
+            {"NOTIFICATION_ESCALATION": "slack"},
+            "the channel slack is named in NOTIFICATION_ESCALATION only, so nobody hears of INFO, WARNING, ERROR,"
+            " CRITICAL; name it in NOTIFICATION_ROUTES too",
+        ),
+        (
+            {
+                "NOTIFICATION_ESCALATION": "slack; console",
+                "NOTIFICATION_ROUTES": "INFO=",
+                "NOTIFICATION_CHANNELS": "slack,console",
+            },
+            "the channels slack, console are named in NOTIFICATION_ESCALATION only, so nobody hears of WARNING, ERROR,"
+            " CRITICAL; name them in NOTIFICATION_ROUTES too",
+        ),
         ({"NOTIFICATION_QUIET_HOURS": "22-7"}, "'22-7' are no hours"),
         ({"NOTIFICATION_QUIET_HOURS": "25:00-07:00"}, "'25:00-07:00' are no hours"),
         ({"NOTIFICATION_QUIET_HOURS": "07:00-07:00"}, "'07:00-07:00' are no hours"),
@@ -161,8 +178,28 @@ def test_the_settings_say_what_goes_where(monkeypatch):
     ],
 )
 def test_a_slip_is_named(monkeypatch, slip, says):
-    message = refused(monkeypatch, NOTIFICATION_CHANNELS="slack", **WHOLE["slack"], **slip)
+    message = refused(monkeypatch, **{"NOTIFICATION_CHANNELS": "slack", **WHOLE["slack"], **slip})
     assert says in message
+    assert "Value error" not in message
+
+
+@pytest.mark.parametrize(
+    ("routes", "says"),
+    [
+        (Routes(), "INFO…CRITICAL: slack, email, telegram, pagerduty; CRITICAL after 30 min: the same again"),
+        (
+            ROUTES,
+            "INFO: email; WARNING…CRITICAL: slack, email; CRITICAL after 30 min: telegram, then pagerduty",
+        ),
+        (
+            Routes(parse_routes("INFO=;WARNING=email"), (), parse_quiet_hours("22:00-07:00")),
+            "INFO: nobody; WARNING: email; ERROR…CRITICAL: slack, email, telegram, pagerduty;"
+            " CRITICAL after 30 min: the same again; INFO waits from 22:00 to 07:00 UTC",
+        ),
+    ],
+)
+def test_who_is_told_of_what_is_one_line(routes, says):
+    assert routes.described(CHOSEN, timedelta(minutes=30)) == says
 
 
 def test_somebody_may_choose_not_to_hear_of_info(monkeypatch):
