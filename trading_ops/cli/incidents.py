@@ -8,23 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trading_ops.cli.terminal import (
-    Json,
-    fail,
-    minute,
-    open_services,
-    plain,
-    reported,
-    short,
-    show,
-    show_entry,
-    show_json,
-    show_table,
-)
+from trading_ops.cli.terminal import Json, fail, minute, open_services, reported, show, show_entry, show_json
 
 if TYPE_CHECKING:
     from trading_ops.notifications.incident import Incident
-    from trading_ops.notifications.silences import Silence
     from trading_ops.services import Services
 
 app = typer.Typer()
@@ -132,8 +119,10 @@ def silences(as_json: Json = False) -> None:
     if not found:
         show("no silence")
         return
-    rows = [[one.name, *_cells(one), "holds" if services.now() < one.until else "over"] for one in found]
-    show_table("silences", ["name", "pattern", "since (UTC)", "until (UTC)", "reason", "by", "state"], rows)
+    for one in found:
+        since, until = minute(one.since.isoformat()), minute(one.until.isoformat())
+        state = "holds" if services.now() < one.until else "over"
+        show_entry([one.name, state, one.pattern], f"{since} to {until} UTC, by {one.by}: {one.reason}")
 
 
 @app.command()
@@ -163,11 +152,6 @@ def _named(services: Services, key: str) -> tuple[list[str], bool]:
     if alert.get("step") == "several":
         return list(alert["numbers"]["incidents"]), True
     return [alert.get("incident") or key], False
-
-
-def _cells(silence: Silence) -> list[str]:
-    since, until = minute(silence.since.isoformat()), minute(silence.until.isoformat())
-    return [plain(silence.pattern), since, until, short(silence.reason), plain(silence.by)]
 
 
 def _length(text: str) -> timedelta:

@@ -93,13 +93,6 @@ def line(text: str) -> str:
     return fit(one_line(text), 400)
 
 
-def short(text: str) -> str:
-    """A text from outside as one short line of a table."""
-    from trading_ops.notifications.text import fit, one_line
-
-    return plain(fit(one_line(text), 60))
-
-
 def plain(text: str) -> str:
     """A text from outside that the terminal shows as it is."""
     from rich.markup import escape
