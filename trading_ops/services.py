@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
     from trading_ops.bot.client import Bot, Calendar
     from trading_ops.costs.budget import Limits as CostLimits
-    from trading_ops.guard.rules import Limits as GuardLimits
+    from trading_ops.guard.switch import Guard, Policy
     from trading_ops.market.candles import CandleSource
     from trading_ops.market.exchange import ExchangeCandles
     from trading_ops.notifications.channel import Channel
@@ -303,14 +303,44 @@ class Services:
         )
 
     @property
-    def guard_limits(self) -> GuardLimits:
+    def guard_policy(self) -> Policy:
+        from trading_ops.guard.drawdown import PortfolioLimits
         from trading_ops.guard.rules import Limits
+        from trading_ops.guard.switch import Policy
 
-        return Limits(
+        limits = Limits(
             daily_loss_pct=self.settings.guard_daily_loss_pct,
             consecutive_losses=self.settings.guard_consecutive_losses,
             recent_win_rate_pct=self.settings.guard_recent_win_rate_pct,
         )
+        return Policy(
+            limits=limits,
+            own_limits={
+                name: Limits(
+                    daily_loss_pct=own.get("daily_loss_pct", limits.daily_loss_pct),
+                    consecutive_losses=int(own.get("consecutive_losses", limits.consecutive_losses)),
+                    recent_win_rate_pct=own.get("recent_win_rate_pct", limits.recent_win_rate_pct),
+                )
+                for name, own in self.settings.guard_limits.items()
+            },
+            portfolio=PortfolioLimits(
+                self.settings.guard_portfolio_from_peak_pct, self.settings.guard_portfolio_from_start_pct
+            ),
+            observe_only=self.settings.guard_mode == "observe_only",
+        )
+
+    @cached_property
+    def guard(self) -> Guard:
+        """The guard of this process; what it did is on this machine's disk as well as in the audit store."""
+        from trading_ops.audit.store import open_store
+        from trading_ops.guard.memory import GuardMemory
+        from trading_ops.guard.switch import Guard
+        from trading_ops.guard.telling import through
+        from trading_ops.guard.watch import Watch
+
+        local = f"sqlite:///{self.settings.data_dir / 'guard.db'}"
+        memory = GuardMemory(self.store, lambda: open_store(local), self.bot.source)
+        return Guard(self.bot, memory, Watch(self.now), self.guard_policy, through(self.incidents))
 
 
 def _told(secret: SecretStr | None) -> str | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -20,6 +20,7 @@ Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], NoDecode]
 
+GUARD_LIMITS = ("daily_loss_pct", "consecutive_losses", "recent_win_rate_pct")
 OVER_HTTP = ("engine", "ai_service", "frontend")
 COMPONENTS = (*OVER_HTTP, "document_db", "cache", "broker", "disk", "memory", "candles")
 SQLITE_FORM = "give sqlite:///relative.db or sqlite:////absolute/path.db"
@@ -89,6 +90,24 @@ class Settings(ChannelSettings, BaseSettings):
 
     watchdog_stale_s: float = Field(180.0, gt=0, description="Seconds without a tick after which people are told")
     watchdog_interval_s: float = Field(30.0, gt=0, description="Seconds between two looks of the watchdog")
+
+    guard_mode: Literal["act", "observe_only"] = Field(
+        "act", description="observe_only: the guard tells, stops nothing"
+    )
+    guard_limits: Annotated[dict[str, dict[str, float]], NoDecode] = Field(
+        {}, description="Limits of single strategies, such as rsi=daily_loss_pct:5,consecutive_losses:8; macd=..."
+    )
+    guard_portfolio_from_peak_pct: Percent | None = Field(
+        None, description="A drawdown of the account from its peak above this stops every strategy; empty: never"
+    )
+    guard_portfolio_from_start_pct: Percent | None = Field(
+        None, description="A drawdown of the account from its start above this stops every strategy; empty: never"
+    )
+
+    @field_validator("guard_limits", mode="before")
+    @classmethod
+    def _read_guard_limits(cls, value: object) -> object:
+        return _guard_limits(value) if isinstance(value, str) else value
 
     ai_service_url: HttpUrl | None = Field(None, description="Address that the AI service answers with 2xx")
     frontend_url: HttpUrl | None = Field(None, description="Address of the frontend's page")
@@ -225,6 +244,26 @@ class Settings(ChannelSettings, BaseSettings):
         if self.mongodb_uri is not None:
             return self.mongodb_uri.get_secret_value()
         return self.store or f"sqlite:///{self.data_dir / 'audit.db'}"
+
+
+def _guard_limits(text: str) -> dict[str, dict[str, float]]:
+    """`rsi=daily_loss_pct:5,consecutive_losses:8; macd=daily_loss_pct:20` by strategy; raises ValueError."""
+    found: dict[str, dict[str, float]] = {}
+    for part in filter(None, map(str.strip, text.split(";"))):
+        strategy, _, listed = (piece.strip() for piece in part.partition("="))
+        limits: dict[str, float] = {}
+        for item in listed.split(","):
+            name, _, figure = (piece.strip() for piece in item.partition(":"))
+            try:
+                limits[name] = float(figure)
+            except ValueError:
+                limits[name] = -1.0
+            whole = name != "consecutive_losses" or (limits[name].is_integer() and limits[name] >= 1)
+            if not strategy or name not in GUARD_LIMITS or not 0 <= limits[name] <= 100_000 or not whole:
+                raise ValueError(f"{part!r}: a strategy and its limits are needed, such as rsi=daily_loss_pct:5; the"
+                                 f" limits are {', '.join(GUARD_LIMITS)}")  # fmt: skip
+        found[strategy] = limits
+    return found
 
 
 def _is_sqlite(address: str) -> bool:

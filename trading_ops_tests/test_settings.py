@@ -103,6 +103,21 @@ def test_what_compose_and_a_cluster_set_is_no_slip(monkeypatch):
     assert unknown_variables() == []
 
 
+def test_the_limits_of_single_strategies_are_read(monkeypatch):
+    monkeypatch.setenv("TRADING_OPS_GUARD_LIMITS", "rsi=daily_loss_pct:5, consecutive_losses:8; macd=daily_loss_pct:20")
+    read = {"rsi": {"daily_loss_pct": 5.0, "consecutive_losses": 8.0}, "macd": {"daily_loss_pct": 20.0}}
+    assert load_settings().guard_limits == read
+
+
+@pytest.mark.parametrize(
+    "text", ["rsi", "rsi=loss:5", "rsi=daily_loss_pct:x", "=daily_loss_pct:5", "rsi=consecutive_losses:0.5"]
+)
+def test_a_limit_that_is_none_is_refused_with_what_would_be_right(monkeypatch, text):
+    monkeypatch.setenv("TRADING_OPS_GUARD_LIMITS", text)
+    with pytest.raises(InvalidSettings, match=r"TRADING_OPS_GUARD_LIMITS: .*rsi=daily_loss_pct:5; the limits"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("variable", "address"),
     [

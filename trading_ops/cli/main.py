@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import alerts, audit, bot, candles, strategies
+from trading_ops.cli import alerts, audit, bot, candles, guard, strategies
 from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
@@ -25,6 +25,7 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
+app.add_typer(guard.app, name="guard")
 app.add_typer(strategies.app, name="strategies")
 app.command()(backtest)
 app.command()(analyze)
@@ -41,6 +42,7 @@ SHOWN = {
     "portfolio_reports": ["day", "equity_usdt", "return_pct", "return_since_start_pct", "total_trades", "revision"],
     "api_cost_history": ["day", "requests", "day_usd", "month_usd", "status", "llm_allowed", "revision"],
     "bulk_analyses": ["as_of", "asked", "analysed", "signals", "candles"],
+    "strategy_actions": ["strategy", "state", "episode", "turn", "disabled_at", "revision"],
     "strategy_risk": ["day", "status", "revision", "candles"],
     "health_history": ["at", "overall", "alerts"],
     "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],

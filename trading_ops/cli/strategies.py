@@ -1,4 +1,4 @@
-"""`trading-ops strategies`: which strategies are there, and what can be set?"""
+"""`trading-ops strategies`: which strategies are there, which of them trade, and what can be set?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_ops.cli.terminal import Json, reported, show, show_json
+from trading_ops.cli.terminal import Json, fail, open_services, reported, show, show_json, show_table
 
 if TYPE_CHECKING:
     from trading_ops.strategies.signals import Strategy
@@ -39,6 +39,132 @@ def describe(
     for strategy in chosen:
         _show(strategy)
     show("Set one with [bold]--set[/bold]: [bold]trading-ops backtest rsi --set period=10[/bold]")
+
+
+Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
+Person = Annotated[str | None, typer.Option("--by", help="Who; default: the user of this machine.", show_default=False)]
+Wait = Annotated[float, typer.Option("--wait", min=0, max=600, help="Seconds to wait for the confirmation.")]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Show each strategy, whether it trades, and what is left to each of its limits."""
+    from trading_ops.guard.by_hand import look, overview
+
+    guard = open_services().guard
+    with reported():
+        rows = overview(guard, look(guard))
+    if as_json:
+        show_json(rows)
+        return
+    columns = ["strategy", "trades", "guard", "loss %", "left", "in a row", "left", "win %"]
+    keys = ("daily_loss_pct", "left_pct", "consecutive_losses", "left", "recent_win_rate_pct")
+    yes = {True: "yes", False: "no", None: None}
+    show_table(
+        "strategies", columns, [[r["strategy"], yes[r["enabled"]], r["guard"], *(r[key] for key in keys)] for r in rows]
+    )
+    for row in rows:
+        if row["why"]:
+            show(f"{row['strategy']}: {row['why']}")
+
+
+@app.command()
+def disable(
+    name: Annotated[str, typer.Argument(help="Such as rsi.")],
+    reason: Reason,
+    by: Person = None,
+    wait_s: Wait = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Stop a strategy: no new entries, its open positions keep their exits. Exits 1 while that is not confirmed."""
+    _disable([name], reason, by, wait_s, as_json)
+
+
+@app.command()
+def halt(
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every strategy; without it nothing is done.")] = False,
+    reason: Reason,
+    by: Person = None,
+    wait_s: Wait = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Stop every strategy at once."""
+    if not everything:
+        fail("halt stops every strategy: say --all, or `trading-ops strategies disable NAME`", code=2)
+    _disable(None, reason, by, wait_s, as_json)
+
+
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="Such as rsi.")],
+    reason: Reason,
+    by: Person = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Let a stopped strategy trade again, after showing what has changed; its losses count from now on."""
+    from trading_ops.bot.client import UnknownStrategy
+    from trading_ops.guard import by_hand
+
+    _require(reason, name="--reason")
+    guard = open_services().guard
+    with reported(by_hand.NothingToResume, code=2):
+        try:
+            seen = by_hand.preflight(guard, name)
+        except UnknownStrategy as error:
+            fail(str(error), code=2)
+        show(f"{name} is {seen.state}{f', because {seen.stopped_because}' if seen.stopped_because else ''}")
+        show_table("since then", ["", "then", "now"], [list(row) for row in seen.changed])
+        for concern in seen.concerns:
+            show(f"[yellow]{concern}[/yellow]")
+        if not yes:
+            typer.confirm(f"Let {name} trade again?", abort=True)
+        by_hand.resume(guard, name, reason=reason, by=by or _user(), seen=seen)
+    show(f"{name} trades again; its losses count from now on")
+
+
+def _disable(names: list[str] | None, reason: str, by: str | None, wait_s: float, as_json: bool) -> None:
+    from trading_ops.bot.client import UnknownStrategy
+    from trading_ops.guard.actions import CONFIRMED, latencies
+    from trading_ops.guard.by_hand import disable as stop
+    from trading_ops.guard.telling import STOP_BY_HAND
+
+    _require(reason, name="--reason")
+    guard = open_services().guard
+    with reported():
+        chosen = names or [state.name for state in guard.bot.strategies()]
+        try:
+            actions = stop(guard, chosen, reason=reason, by=by or _user(), within_s=wait_s)
+        except UnknownStrategy as error:
+            fail(str(error), code=2)
+    if as_json:
+        show_json(actions)
+    for action in actions:
+        name = action["strategy"]
+        if action["state"] == CONFIRMED:
+            if not as_json:
+                took, exits = latencies(action)["request_to_confirmed_s"] or 0.0, action["open_positions"]
+                show(f"{name} is stopped, confirmed after {took:.1f} s; {exits} open positions keep their exits")
+        else:
+            typer.echo(f"{name} is NOT confirmed to be stopped: {action['why']}", err=True)
+            typer.echo(STOP_BY_HAND.format(name=name), err=True)
+    if any(action["state"] != CONFIRMED for action in actions):
+        raise typer.Exit(1)
+
+
+def _require(text: str, *, name: str) -> None:
+    if not text.strip():
+        fail(f"{name}: say why, for the audit trail", code=2)
+
+
+def _user() -> str:
+    import os
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        return f"uid {os.getuid()}"
 
 
 def _document(strategy: Strategy) -> dict[str, Any]:

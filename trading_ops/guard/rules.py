@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trading_ops.guard.positions import Log
 from trading_ops.portfolio.equity import strategies_of
 
 if TYPE_CHECKING:
@@ -68,70 +69,12 @@ def judge(
         trades = trades[trades["closed_at"] >= since]
     if day is not None:
         trades = trades[trades["closed_at"] < datetime.fromisoformat(f"{day}T00:00:00+00:00") + timedelta(days=1)]
-    log = _Log.of(trades)
+    log = Log.of(trades)
     if day is None:
         start = log.closed_at[-1].astype("datetime64[D]") if log.closed_at.size else np.datetime64("NaT")
     else:
         start = np.datetime64(str(day), "D")
     return _judge_day(log, start, equity_at_midnight, limits, unrealised_now, unrealised_at_midnight)
-
-
-@dataclass(frozen=True, slots=True)
-class _Log:
-    """One strategy's trades and positions in order: times, profits, and the streak after each position."""
-
-    closed_at: np.ndarray
-    profits: np.ndarray
-    flat_at: np.ndarray
-    results: np.ndarray
-    streaks: np.ndarray
-
-    @classmethod
-    def of(cls, trades: pd.DataFrame) -> _Log:
-        profits = trades["pnl_usdt"].to_numpy(float)
-        if not np.isfinite(profits).all():
-            row = int(np.argmin(np.isfinite(profits)))
-            raise ValueError(f"trades row {row}: pnl_usdt is {profits[row]}; a finite number is needed")
-        flat_at, results = positions(trades)
-        closed_at = trades["closed_at"].to_numpy("datetime64[us]")
-        order = np.argsort(closed_at, kind="stable")
-        return cls(closed_at[order], profits[order], flat_at, results, losing_streaks(results))
-
-
-def positions(trades: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """(closed_at, profit) of each position, by (closed_at, id); the partial exits of one count once, at the last.
-
-    >>> import pandas as pd
-    >>> at = pd.to_datetime(["2025-03-01T01:00Z", "2025-03-01T02:00Z", "2025-03-01T03:00Z"])
-    >>> frame = pd.DataFrame({"trade_id": list("abc"), "closed_at": at, "pnl_usdt": [-5.0, 8.0, 1.0],
-    ...                       "position_id": ["p", "p", None]})
-    >>> positions(frame)[1].tolist()
-    [3.0, 1.0]
-    """
-    if trades.empty:
-        return np.empty(0, "datetime64[us]"), np.empty(0)
-    ordered = trades.sort_values(["closed_at", "trade_id"])
-    # the prefixes keep a position from meeting a trade that happens to carry the same id
-    identity = "t:" + ordered["trade_id"].astype(str)
-    if "position_id" in ordered:
-        known = ordered["position_id"].notna()
-        identity = identity.where(~known, "p:" + ordered["position_id"].astype(str))
-    grouped = ordered.groupby(identity.to_numpy(), sort=False).agg(
-        closed_at=("closed_at", "last"), trade_id=("trade_id", "last"), profit=("pnl_usdt", "sum")
-    )
-    grouped = grouped.sort_values(["closed_at", "trade_id"])
-    return grouped["closed_at"].to_numpy("datetime64[us]"), grouped["profit"].to_numpy(float)
-
-
-def losing_streaks(profits: np.ndarray) -> np.ndarray:
-    """Consecutive losses up to and including each position; a zero neither breaks nor extends the streak.
-
-    >>> losing_streaks(np.array([-1.0, 0.0, -1.0, 2.0, -3.0])).tolist()
-    [1, 1, 2, 0, 1]
-    """
-    losses = np.cumsum(profits < 0)
-    at_last_win = np.maximum.accumulate(np.where(profits > 0, losses, 0)) if profits.size else losses
-    return losses - at_last_win
 
 
 def judge_days(
@@ -141,6 +84,7 @@ def judge_days(
     limits: Limits,
     *,
     label: str,
+    own_limits: Mapping[str, Limits] | None = None,
     incomplete: Collection[str] = (),
     allocated: Mapping[str, float | None] | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -148,23 +92,24 @@ def judge_days(
 
     `trades` reach back as far as a streak may; `daily` begins a day before the first of `days`. `incomplete`: the days
     with quarantined or missing trades, whose figures are then at best a lower bound. `allocated`: USDT a strategy was
-    given, which stands in for an unknown equity.
+    given, which stands in for an unknown equity. `own_limits`: of the strategies that have limits of their own.
     """
     import pandas as pd
 
     risks: dict[str, dict[str, StrategyRisk]] = {day: {} for day in days}
     for strategy in strategies_of(trades, daily):
         own = trades[trades["strategy"] == strategy]
-        whole = None if _exits_on_several_days(own) else _Log.of(own)
+        whole = None if _exits_on_several_days(own) else Log.of(own)
         given = (allocated or {}).get(strategy)
+        held_to = (own_limits or {}).get(strategy, limits)
         for day in days:
             at = pd.Timestamp(day, tz="UTC")
             before = at - timedelta(days=1)
             # a position still partly open on that day must not be dated by an exit that was yet to come
-            log = whole or _Log.of(own[own["closed_at"] < at + timedelta(days=1)])
+            log = whole or Log.of(own[own["closed_at"] < at + timedelta(days=1)])
             known = _at(daily.equity, before, strategy)
             risk = _judge_day(
-                log, np.datetime64(day, "D"), given if known is None else known, limits,
+                log, np.datetime64(day, "D"), given if known is None else known, held_to,
                 _at(daily.unrealised, at, strategy), _at(daily.unrealised, before, strategy),
             )  # fmt: skip
             basis = (
@@ -172,15 +117,29 @@ def judge_days(
             )
             risks[day][strategy] = replace(risk, equity_basis=basis) if basis else risk
     return {
-        day: {
-            "day": day,
-            "candles": label,
-            "status": _status(list(found.values()), incomplete=day in incomplete),
-            "incomplete": day in incomplete,
-            "limits": asdict(limits),
-            "strategies": {strategy: asdict(risk) for strategy, risk in found.items()},
-        }
+        day: document(day, found, limits, own_limits or {}, label=label, incomplete=day in incomplete)
         for day, found in risks.items()
+    }
+
+
+def document(
+    day: str,
+    risks: Mapping[str, StrategyRisk],
+    limits: Limits,
+    own_limits: Mapping[str, Limits],
+    *,
+    label: str,
+    incomplete: bool,
+) -> dict[str, Any]:
+    """The value of `strategy_risk` on one UTC day."""
+    return {
+        "day": day,
+        "candles": label,
+        "status": _status(list(risks.values()), incomplete=incomplete),
+        "incomplete": incomplete,
+        "limits": asdict(limits),
+        "own_limits": {name: asdict(own) for name, own in own_limits.items()},
+        "strategies": {strategy: asdict(risk) for strategy, risk in risks.items()},
     }
 
 
@@ -204,7 +163,7 @@ def describe(rule: str, risk: Mapping[str, Any], limits: Mapping[str, Any]) -> s
 
 
 def _judge_day(
-    log: _Log,
+    log: Log,
     day: np.datetime64,
     equity_at_midnight: float | None,
     limits: Limits,
@@ -214,13 +173,37 @@ def _judge_day(
     bounds = np.array([day, day + 1], "datetime64[us]")
     start, end = (0, 0) if np.isnat(day) else np.searchsorted(log.closed_at, bounds)
     positions_until = 0 if np.isnat(day) else int(np.searchsorted(log.flat_at, bounds[1]))
+    return assess(
+        limits,
+        realised_usdt=float(log.profits[start:end].sum()),
+        streak=int(log.streaks[positions_until - 1]) if positions_until else 0,
+        recent=log.results[max(0, positions_until - RECENT_TRADES) : positions_until].tolist(),
+        equity_at_midnight=equity_at_midnight,
+        unrealised_now=unrealised_now,
+        unrealised_at_midnight=unrealised_at_midnight,
+    )
+
+
+def assess(
+    limits: Limits,
+    *,
+    realised_usdt: float,
+    streak: int,
+    recent: Sequence[float],
+    equity_at_midnight: float | None,
+    unrealised_now: float | None,
+    unrealised_at_midnight: float | None,
+) -> StrategyRisk:
+    """The verdict on a day's figures.
+
+    loss % = 100 * max(0, -(realised + unrealised now - unrealised at midnight)) / equity at midnight; None where that
+    equity is unknown or not above 0. `recent`: the results of the last positions, at most 20; fewer give no win rate.
+    """
     marks = _difference(unrealised_now, unrealised_at_midnight)
     equity = equity_at_midnight if equity_at_midnight and 0 < equity_at_midnight < np.inf else None
-    change = float(log.profits[start:end].sum()) + (marks or 0.0)
-    loss = None if equity is None else 100 * max(0.0, -change) / float(equity)
-    streak = int(log.streaks[positions_until - 1]) if positions_until else 0
-    recent = log.results[max(0, positions_until - RECENT_TRADES) : positions_until]
-    win_rate = 100.0 * int(np.count_nonzero(recent > 0)) / RECENT_TRADES if recent.size == RECENT_TRADES else None
+    loss = None if equity is None else 100 * max(0.0, -(realised_usdt + (marks or 0.0))) / float(equity)
+    whole = len(recent) == RECENT_TRADES
+    win_rate = 100.0 * sum(result > 0 for result in recent) / RECENT_TRADES if whole else None
     return StrategyRisk(
         daily_loss_pct=loss,
         consecutive_losses=streak,

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trading_ops.audit.chain import canonical_json
-from trading_ops.guard.rules import GUARD_BLIND, Limits, describe, judge, judge_days, losing_streaks, positions
+from trading_ops.guard.positions import losing_streaks, positions
+from trading_ops.guard.rules import GUARD_BLIND, Limits, describe, judge, judge_days
 from trading_ops.portfolio.equity import PORTFOLIO, DailyEquity
 
 START = pd.Timestamp("2025-03-10T00:00", tz="UTC")

@@ -1,0 +1,140 @@
+"""What was done about a strategy, how far did it get, and what may follow?
+
+One document a strategy and bot. `episode` counts from one resume to the next: a breach that goes on, also after a
+restart, is the same episode and so the same action. `turn` counts the stops of an episode: a strategy that was enabled
+behind the guard's back is stopped again. A document only moves on, so two that grew apart are joined, never compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+Action = dict[str, Any]
+
+WATCHING, OBSERVED, REQUESTED, SENT = "watching", "observed", "requested", "sent"
+ESCALATED, CONFIRMED, RESUMING = "escalated", "confirmed", "resuming"
+ORDER = (WATCHING, OBSERVED, REQUESTED, SENT, ESCALATED, CONFIRMED, RESUMING)
+PENDING = (REQUESTED, SENT, ESCALATED)  # the strategy is to be stopped and is not known to be
+STOPPED = (*PENDING, CONFIRMED)  # it stays stopped until a person resumes it
+CONFIRM_WITHIN = timedelta(seconds=30)
+BY_HAND, RESUMED, DISABLED_ELSEWHERE = "by_hand", "resumed", "disabled_elsewhere"
+ENABLED_ELSEWHERE, ENTERED_WHILE_STOPPED = "enabled_elsewhere", "entered_while_stopped"
+
+
+def watching(source: str, strategy: str) -> Action:
+    """A strategy that nothing was done about; `since` is when counting began, None: with its first trade."""
+    return {"source": source, "strategy": strategy, "episode": 1, "turn": 0, "state": WATCHING, "since": None}
+
+
+def action_id(action: Action) -> str:
+    """Names one stop, for people, for the run that follows it up, and (with the attempt) for the bot."""
+    name = hashlib.sha256(f"{action['source']}\n{action['strategy']}".encode()).hexdigest()[:12]
+    return f"guard-{name}-{action['episode']}-{action['turn']}"
+
+
+def idempotency_key(action: Action) -> str:
+    """The same for every try of one stop; another once the bot answered and the strategy stayed enabled."""
+    return f"{action_id(action)}-{action.get('attempt', 0)}"
+
+
+def request(
+    action: Action,
+    now: datetime,
+    *,
+    rule: str,
+    why: str,
+    observe_only: bool = False,
+    numbers: Mapping[str, Any] | None = None,
+    trades: Sequence[Mapping[str, Any]] = (),
+    by: str | None = None,
+) -> Action:
+    """A strategy is to be stopped (or, when the guard only observes, would be); `by` is the person, None: the guard."""
+    state = OBSERVED if observe_only else REQUESTED
+    return {
+        **{name: action[name] for name in ("source", "strategy", "episode", "since")},
+        **{name: action[name] for name in ("since_equity_usdt", "since_unrealised_usdt") if name in action},
+        "turn": action["turn"] + 1,
+        "state": state,
+        "trigger": {"rule": rule, "why": why, "by": by},
+        "numbers": dict(numbers or {}),
+        "trades": list(trades),
+        "attempt": 0,
+        "at": {state: now.isoformat()},
+        "why": "",
+        "told": [],
+        "recorded": [],
+    }
+
+
+def resumed(action: Action, now: datetime) -> Action:
+    """A person's resume is done: the next episode, counting from the moment that was written down with it."""
+    resume = action["resume"]
+    return {
+        "source": action["source"],
+        "strategy": action["strategy"],
+        "episode": action["episode"] + 1,
+        "turn": 0,
+        "state": WATCHING,
+        "since": resume["at"],
+        "since_equity_usdt": resume["equity_usdt"],
+        "since_unrealised_usdt": resume["unrealised_usdt"],
+        "trigger": {"rule": RESUMED, "why": resume["reason"], "by": resume["by"]},
+        "numbers": resume["numbers"],
+        "trades": [],
+        "attempt": 0,
+        "at": {WATCHING: now.isoformat()},
+        "why": "",
+        "told": [],
+        "recorded": [],
+    }
+
+
+def settled(action: Action) -> Action:
+    """A breach that was only observed is over."""
+    kept = {name: value for name, value in action.items() if name.startswith(("since", "source", "strategy"))}
+    return {**kept, "episode": action["episode"], "turn": action["turn"] + 1, "state": WATCHING}
+
+
+def reached(action: Action, state: str, now: datetime, **facts: Any) -> Action:
+    """The action with what was found out; a phase keeps the time at which it was first reached."""
+    return {**action, **facts, "state": state, "at": {state: now.isoformat(), **action["at"]}}
+
+
+def overdue(action: Action, now: datetime) -> bool:
+    return now - datetime.fromisoformat(action["at"][REQUESTED]) >= CONFIRM_WITHIN
+
+
+def join(one: Action | None, other: Action | None) -> Action | None:
+    """The document that says more; of the same stop the earliest time of each phase, and all that was told."""
+    if one is None or other is None:
+        return one or other
+    less, more = sorted((one, other), key=_progress)
+    if (less["episode"], less["turn"]) != (more["episode"], more["turn"]) or "at" not in more:
+        return more
+    times = {**more["at"], **less.get("at", {})}
+    earliest = {phase: min(a["at"][phase] for a in (one, other) if phase in a["at"]) for phase in times}
+    listed = {name: sorted({*less[name], *more[name]}) for name in ("told", "recorded")}
+    return {**more, **listed, "at": earliest}
+
+
+def _progress(action: Action) -> tuple[Any, ...]:
+    tried = action.get("attempt", 0), bool(action.get("disabled_at"))
+    return action["episode"], action["turn"], ORDER.index(action["state"]), *tried
+
+
+def latencies(action: Action) -> dict[str, float | None]:
+    """Seconds from the last trade to the request, and from the request to each later phase; None: not reached."""
+    at = {phase: datetime.fromisoformat(time) for phase, time in action["at"].items()}
+    began = at.get(REQUESTED)
+    newest = max((datetime.fromisoformat(trade["closed_at"]) for trade in action["trades"]), default=None)
+
+    def seconds(since: datetime | None, until: datetime | None) -> float | None:
+        return (until - since).total_seconds() if since and until else None
+
+    return {
+        "trade_to_request_s": seconds(newest, began),
+        **{f"request_to_{phase}_s": seconds(began, at.get(phase)) for phase in (SENT, CONFIRMED, ESCALATED)},
+    }

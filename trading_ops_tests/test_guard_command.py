@@ -1,0 +1,137 @@
+"""The guard from the terminal: real processes that watch a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.bot.server import create_app
+from trading_ops_tests.guard.bots import TradingBot
+from trading_ops_tests.servers.bot import serving
+from trading_ops_tests.test_cli import BIN, command, new_home
+
+SINCE = str(datetime.now(UTC).date() - timedelta(days=3))
+NOBODY = "mongodb://127.0.0.1:9/trail?serverSelectionTimeoutMS=200"
+
+
+@pytest.fixture
+def bot() -> TradingBot:
+    return TradingBot(lambda: datetime.now(UTC))
+
+
+@pytest.fixture
+def url(bot: TradingBot) -> Iterator[str]:
+    with serving(create_app(bot)) as address:
+        yield address
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return new_home(tmp_path)
+
+
+def ops(home: Path, url: str, *line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return command(
+        ["trading-ops", *line], home, TRADING_OPS_BOT_URL=url, TRADING_OPS_BOT_SINCE=SINCE,
+        **environment,
+    )  # fmt: skip
+
+
+def test_a_person_stops_looks_and_resumes(bot: TradingBot, home: Path, url: str):
+    done = ops(home, url, "strategies", "disable", "rsi", "--reason", "the feed is wrong", "--by", "ana")
+    assert done.returncode == 0, done.stderr
+    assert "rsi was stopped" in done.stderr  # the alert, on the terminal where no channel is chosen
+    assert "rsi is stopped, confirmed after" in done.stdout
+    assert bot.switched == [("rsi", False)]
+
+    rows = {row["strategy"]: row for row in json.loads(ops(home, url, "strategies", "list", "--json").stdout)}
+    assert (rows["rsi"]["enabled"], rows["rsi"]["guard"], rows["macd"]["guard"]) == (False, "confirmed", "watching")
+    shown = ops(home, url, "strategies", "list").stdout
+    assert "rsi: the feed is wrong" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+    asked = ops(home, url, "strategies", "resume", "rsi", "--reason", "it is right again")
+    assert asked.returncode == 1  # nobody said yes
+    assert "because the feed is wrong" in asked.stdout
+    assert bot.switched == [("rsi", False)]
+    done = ops(home, url, "strategies", "resume", "rsi", "--reason", "it is right again", "--by", "ana", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert bot.switched == [("rsi", False), ("rsi", True)]
+    assert "not stopped" in ops(home, url, "strategies", "resume", "rsi", "--reason", "again", "--yes").stderr
+
+    with SqliteStore(home / "var" / "audit.db") as store:
+        states = [
+            (r.body["state"], r.body["trigger"]["by"]) for r in store.read("strategy_actions", all_revisions=True)
+        ]
+    assert sorted(states) == [("confirmed", "ana"), ("resuming", "ana"), ("watching", "ana")]
+
+
+def test_halt_stops_everything_and_only_with_all(bot: TradingBot, home: Path, url: str):
+    refused = ops(home, url, "strategies", "halt", "--reason", "storm")
+    assert (refused.returncode, bot.switched) == (2, [])
+    done = ops(home, url, "strategies", "halt", "--all", "--reason", "storm", "--json")
+    assert done.returncode == 0
+    assert [action["state"] for action in json.loads(done.stdout)] == ["confirmed"] * 2
+    assert sorted(bot.switched) == [("macd", False), ("rsi", False)]
+
+
+def test_what_cannot_be_stopped_exits_1_and_says_what_to_do_by_hand(bot: TradingBot, home: Path, url: str):
+    bot.deaf = True
+    done = ops(
+        home, url, "strategies", "disable", "rsi", "--reason", "storm", "--wait", "0", TRADING_OPS_BOT_TIMEOUT_S="1"
+    )
+    assert done.returncode == 1
+    assert "rsi is NOT confirmed to be stopped" in done.stderr
+    assert "Stop rsi by hand" in done.stderr
+    unknown = ops(home, url, "strategies", "disable", "rsy", "--reason", "storm")
+    assert (unknown.returncode, "there are rsi, macd" in unknown.stderr) == (2, True)
+    assert ops(home, url, "strategies", "disable", "rsi", "--reason", " ").returncode == 2
+
+
+def test_the_watcher_stops_a_strategy_without_dagster_and_without_the_audit_store_B097(
+    bot: TradingBot, home: Path, url: str
+):
+    bot.lose("rsi", 1500.0)
+    beat = home / "beat.json"
+    done = ops(home, url, "guard", "watch", "--looks", "2", "--heartbeat", str(beat), MONGODB_URI=NOBODY)
+    assert done.returncode == 0, done.stderr
+    assert bot.switched == [("rsi", False)]
+    assert "rsi confirmed: rsi lost 15.00 % today, the limit is 10 %" in done.stdout
+    assert "the audit store: " in done.stdout
+    assert json.loads(beat.read_text())["stopped"] == {"rsi": "confirmed"}
+    with SqliteStore(home / "var" / "guard.db") as local:
+        (document,) = local.list_state("guard_actions")
+    assert document.body["state"] == "confirmed"
+    with SqliteStore(home / "var" / "outbox.db") as local:
+        assert "rsi was stopped" in [d.body["alert"]["what"] for d in local.list_state("outbox")]
+    assert (home / "var" / "spool.db").exists()  # the record waits for the store
+
+
+def test_the_watcher_ends_between_two_looks_when_it_is_told_to(home: Path, url: str):
+    environment = {
+        "PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home), "DAGSTER_HOME": str(home), "TRADING_OPS_BOT_URL": url,
+        "TRADING_OPS_BOT_SINCE": SINCE,
+    }  # fmt: skip
+    beat = home / "beat.json"
+    line: list[Any] = [BIN / "trading-ops", "guard", "watch", "--every", "0.2", "--heartbeat", beat]
+    with subprocess.Popen(line, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watcher:
+        until = time.monotonic() + 120
+        while not beat.exists():
+            assert time.monotonic() < until
+            assert watcher.poll() is None
+            time.sleep(0.05)
+        assert json.loads(beat.read_text())["pid"] == watcher.pid
+        os.kill(watcher.pid, signal.SIGTERM)
+        said, wrong = watcher.communicate(timeout=60)
+    assert (watcher.returncode, wrong) == (0, b"")
+    assert b"every strategy is within its limits" in said
