@@ -288,7 +288,9 @@ def load_settings() -> Settings:
             name = ".".join(map(str, problem["loc"])).upper()
             name = next((part for part in map(str, problem["loc"][:1]) if part in whole_names), name)
             alone = not name or name in whole_names
-            problems.append(f"{'' if alone else prefix}{name}{': ' if name else ''}{problem['msg']}")
+            problems.append(
+                f"{'' if alone else prefix}{name}{': ' if name else ''}{problem['msg'].removeprefix('Value error, ')}"
+            )
         raise InvalidSettings("; ".join(problems)) from None
 
 

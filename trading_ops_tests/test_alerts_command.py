@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channels.console import ConsoleChannel
 from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.routes import Routes, parse_quiet_hours
 from trading_ops_tests.servers.vendors import SLACK_PATH, Answer, VendorServer, slack_webhook
 from trading_ops_tests.test_cli import command
 
@@ -80,9 +83,10 @@ def test_an_error_that_no_channel_describes_is_told_by_its_kind_alone(services):
 
 def test_a_channel_that_is_not_chosen_says_so(home):
     assert "slack is not configured: name it in NOTIFICATION_CHANNELS" in run(
-        home, "test", "--channel", "slack", code=1
+        home, "test", "--channel", "slack", code=2
     )
-    assert "no channel is called slak; give any of console, slack" in run(home, "test", "--channel", "slak", code=1)
+    assert "no channel is called slak; give any of console, slack" in run(home, "test", "--channel", "slak", code=2)
+    assert "no channel is called slak" in run(home, "retry", "--channel", "slak", code=2)
 
 
 def test_without_any_configuration_the_terminal_is_tried(home):
@@ -99,8 +103,7 @@ def test_the_list_shows_each_channels_state_and_why(home, slack):
     published(home, slack, Answer(404, b"no_service"))
     said = run(home, "list", slack=slack)
     assert "rsi lost [12] %" in said
-    assert "slack dead" in said
-    assert f"{KEY}  slack: dead: HTTP 404: no_service" in said
+    assert f"\n    {KEY}\n    slack: dead: HTTP 404: no_service\n" in said
     assert "no alert is sent" in run(home, "list", "--state", "sent", slack=slack)
     assert KEY in run(home, "list", "--state", "dead", slack=slack)
     assert "any of pending" in run(home, "list", "--state", "lost", slack=slack, code=2)
@@ -111,8 +114,44 @@ def test_the_list_shows_each_channels_state_and_why(home, slack):
 def test_what_waits_for_a_channel_that_is_no_longer_configured_says_so(home, slack):
     published(home, slack, Answer(500))
     said = run(home, "list")
-    assert f"{KEY}  slack: failed: HTTP 500; the channel is not configured any more" in said
+    assert f"{KEY}\n    slack: failed: HTTP 500; the channel is not configured any more" in said
     assert "nothing to send again" in run(home, "retry")
+
+
+def test_the_list_gives_the_key_of_an_alert_that_was_delivered_on_a_line_of_its_own(home, slack):
+    published(home, slack)
+    said = run(home, "list", slack=slack, COLUMNS="40").splitlines()
+    assert [said[0][18:], *said[1:]] == ["CRITICAL  rsi lost [12] %", f"    {KEY}", "    sent: slack"]
+
+
+def test_what_waits_for_the_end_of_quiet_hours_says_so_and_is_sent_by_its_key_alone(home, slack):
+    now = datetime.now(UTC)
+    hours = f"{now - timedelta(hours=1):%H:%M}-{now + timedelta(hours=2):%H:%M}"
+    chosen = {"slack": slack, "NOTIFICATION_QUIET_HOURS": hours}
+    with SqliteStore(home / "var" / "audit.db") as store:
+        channels = {"slack": SlackChannel(webhook_url=slack.url + SLACK_PATH)}
+        routes = Routes(quiet_hours=parse_quiet_hours(hours))
+        Outbox(store, channels, routes=routes).publish(replace(ALERT, severity=Severity.INFO))
+    waits = f"slack: waits until {now + timedelta(hours=2):%H:%M} UTC: quiet hours"
+    assert waits in run(home, "list", **chosen)
+    assert waits in run(home, "show", KEY, **chosen)
+    assert "nothing to send again" in run(home, "retry", **chosen)
+    said = command(["trading-ops", "doctor"], home, NOTIFICATION_CHANNELS="slack", COLUMNS="200",
+                   SLACK_WEBHOOK_URL=slack.url + SLACK_PATH).stdout  # fmt: skip
+    assert "ok      alerts: every alert was delivered but 1 that waits for the end of quiet hours" in said
+    assert slack.taken == []
+    assert "1 of 1 alerts are now sent" in run(home, "retry", KEY, **chosen)
+    assert len(slack.taken) == 1
+
+
+def test_a_test_names_what_nothing_reads_and_that_alerts_are_switched_off(home, slack):
+    said = run(home, "test", slack=slack, NOTIFICATION_CHANELS="slack")
+    assert "nothing reads NOTIFICATION_CHANELS: correct the name" in said
+    off = {"slack": slack, "NOTIFICATIONS_ENABLED": "false"}
+    said = run(home, "test", **off)
+    assert "NOTIFICATIONS_ENABLED=false sends everything to the terminal" in said
+    assert "console: the test message was taken" in said
+    assert "slack is not used: NOTIFICATIONS_ENABLED=false" in run(home, "test", "--channel", "slack", code=2, **off)
 
 
 def test_one_alert_is_shown_with_its_way(home, slack):
@@ -133,7 +172,19 @@ def test_a_replay_sends_what_died_and_exits_1_while_it_does_not(home, slack):
     assert "0 of 1 alerts are now sent" in said
     assert "1 of 1 alerts are now sent" in run(home, "retry", KEY, slack=slack)
     assert len(slack.taken) == 1
-    assert "no alert 'nothing'" in run(home, "retry", "nothing", slack=slack, code=1)
+    assert "no alert has the key 'nothing'; trading-ops alerts list shows them" in run(
+        home, "retry", "nothing", slack=slack, code=1
+    )
+
+
+def test_the_doctor_says_who_is_told_of_what_and_names_a_way_that_was_begun(home, slack):
+    said = command(["trading-ops", "doctor"], home, NOTIFICATION_CHANNELS="slack,console", COLUMNS="200",
+                   SLACK_WEBHOOK_URL=slack.url + SLACK_PATH, SLACK_BOT_TOKEN="GEHEIM",
+                   NOTIFICATION_ESCALATION="console", NOTIFICATION_ESCALATE_MINUTES="5").stdout  # fmt: skip
+    assert "who is told: INFO…CRITICAL: slack; CRITICAL after 5 min: console" in said
+    assert "warning channel slack: configured: a webhook at 127.0.0.1" in said
+    assert "SLACK_BOT_TOKEN is not used without SLACK_CHANNEL" in said
+    assert "GEHEIM" not in said
 
 
 def test_the_doctor_has_a_line_for_each_channel_and_asks_none(home, slack):
@@ -143,7 +194,7 @@ def test_the_doctor_has_a_line_for_each_channel_and_asks_none(home, slack):
     said = " ".join(done.stdout.split())
     assert "ok channel slack: configured: a webhook at 127.0.0.1" in said
     assert "ok channel email: not configured" in said
-    assert "warning alerts: 1 alerts were given up on a channel" in said
+    assert "warning alerts: 1 alert was given up on a channel" in said
     assert "GEHEIM" not in done.stdout + done.stderr
     assert len(slack.asked) == 1
 
@@ -152,7 +203,7 @@ def test_the_doctor_has_a_line_for_each_channel_and_asks_none(home, slack):
 def test_the_doctor_does_not_promise_what_a_channel_no_longer_chosen_cannot_keep(home, slack, answer):
     published(home, slack, answer)
     said = " ".join(command(["trading-ops", "doctor"], home, COLUMNS="200").stdout.split())
-    assert "warning alerts: 1 alerts are for slack, where alerts do not go any more" in said
+    assert "warning alerts: 1 alert is for slack, where alerts do not go any more" in said
     assert "NOTIFICATION_CHANNELS" in said
     assert "alerts retry" not in said
     assert "sent again by themselves" not in said

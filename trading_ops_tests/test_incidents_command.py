@@ -46,11 +46,14 @@ def test_what_is_wrong_is_listed_with_who_looks_after_it_and_what_is_silenced(ho
     desk.recover("over")
     assert "risk: ana looks after it" in run(home, "ack", "risk", "--by", "ana")
     run(home, "silence", "run/*", "--for", "1h30m", "--reason", "maintenance")
-    said = run(home, "incidents", COLUMNS="200")
-    risk, other = (next(line for line in said.splitlines() if f"{key} [is] bad" in line) for key in ("risk", "run/a"))
-    assert [cell.strip() for cell in risk.split("│")[2:-1]] == ["CRITICAL", "risk [is] bad", "2", "open", "ana", "-"]
-    assert "until " in other
-    assert "over" not in said
+    said = run(home, "incidents", COLUMNS="40").splitlines()
+    risk, other = said[:3], said[3:]
+    assert [risk[0][18:], *risk[1:]] == [
+        "CRITICAL  risk [is] bad", "    risk", "    open, seen 2 times; ana looks after it",
+    ]  # fmt: skip
+    assert other[1] == "    run/a"
+    assert other[2].startswith("    open, seen 1 time; nobody looks after it; silenced until ")
+    assert len(other) == 3
     first, second = json.loads(run(home, "incidents", "--json"))
     assert (first["key"], first["count"], first["acknowledged_by"], first["silences"]) == ("risk", 2, "ana", [])
     assert (second["key"], len(second["silences"])) == ("run/a", 1)
@@ -59,6 +62,8 @@ def test_what_is_wrong_is_listed_with_who_looks_after_it_and_what_is_silenced(ho
 def test_a_messages_key_acknowledges_its_incident_and_a_key_that_is_none_fails(home, desk):
     desk.observe(alert("risk"))
     assert "risk: ben looks after it" in run(home, "ack", "risk/1/1", "--by", "ben")
+    assert run(home, "ack", "risk", "--by", "ben") == "risk: ben looks after it\n"
+    assert run(home, "ack", "risk/1/1", "--by", "ana") == "risk: ana looks after it (before: ben)\n"
     assert json.loads(run(home, "ack", "risk", "--by", "ana", "--json"))["acknowledged_by"] == "ana"
     assert "no open incident has the key 'nothing'" in run(home, "ack", "nothing", code=1)
     desk.recover("risk")
@@ -79,6 +84,38 @@ def test_an_incident_that_nothing_looks_at_any_more_is_resolved_by_a_person(home
     assert "risk: over, told later" in run(home, "resolve", "risk", "--reason", "moved")
     assert "no open incident has the key 'run/gone'" in run(home, "resolve", "run/gone", "--reason", "r", code=1)
     assert "says why" in run(home, "resolve", "risk", "--reason", " ", code=2)
+
+
+def test_the_key_of_a_message_about_several_acknowledges_those_that_are_still_open(home):
+    moment = [datetime(2025, 3, 1, 12, tzinfo=UTC)]
+    chat = Recorder()
+    with SqliteStore(home / "var" / "audit.db") as store:
+        desk = IncidentDesk(store, Outbox(store, {"chat": chat}, lambda: moment[0]), lambda: moment[0])
+        for key in ("alone", "a", "b", "c"):  # the first is told at once, those that follow within a minute together
+            desk.observe(alert(key, Severity.ERROR))
+        moment[0] += timedelta(minutes=2)
+        desk.tick()
+        desk.recover("b")
+    (key,) = [told.dedup_key for told, _ in chat.told if told.dedup_key.startswith("incidents_together/")]
+    assert run(home, "ack", key, "--by", "ana") == "a: ana looks after it\nc: ana looks after it\n"
+    acknowledged = {one["key"]: one["acknowledged_by"] for one in json.loads(run(home, "incidents", "--json"))}
+    assert acknowledged == {"alone": None, "a": "ana", "c": "ana"}
+    assert [one["key"] for one in json.loads(run(home, "ack", key, "--by", "ben", "--json"))] == ["a", "c"]
+    with SqliteStore(home / "var" / "audit.db") as store:
+        for one in ("a", "c"):
+            IncidentDesk(store, Outbox(store, {"chat": chat}, lambda: moment[0]), lambda: moment[0]).recover(one)
+    assert f"no open incident has the key '{key}'" in run(home, "ack", key, code=1)
+
+
+def test_a_silence_says_what_it_covers_now(home, desk):
+    line = ("--for", "1h", "--reason", "maintenance")
+    assert "matches no open incident now" in run(home, "silence", "run/*", *line)
+    for key in ("run/a", "run/b", "risk", "run/over"):
+        desk.observe(alert(key))
+    desk.recover("run/over")
+    assert "covers 2 open incidents: run/a, run/b" in run(home, "silence", "run/*", *line)
+    assert "covers 1 open incident: risk" in run(home, "silence", "risk", *line)
+    assert json.loads(run(home, "silence", "run/b", *line, "--json"))["covers"] == ["run/b"]
 
 
 def test_a_silence_is_begun_listed_and_ended(home, desk):

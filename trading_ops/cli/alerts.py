@@ -15,8 +15,8 @@ from trading_ops.cli.terminal import (
     open_services,
     plain,
     reported,
-    short,
     show,
+    show_entry,
     show_json,
     show_table,
 )
@@ -28,6 +28,7 @@ app = typer.Typer(help="Alerts, what they are about, and the channels they go to
 app.add_typer(incidents.app)
 
 STATES = ("pending", "sending", "sent", "failed", "dead")
+DISABLED = "NOTIFICATIONS_ENABLED=false sends everything to the terminal"
 Channel = Annotated[str | None, typer.Option(help="Such as slack; default: all.", show_default=False)]
 
 
@@ -37,7 +38,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """List alerts with the state of each channel, and why one did not take it; the newest first."""
+    """List alerts with their keys, who was told, and why somebody was not; the newest first."""
     if state is not None and state not in STATES:
         fail(f"--state {state}: any of {', '.join(STATES)} is needed", code=2)
     services = open_services()
@@ -50,14 +51,10 @@ def list_(
     if not chosen:
         show("no alert" if state is None else f"no alert is {state}")
         return
-    rows = [
-        [minute(d["created_at"]), _severity(d["alert"]), short(d["alert"]["what"]), _told(d)]
-        for d in chosen[:limit]
-    ]  # fmt: skip
-    show_table("alerts", ["when (UTC)", "severity", "what", "channels"], rows)
     for delivery in chosen[:limit]:
-        for name, why in _reasons(services, delivery).items():
-            typer.echo(f"{delivery['alert']['dedup_key']}  {name}: {why}")
+        alert = delivery["alert"]
+        first = [minute(delivery["created_at"]), _severity(alert), alert["what"]]
+        show_entry(first, alert["dedup_key"], *_told(services, delivery))
     if len(chosen) > limit:
         show(f"{len(chosen) - limit} more: --limit {len(chosen)}")
 
@@ -79,7 +76,7 @@ def show_(
 
     typer.echo(text_of(message_of(Alert.from_document(delivery["alert"]), possible_duplicate=False)))
     rows = [
-        [name, c["state"], c["attempts"], c.get("at") and minute(c["at"]), c.get("next_at") and minute(c["next_at"])]
+        [name, c["state"], c["attempts"], c.get("at") and minute(c["at"]), _next(services, c)]
         for name, c in delivery["channels"].items()
     ]
     show_table("channels", ["channel", "state", "attempts", "last (UTC)", "next (UTC)"], rows)
@@ -90,7 +87,8 @@ def show_(
 @app.command("retry")
 def retry_(
     key: Annotated[
-        str | None, typer.Argument(help="The alert's key; default: all of them.", show_default=False)
+        str | None,
+        typer.Argument(help="The alert's key; default: all but what waits in quiet hours.", show_default=False),
     ] = None,
     channel: Channel = None,
     as_json: Json = False,
@@ -98,16 +96,17 @@ def retry_(
     """Send again what failed or was given up; exits 1 when something was not taken."""
     services = open_services()
     if channel is not None and channel not in services.channels:
-        fail(_not_chosen(services, channel), code=1)
+        fail(_not_chosen(services, channel), code=2)
     with reported(LookupError):
         tried = services.outbox.retry(key, channel)
-    missing = [delivery for delivery in tried if _reasons(services, delivery, only=channel)]
+    reasons = [(one["alert"]["dedup_key"], _reasons(services, one, only=channel, held=False)) for one in tried]
+    missing = [(one, why) for one, why in reasons if why]
     if as_json:
         show_json(tried)
     else:
-        for delivery in missing:
-            for name, why in _reasons(services, delivery, only=channel).items():
-                typer.echo(f"{delivery['alert']['dedup_key']}  {name}: {why}", err=True)
+        for one, why in missing:
+            for name, said in why.items():
+                typer.echo(f"{one}  {name}: {said}", err=True)
         show(f"{len(tried) - len(missing)} of {len(tried)} alerts are now sent" if tried else "nothing to send again")
     if missing:
         raise typer.Exit(1)
@@ -116,9 +115,15 @@ def retry_(
 @app.command("test")
 def try_(channel: Channel = None) -> None:
     """Send one test message on a channel, or on each that is configured; exits 1 when one does not take it."""
+    from trading_ops.settings import unknown_variables
+
     services = open_services()
+    if unknown := unknown_variables():
+        typer.echo(f"nothing reads {', '.join(unknown)}: correct the name or remove it", err=True)
     if channel is not None and channel not in services.channels:
-        fail(_not_chosen(services, channel), code=1)
+        fail(_not_chosen(services, channel), code=2)
+    if not services.settings.notifications_enabled:
+        typer.echo(DISABLED, err=True)
     failed = False
     for name in [channel] if channel else services.channels:
         why = _try(services, name)
@@ -163,6 +168,8 @@ def _not_chosen(services: Services, name: str) -> str:
 
     if name not in NEEDS:
         return f"no channel is called {name}; give any of {', '.join(NEEDS)}"
+    if name in services.settings.notification_channels:
+        return f"{name} is not used: {DISABLED}"
     chosen = ", ".join(services.channels)
     return f"{name} is not configured: name it in NOTIFICATION_CHANNELS (alerts go to {chosen})"
 
@@ -176,15 +183,34 @@ def _severity(alert: Mapping[str, Any]) -> str:
     return str(alert["severity"]) if step in ("opened", "several") else f"{alert['severity']}, {step}"
 
 
-def _told(delivery: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {state}" for name, state in _states(delivery).items()) or "kept, told nobody"
+def _told(services: Services, delivery: Mapping[str, Any]) -> list[str]:
+    """Who was told, and a line for each who was not."""
+    sent = [name for name, state in _states(delivery).items() if state == "sent"]
+    missing = [f"{name}: {why}" for name, why in _reasons(services, delivery).items()]
+    return [f"sent: {', '.join(sent)}", *missing] if sent else missing or ["kept, told nobody"]
 
 
-def _reasons(services: Services, delivery: Mapping[str, Any], only: str | None = None) -> dict[str, str]:
-    """Why channels have not got it."""
-    return {
-        name: f"{channel['state']}: {channel.get('error') or 'not tried yet'}"
-        + ("" if name in services.channels else "; the channel is not configured any more")
-        for name, channel in delivery["channels"].items()
-        if channel["state"] != "sent" and only in (None, name)
-    }
+def _reasons(
+    services: Services, delivery: Mapping[str, Any], only: str | None = None, *, held: bool = True
+) -> dict[str, str]:
+    """Why channels have not got it; `held`: also where they only wait for the end of quiet hours."""
+    from trading_ops.notifications.delivery import quiet_until
+
+    reasons = {}
+    for name, channel in delivery["channels"].items():
+        until = quiet_until(channel, services.now()) if channel["state"] == "pending" else None
+        if channel["state"] == "sent" or only not in (None, name) or (until and not held):
+            continue
+        waits = f"waits until {until:%H:%M} UTC: quiet hours" if until else None
+        why = waits or f"{channel['state']}: {channel.get('error') or 'not tried yet'}"
+        gone = "" if name in services.channels else "; the channel is not configured any more"
+        reasons[name] = why + gone
+    return reasons
+
+
+def _next(services: Services, channel: Mapping[str, Any]) -> str | None:
+    from trading_ops.notifications.delivery import quiet_until
+
+    until = quiet_until(channel, services.now()) if channel["state"] == "pending" else None
+    moment = until.isoformat() if until else channel.get("next_at")
+    return minute(moment) if moment else None

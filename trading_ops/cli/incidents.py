@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trading_ops.cli.terminal import (
-    Json,
-    fail,
-    minute,
-    open_services,
-    plain,
-    reported,
-    short,
-    show,
-    show_json,
-    show_table,
-)
+from trading_ops.cli.terminal import Json, fail, minute, open_services, reported, show, show_entry, show_json
 
 if TYPE_CHECKING:
-    from trading_ops.notifications.silences import Silence
+    from trading_ops.notifications.incident import Incident
+    from trading_ops.services import Services
 
 app = typer.Typer()
 
@@ -44,24 +34,15 @@ def incidents_(as_json: Json = False) -> None:
     if not found:
         show("no open incident")
         return
-    rows: list[list[Any]] = []
     for incident in found:
-        quiet = ", ".join(f"until {minute(silence.until.isoformat())}" for silence in silenced[incident.key])
         state = "flapping" if incident.flapping else "open" if incident.open else "over, not told yet"
-        rows.append(
-            [
-                minute(incident.opened_at.isoformat()),
-                incident.alert.severity,
-                short(incident.alert.what),
-                incident.count,
-                state,
-                incident.acknowledged_by and plain(incident.acknowledged_by),
-                quiet or None,
-            ]
+        after = f"{incident.acknowledged_by} looks after it" if incident.acknowledged_by else "nobody looks after it"
+        quiet = [f"silenced until {minute(one.until.isoformat())} UTC" for one in silenced[incident.key]]
+        show_entry(
+            [minute(incident.opened_at.isoformat()), incident.alert.severity, incident.alert.what],
+            incident.key,
+            "; ".join([f"{state}, seen {incident.count} time{'' if incident.count == 1 else 's'}", after, *quiet]),
         )
-    show_table("incidents", ["since (UTC)", "severity", "what", "seen", "state", "acknowledged", "silenced"], rows)
-    for incident in found:
-        typer.echo(incident.key)
 
 
 @app.command()
@@ -70,14 +51,28 @@ def ack(
     by: By = None,
     as_json: Json = False,
 ) -> None:
-    """Say that somebody looks after an incident: no reminder and no escalation until there is something new."""
+    """Say that somebody looks after an incident: no reminder and no escalation until there is something new.
+
+    The key of a message about several incidents acknowledges all of them; --json then prints a list.
+    """
     services = open_services()
+    found: list[tuple[Incident, str | None]] = []
     with reported(LookupError):
-        incident = services.incidents.acknowledge(key, by or _user())
+        named, several = _named(services, key)
+        before = {one: services.incidents.incident(one) for one in named}
+        still = (
+            [one for one, known in before.items() if known and (known.open or known.told_open)] if several else named
+        )
+        for one in still or [key]:
+            known = before.get(one)
+            found.append((services.incidents.acknowledge(one, by or _user()), known.acknowledged_by if known else None))
     if as_json:
-        show_json(incident.to_document())
-    else:
-        typer.echo(f"{incident.key}: {incident.acknowledged_by} looks after it")
+        documents = [incident.to_document() for incident, _ in found]
+        show_json(documents if several else documents[0])
+        return
+    for incident, earlier in found:
+        other = f" (before: {earlier})" if earlier and earlier != incident.acknowledged_by else ""
+        typer.echo(f"{incident.key}: {incident.acknowledged_by} looks after it{other}")
 
 
 @app.command()
@@ -117,10 +112,16 @@ def silence(
     end = services.now() + _length(for_) if for_ is not None else _moment(until or "")
     with reported(ValueError, code=2):
         begun = services.incidents.silences.add(pattern, end, reason=reason, by=by or _user())
-    if as_json:
-        show_json(begun.to_document())
-    else:
+    if not as_json:
         typer.echo(f"{begun.name}: {begun.pattern} is silenced until {minute(begun.until.isoformat())} UTC")
+    with reported():
+        covered = [one.key for one in services.incidents.unsettled() if one.open and begun.covers(one.key, begun.since)]
+    if as_json:
+        show_json({**begun.to_document(), "covers": covered})
+    elif covered:
+        typer.echo(f"covers {len(covered)} open incident{'s' if len(covered) > 1 else ''}: {', '.join(covered)}")
+    else:
+        typer.echo("matches no open incident now")
 
 
 @app.command()
@@ -135,8 +136,10 @@ def silences(as_json: Json = False) -> None:
     if not found:
         show("no silence")
         return
-    rows = [[one.name, *_cells(one), "holds" if services.now() < one.until else "over"] for one in found]
-    show_table("silences", ["name", "pattern", "since (UTC)", "until (UTC)", "reason", "by", "state"], rows)
+    for one in found:
+        since, until = minute(one.since.isoformat()), minute(one.until.isoformat())
+        state = "holds" if services.now() < one.until else "over"
+        show_entry([one.name, state, one.pattern], f"{since} to {until} UTC, by {one.by}: {one.reason}")
 
 
 @app.command()
@@ -155,9 +158,17 @@ def unsilence(
         typer.echo(f"{ended.name}: {ended.pattern} is told again")
 
 
-def _cells(silence: Silence) -> list[str]:
-    since, until = minute(silence.since.isoformat()), minute(silence.until.isoformat())
-    return [plain(silence.pattern), since, until, short(silence.reason), plain(silence.by)]
+def _named(services: Services, key: str) -> tuple[list[str], bool]:
+    """The incidents that a key, or its message, is about, and whether it is a message about several."""
+    if services.incidents.incident(key):
+        return [key], False
+    try:
+        alert = services.outbox.delivery(key)["alert"]
+    except LookupError:
+        return [key], False
+    if alert.get("step") == "several":
+        return list(alert["numbers"]["incidents"]), True
+    return [alert.get("incident") or key], False
 
 
 def _length(text: str) -> timedelta:

@@ -79,11 +79,18 @@ def minute(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M}"
 
 
-def short(text: str) -> str:
-    """A text from outside as one short line of a table."""
+def show_entry(first: list[str], *more: str) -> None:
+    """One of a list: its first line, and what is said of it below; nothing breaks in the middle of a key."""
+    typer.echo("  ".join(line(part) for part in first))
+    for text in more:
+        typer.echo(f"    {line(text)}")
+
+
+def line(text: str) -> str:
+    """A text from outside as one line that no program obeys; only what nobody would read to its end is cut."""
     from trading_ops.notifications.text import fit, one_line
 
-    return plain(fit(one_line(text), 60))
+    return fit(one_line(text), 400)
 
 
 def plain(text: str) -> str:

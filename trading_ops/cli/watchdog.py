@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     from trading_ops.services import Services
     from trading_ops.watchdog.watch import Look
 
+NEVER = "Dagster's daemon never ran here"
+
 
 def watchdog(
     once: Annotated[bool, typer.Option("--once", help="Look once and show it; nobody is told.")] = False,
     interval: Annotated[
-        float | None, typer.Option(min=0.1, help="Seconds between two looks [default: TRADING_OPS_WATCHDOG_INTERVAL_S]")
+        float | None,
+        typer.Option(min=0.1, help="Seconds between two looks.", show_default="TRADING_OPS_WATCHDOG_INTERVAL_S"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -44,8 +48,15 @@ def _look_once(services: Services, as_json: bool) -> None:
 
     stale_s, now = services.settings.watchdog_stale_s, services.now()
     found = look(services.heartbeats, now, watching_since=now - timedelta(seconds=2 * stale_s), stale_s=stale_s)
+    never = found.heartbeat is None and not services.heartbeats.daemon_file.exists()
+    if never:
+        found = replace(found, findings=[replace(finding, what=NEVER) for finding in found.findings])
     if as_json:
         show_json(_document(found))
+    elif never:
+        from trading_ops.doctor.life import START
+
+        show(f"{NEVER}. There is no heartbeat.\n  {START}")
     else:
         _show(found)
     if found.findings:
@@ -86,7 +97,10 @@ def _document(found: Look) -> dict[str, Any]:
     from dataclasses import asdict
 
     heartbeat = found.heartbeat.model_dump(mode="json", exclude={"open"}) if found.heartbeat else None
-    return {"well": not found.findings, "findings": [asdict(f) for f in found.findings], "heartbeat": heartbeat}
+    findings = [asdict(finding) for finding in found.findings]
+    if heartbeat is None:  # since when is then not known: a look counts from a while before itself
+        findings = [{**finding, "since": None} for finding in findings]
+    return {"well": not findings, "findings": findings, "heartbeat": heartbeat}
 
 
 def _show(found: Look) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from trading_ops.audit.store import Conflict
@@ -48,34 +49,55 @@ def spool(services: Services) -> Iterator[Diagnosis]:
 def outbox(services: Services) -> Iterator[Diagnosis]:
     """Alerts that have not reached people."""
     from trading_ops.notifications.dead_letters import KEY as ABOUT_THE_DEAD
-    from trading_ops.notifications.delivery import given_up, undelivered, unsettled
+    from trading_ops.notifications.delivery import given_up, quiet_until, undelivered, unsettled
 
     chosen = services.channels
     bodies = [b for b in services.outbox.undelivered() if not b["alert"]["dedup_key"].startswith(ABOUT_THE_DEAD)]
     dead = sum(any(name in chosen for name in given_up(body)) for body in bodies)
-    waiting = sum(any(name in chosen for name in unsettled(body)) for body in bodies)
+    waits = [[body["channels"][name] for name in unsettled(body) if name in chosen] for body in bodies]
+    held = [bool(some) and all(quiet_until(one, services.now()) for one in some) for some in waits]
+    waiting, quiet = sum(map(bool, waits)) - sum(held), sum(held)
     former = sorted({name for body in bodies for name in undelivered(body) if name not in chosen})
     if dead:
-        said = f"{dead} alerts were given up on a channel" + (f", {waiting} wait for one" if waiting else "")
+        said = f"{counted(dead, 'was', 'were')} given up on a channel" + (
+            f", {waiting} wait for one" if waiting else ""
+        )
         advice = "trading-ops alerts list --state dead says why; then: trading-ops alerts retry"
         yield Diagnosis("alerts", "warning", said, advice)
     elif waiting:
-        said = f"{waiting} alerts wait for a channel"
+        said = f"{counted(waiting, 'waits', 'wait')} for a channel"
         yield Diagnosis("alerts", "warning", said, "They are sent again by themselves.")
     elif former:
-        said = f"{len(bodies)} alerts are for {', '.join(former)}, where alerts do not go any more"
+        count = sum(any(name not in chosen for name in undelivered(body)) for body in bodies)
+        said = f"{counted(count, 'is', 'are')} for {', '.join(former)}, where alerts do not go any more"
         advice = "They are kept; who is to get them is named in NOTIFICATION_CHANNELS again."
         yield Diagnosis("alerts", "warning", said, advice)
     else:
-        yield Diagnosis("alerts", "ok", "every alert was delivered")
+        but = f" but {quiet} that wait{'s' if quiet == 1 else ''} for the end of quiet hours" if quiet else ""
+        yield Diagnosis("alerts", "ok", f"every alert was delivered{but}")
+
+
+def counted(count: int, one: str, several: str) -> str:
+    """
+    >>> counted(1, "was", "were"), counted(2, "was", "were")
+    ('1 alert was', '2 alerts were')
+    """
+    return f"{count} alert {one}" if count == 1 else f"{count} alerts {several}"
 
 
 def channels(services: Services) -> Iterator[Diagnosis]:
-    """Where alerts go, a line a channel; nobody is asked: `trading-ops alerts test` does that."""
+    """Who is told of what, and a line a channel; nobody is asked: `trading-ops alerts test` does that."""
     from trading_ops.notifications.configuration import NEEDS
 
+    settings = services.settings
+    after = timedelta(minutes=settings.notification_escalate_minutes)
+    off = "" if settings.notifications_enabled else " (NOTIFICATIONS_ENABLED=false)"
+    yield Diagnosis("who is told", "ok", f"{settings.routes.described(services.channels, after)}{off}")
     for name in NEEDS:
-        if name in services.channels:
+        if name in services.channels and (unused := "; ".join(settings.unused(name))):
+            said = f"configured: {services.channels[name].target}; {unused}"
+            yield Diagnosis(f"channel {name}", "warning", said, "Set what is missing, or remove what is not used.")
+        elif name in services.channels:
             yield Diagnosis(f"channel {name}", "ok", f"configured: {services.channels[name].target}")
         else:
             yield Diagnosis(f"channel {name}", "ok", "not configured")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import parseaddr
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -102,7 +102,7 @@ class ChannelSettings(BaseModel):
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(name.lower() for name in value))
         if unknown := [name for name in names if name not in NEEDS]:
-            raise ValueError(f"no channel is called {', '.join(unknown)}; give any of {', '.join(NEEDS)}")
+            raise ValueError(_no_channels(unknown))
         return names
 
     @field_validator("smtp_host", "smtp_username", "email_from", "slack_channel", "telegram_chat_id", mode="before")
@@ -191,12 +191,13 @@ class ChannelSettings(BaseModel):
             "NOTIFICATION_ESCALATION": [name for names in self.notification_escalation for name in names],
         }
         for variable, names in routed.items():
-            if unknown := sorted({name for name in names if name not in self.notification_channels}):
-                problems.append(f"{variable} names {', '.join(unknown)}; name it in NOTIFICATION_CHANNELS too")
-        for severity in Severity if self.active_channels and not problems else ():
-            reached = self.routes.channels_of(Alert(severity, "", "", "", ""), self.active_channels)
-            if not reached and (severity.rank >= Severity.ERROR.rank or severity not in self.notification_routes):
-                problems.append(f"{severity} reaches no channel; name one for it in NOTIFICATION_ROUTES")
+            others = [name for name in dict.fromkeys(names) if name not in self.notification_channels]
+            if unknown := [name for name in others if name not in NEEDS]:
+                problems.append(f"{variable}: {_no_channels(unknown)}")
+            elif others:
+                problems.append(f"{variable} names {', '.join(others)}; name it in NOTIFICATION_CHANNELS too")
+        if self.active_channels and not problems:
+            problems += self._nobody_hears()
         if "email" in self.active_channels and self.smtp_host:
             if bool(self.smtp_username) != bool(self.smtp_password):
                 missing = "SMTP_PASSWORD" if self.smtp_username else "SMTP_USERNAME"
@@ -207,6 +208,34 @@ class ChannelSettings(BaseModel):
             raise ValueError("; ".join(problems))
         return self
 
+    def _nobody_hears(self) -> list[str]:
+        """The severities that reach no channel; INFO and WARNING may be routed to none."""
+        deaf = [s for s in Severity if not self.routes.channels_of(Alert(s, "", "", "", ""), self.active_channels)]
+        routed = [s for s in deaf if s in self.notification_routes and s.rank >= Severity.ERROR.rank]
+        problems = [f"{s} reaches no channel; name one for it in NOTIFICATION_ROUTES" for s in routed]
+        if left := [s for s in deaf if s not in self.notification_routes]:
+            one = len(self.active_channels) == 1
+            problems.append(
+                f"the channel{' ' if one else 's '}{', '.join(self.active_channels)} {'is' if one else 'are'} named in"
+                f" NOTIFICATION_ESCALATION only, so nobody hears of {', '.join(left)}; name"
+                f" {'it' if one else 'them'} in NOTIFICATION_ROUTES too"
+            )
+        return problems
+
+    def unused(self, name: str) -> list[str]:
+        """What is set of a channel's way that was begun, where it goes another way; such as a token without a channel.
+
+        >>> ChannelSettings.model_validate({"SLACK_BOT_TOKEN": "t", "SLACK_WEBHOOK_URL": "https://x"}).unused("slack")
+        ['SLACK_BOT_TOKEN is not used without SLACK_CHANNEL']
+        """
+        unused = []
+        for group in NEEDS[name]:
+            there = [variable for variable in group if getattr(self, variable.lower())]
+            missing = [variable for variable in group if variable not in there]
+            if there and missing:
+                unused.append(f"{' and '.join(there)} is not used without {' and '.join(missing)}")
+        return unused
+
     def _missing(self, name: str) -> str | None:
         """What a channel lacks, of several ways the one that was begun; None where it has one whole."""
         lacking = {group: [v for v in group if not getattr(self, v.lower())] for group in NEEDS[name]}
@@ -214,6 +243,10 @@ class ChannelSettings(BaseModel):
             return None
         begun = [missing for group, missing in lacking.items() if 0 < len(missing) < len(group)]
         return f"the channel {name} lacks {', or '.join(map(' and '.join, begun or lacking.values()))}"
+
+
+def _no_channels(names: Sequence[str]) -> str:
+    return f"no channel is called {', '.join(names)}; give any of {', '.join(NEEDS)}"
 
 
 def _is_this_machine(host: str) -> bool:

@@ -23,6 +23,7 @@ from trading_ops.notifications.delivery import (
     SENT,
     STATE,
     history_key,
+    quiet_until,
     undelivered,
     unsettled,
 )
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from trading_ops.notifications.waiting import Waiting
 
 CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
-LONGEST_NIGHT = timedelta(days=1) + CLAIM
 UNCHOSEN = timedelta(days=1)
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
@@ -145,8 +145,16 @@ class Courier:
             why = "the channel is not configured any more"
             self._change(key, name, DEAD, when=lambda d: d["state"] not in (SENT, DEAD), claim="", error=why)
 
-    def retry(self, keys: Sequence[str], only: str | None = None) -> list[dict[str, Any]]:
-        """Try what waits, failed or was given up, now and from the beginning; raises LookupError for no such alert."""
+    def retry(self, keys: Sequence[str], only: str | None = None, *, quietly: bool = False) -> list[dict[str, Any]]:
+        """Try what waits, failed or was given up, now and from the beginning; `quietly`: but not in quiet hours.
+
+        Raises LookupError for no such alert.
+        """
+
+        def chosen(delivery: Mapping[str, Any]) -> bool:
+            held = quietly and quiet_until(delivery, self._now())
+            return delivery["state"] in (PENDING, FAILED, DEAD) and not held
+
         names = [name for name in self._channels if only in (None, name)]
         bodies: dict[str, Mapping[str, Any]] = {}
         for key in keys:
@@ -154,7 +162,7 @@ class Courier:
         self._waiting.add(*bodies)
         for name in names:
             for key in bodies:
-                self._change(key, name, PENDING, when=lambda d: d["state"] in (PENDING, FAILED, DEAD), claim="")
+                self._change(key, name, PENDING, when=chosen, claim="")
             self._rests.end(name)
         self._waiting.add(*bodies)  # again: a drain that saw one dead in between has forgotten it
         self._run(dict.fromkeys(names, bodies), {})
@@ -244,9 +252,9 @@ class Courier:
             return False
         if self._rests.until(name) or comes_first(self._store, name, delivery):
             return False
-        quiet_until, next_at = delivery.get("quiet_until"), delivery.get("next_at")
-        if quiet_until and lies_ahead(datetime.fromisoformat(quiet_until), self._now(), LONGEST_NIGHT):
+        if quiet_until(delivery, self._now()):
             return False
+        next_at = delivery.get("next_at")
         return again or not next_at or not lies_ahead(datetime.fromisoformat(next_at), self._now())
 
     def _note_failure(self, key: str, name: str, claim: str, attempts: int, error: Exception) -> None:

@@ -128,6 +128,11 @@ class IncidentDesk:
         self._store.append(ACTIONS, [Entry(str(self._now().date()), f"{action}/{found}", record)])
         return found
 
+    def incident(self, key: str) -> Incident | None:
+        """What is known under the incident's own key; raises StoreError."""
+        document = self._store.get_state(STATE, key)
+        return _read(document) if document else None
+
     def unsettled(self) -> list[Incident]:
         """The incidents that are open, or not yet told to be over, oldest first; raises StoreError."""
         found, damaged = self._look()

@@ -14,7 +14,7 @@ from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import Channel
 from trading_ops.notifications.courier import Courier, Told
 from trading_ops.notifications.dead_letters import KEY as ABOUT_THE_DEAD
-from trading_ops.notifications.delivery import STATE, given_up, undelivered, unsettled
+from trading_ops.notifications.delivery import STATE, given_up, quiet_until, undelivered, unknown_alert, unsettled
 from trading_ops.notifications.fallback import Fallback, FallbackError
 from trading_ops.notifications.routes import Routes
 from trading_ops.notifications.waiting import Waiting, dead_letters
@@ -147,8 +147,8 @@ class Outbox:
         """Send what failed or was given up again, now; the deliveries concerned as they are afterwards.
 
         Of one alert or of all, on one channel or on all; what only says that others were given up is sent by its key
-        alone. A person asked for it, so no pause is kept. Raises LookupError for an alert that is not known, and
-        StoreError.
+        alone, and so is what waits for the end of quiet hours. A person asked for it, so no pause is kept. Raises
+        LookupError for an alert that is not known, and StoreError.
         """
         self._said.store_error = None
         _, damaged = self._carry_over(resting=[name for name in self._channels if channel not in (None, name)])
@@ -162,12 +162,17 @@ class Outbox:
             keys = [
                 str(body["alert"]["dedup_key"])
                 for body in sorted(bodies.values(), key=lambda body: str(body["created_at"]))
-                if any(name in self._channels and channel in (None, name) for name in undelivered(body))
+                if any(
+                    name in self._channels
+                    and channel in (None, name)
+                    and not quiet_until(body["channels"][name], self._now())
+                    for name in undelivered(body)
+                )
                 and not str(body["alert"]["dedup_key"]).startswith(ABOUT_THE_DEAD)
             ]
         else:
             keys = [key]
-        return self._courier(bool(damaged)).retry(keys, channel)
+        return self._courier(bool(damaged)).retry(keys, channel, quietly=key is None)
 
     def carry_over(self) -> int:
         """Give the audit store what was written without it, telling nobody; how many alerts it could not be given.
@@ -207,7 +212,7 @@ class Outbox:
         found = [document.body for document in self._local() if document.key == key]
         document = self._store.get_state(STATE, key)
         if not found and document is None:
-            raise LookupError(f"no alert has the key {key!r}; trading-ops alerts list shows them")
+            raise unknown_alert(key)
         return dict(found[0] if found or document is None else document.body)
 
     def waiting(self) -> int:

@@ -55,5 +55,5 @@ def read(store: AuditStore, key: str) -> StateDocument:
     """The alert with this key; raises LookupError where there is none, and StoreError."""
     document = store.get_state(STATE, key)
     if document is None:
-        raise LookupError(f"outbox has no alert {key!r}")
+        raise unknown_alert(key)
     return document

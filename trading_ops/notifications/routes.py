@@ -64,6 +64,25 @@ class Routes:
             told = usual.union(*self.escalation[: alert.escalation])
         return [name for name in chosen if name in told]
 
+    def described(self, chosen: Collection[str], escalate_after: timedelta) -> str:
+        """Who is told of what.
+
+        >>> routes = Routes(escalation=(("webhook",), ("email",)))
+        >>> routes.described(["slack", "discord", "webhook", "email"], timedelta(minutes=15))
+        'INFO…CRITICAL: slack, discord; CRITICAL after 15 min: webhook, then email'
+        """
+        told: dict[tuple[str, ...], list[Severity]] = {}
+        for severity in Severity:
+            names = self.channels_of(Alert(severity, "", "", "", ""), chosen)
+            told.setdefault(tuple(names), []).append(severity)
+        parts = [f"{_range(severities)}: {', '.join(names) or 'nobody'}" for names, severities in told.items()]
+        steps = [", ".join(there) for names in self.escalation if (there := [n for n in names if n in chosen])]
+        after = f"{escalate_after.total_seconds() / 60:g} min"
+        parts.append(f"CRITICAL after {after}: {', then '.join(steps) or 'the same again'}")
+        if hours := self.quiet_hours:
+            parts.append(f"INFO waits from {hours.begin:%H:%M} to {hours.end:%H:%M} UTC")
+        return "; ".join(parts)
+
     def quiet_until(self, alert: Alert, now: datetime) -> datetime | None:
         """Until when the alert waits; only an INFO does."""
         return self.quiet_hours.over_at(now) if self.quiet_hours and alert.severity == Severity.INFO else None
@@ -105,6 +124,16 @@ def parse_quiet_hours(text: str) -> QuietHours:
     if begin is None or end is None or begin == end:
         raise ValueError(f"{text!r} are no hours; give UTC times such as 22:00-07:00")
     return QuietHours(begin, end)
+
+
+def _range(severities: Sequence[Severity]) -> str:
+    """
+    >>> _range(list(Severity)[:3]), _range([Severity.INFO, Severity.CRITICAL])
+    ('INFO…ERROR', 'INFO, CRITICAL')
+    """
+    first, last = severities[0], severities[-1]
+    unbroken = len(severities) > 1 and last.rank - first.rank == len(severities) - 1
+    return f"{first}…{last}" if unbroken else ", ".join(severities)
 
 
 def _names(text: str) -> tuple[str, ...]:

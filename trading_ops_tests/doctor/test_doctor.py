@@ -81,7 +81,7 @@ def test_a_fresh_folder_is_well(services):
     assert ends_well(list(lines.values()))
     assert set(lines) == {
         "versions", "configuration", "permissions", "disk", "audit store", "alerts", "bot", "clocks", "candles",
-        "heartbeat", "watchdog", *(f"channel {name}" for name in NEEDS),
+        "heartbeat", "watchdog", "who is told", *(f"channel {name}" for name in NEEDS),
     }  # fmt: skip
 
 
@@ -296,7 +296,7 @@ def test_alerts_that_wait_are_counted(services):
     services.__dict__["channels"] = {"deaf": Deaf()}
     services.outbox.publish(Alert(Severity.ERROR, "key", "what", "why", "do"))
     diagnosis = only(outbox, services)
-    assert (diagnosis.state, diagnosis.found) == ("warning", "1 alerts wait for a channel")
+    assert (diagnosis.state, diagnosis.found) == ("warning", "1 alert waits for a channel")
 
 
 @pytest.fixture

@@ -30,9 +30,9 @@ def printed(
     return stream.getvalue()
 
 
-def test_an_alert_is_three_lines_what_why_and_what_to_do():
+def test_an_alert_is_what_why_what_to_do_and_its_key():
     assert printed("rsi lost 12 %", "above 10 %", "Look.") == (
-        " ERROR  rsi lost 12 %\n   why  above 10 %\n   do   Look.\n"
+        " ERROR  rsi lost 12 %\n   why  above 10 %\n   do   Look.\n   key  key\n"
     )  # fmt: skip
 
 
@@ -51,12 +51,12 @@ def test_an_alert_is_three_lines_what_why_and_what_to_do():
     ],
 )
 def test_a_text_is_printed_literally_and_on_one_line(text: str):
-    assert printed(text, text, text) == f" ERROR  {text}\n   why  {text}\n   do   {text}\n"
+    assert printed(text, text, text) == f" ERROR  {text}\n   why  {text}\n   do   {text}\n   key  key\n"
 
 
 def test_the_further_lines_of_a_text_are_indented_below_the_first():
     assert printed(why="rsi bled\nmacd too\n[red]x", todo="Look.") == (
-        " ERROR  w\n   why  rsi bled\n        macd too\n        [red]x\n   do   Look.\n"
+        " ERROR  w\n   why  rsi bled\n        macd too\n        [red]x\n   do   Look.\n   key  key\n"
     )
 
 

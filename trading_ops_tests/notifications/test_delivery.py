@@ -274,7 +274,7 @@ def test_what_is_sent_is_never_replayed_and_an_unknown_key_is_said(store, clock)
     assert box.retry() == []
     assert [states(d) for d in box.retry(ALERT.dedup_key)] == [{"chat": "sent"}]
     assert chat.tries == 1
-    with pytest.raises(LookupError, match="no alert 'nothing'"):
+    with pytest.raises(LookupError, match="no alert has the key 'nothing'"):
         box.retry("nothing")
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.routes import Routes, parse_escalation, parse_quiet_hours, parse_routes
 from trading_ops_tests.notifications.test_configuration import WHOLE, load, refused
+from trading_ops_tests.notifications.test_outbox import Recorder
 
 CHOSEN = ("slack", "email", "telegram", "pagerduty")
 ROUTES = Routes(parse_routes("INFO=email; WARNING=slack,email"), parse_escalation("telegram; pagerduty"))
@@ -121,9 +123,25 @@ def test_a_person_can_have_it_told_before_the_morning(tmp_path):
     routes = Routes(quiet_hours=parse_quiet_hours("22:00-07:00"))
     outbox = Outbox(SqliteStore(tmp_path / "audit.db"), {"chat": chat}, lambda: MIDNIGHT, routes=routes)
     outbox.publish(alert(Severity.INFO))
+    assert outbox.retry() == []
     assert chat.told == []
-    outbox.retry()
+    outbox.retry(alert(Severity.INFO).dedup_key)
     assert len(chat.told) == 1
+
+
+def test_a_retry_of_everything_leaves_the_channel_that_waits_for_the_morning(tmp_path):
+    chat, mail = Kept("chat"), Kept("mail")
+    routes = Routes(quiet_hours=parse_quiet_hours("22:00-07:00"))
+    key, store = alert(Severity.INFO).dedup_key, SqliteStore(tmp_path / "audit.db")
+    Outbox(store, {"chat": chat, "mail": mail}, lambda: MIDNIGHT, routes=routes).publish(alert(Severity.INFO))
+    refuses = Recorder("chat", DeliveryError("refused", permanent=True))
+    Outbox(store, {"chat": refuses, "mail": mail}, lambda: MIDNIGHT).retry(key, "chat")  # a person wants it there now
+    (tried,) = Outbox(store, {"chat": chat, "mail": mail}, lambda: MIDNIGHT).retry()
+    assert {name: channel["state"] for name, channel in tried["channels"].items()} == {
+        "chat": "sent",
+        "mail": "pending",
+    }
+    assert mail.told == []
 
 
 def test_the_settings_say_what_goes_where(monkeypatch):
@@ -148,10 +166,27 @@ def test_the_settings_say_what_goes_where(monkeypatch):
         ({"NOTIFICATION_ROUTES": "FATAL=slack"}, "'FATAL=slack' is no route"),
         ({"NOTIFICATION_ROUTES": "INFO"}, "'INFO' is no route"),
         ({"NOTIFICATION_ROUTES": "INFO=slack;info=slack"}, "INFO is given twice"),
-        ({"NOTIFICATION_ROUTES": "INFO=slak"}, "NOTIFICATION_ROUTES names slak"),
+        (
+            {"NOTIFICATION_ROUTES": "INFO=slak"},
+            "NOTIFICATION_ROUTES: no channel is called slak; give any of console, slack",
+        ),
+        ({"NOTIFICATION_ROUTES": "INFO=email"}, "NOTIFICATION_ROUTES names email; name it in NOTIFICATION_CHANNELS"),
         ({"NOTIFICATION_ROUTES": "CRITICAL="}, "CRITICAL reaches no channel"),
         ({"NOTIFICATION_ESCALATION": "pagerduty"}, "NOTIFICATION_ESCALATION names pagerduty"),
-        ({"NOTIFICATION_ESCALATION": "slack"}, "CRITICAL reaches no channel"),
+        (
+            {"NOTIFICATION_ESCALATION": "slack"},
+            "the channel slack is named in NOTIFICATION_ESCALATION only, so nobody hears of INFO, WARNING, ERROR,"
+            " CRITICAL; name it in NOTIFICATION_ROUTES too",
+        ),
+        (
+            {
+                "NOTIFICATION_ESCALATION": "slack; console",
+                "NOTIFICATION_ROUTES": "INFO=",
+                "NOTIFICATION_CHANNELS": "slack,console",
+            },
+            "the channels slack, console are named in NOTIFICATION_ESCALATION only, so nobody hears of WARNING, ERROR,"
+            " CRITICAL; name them in NOTIFICATION_ROUTES too",
+        ),
         ({"NOTIFICATION_QUIET_HOURS": "22-7"}, "'22-7' are no hours"),
         ({"NOTIFICATION_QUIET_HOURS": "25:00-07:00"}, "'25:00-07:00' are no hours"),
         ({"NOTIFICATION_QUIET_HOURS": "07:00-07:00"}, "'07:00-07:00' are no hours"),
@@ -159,8 +194,28 @@ def test_the_settings_say_what_goes_where(monkeypatch):
     ],
 )
 def test_a_slip_is_named(monkeypatch, slip, says):
-    message = refused(monkeypatch, NOTIFICATION_CHANNELS="slack", **WHOLE["slack"], **slip)
+    message = refused(monkeypatch, **{"NOTIFICATION_CHANNELS": "slack", **WHOLE["slack"], **slip})
     assert says in message
+    assert "Value error" not in message
+
+
+@pytest.mark.parametrize(
+    ("routes", "says"),
+    [
+        (Routes(), "INFO…CRITICAL: slack, email, telegram, pagerduty; CRITICAL after 30 min: the same again"),
+        (
+            ROUTES,
+            "INFO: email; WARNING…CRITICAL: slack, email; CRITICAL after 30 min: telegram, then pagerduty",
+        ),
+        (
+            Routes(parse_routes("INFO=;WARNING=email"), (), parse_quiet_hours("22:00-07:00")),
+            "INFO: nobody; WARNING: email; ERROR…CRITICAL: slack, email, telegram, pagerduty;"
+            " CRITICAL after 30 min: the same again; INFO waits from 22:00 to 07:00 UTC",
+        ),
+    ],
+)
+def test_who_is_told_of_what_is_one_line(routes, says):
+    assert routes.described(CHOSEN, timedelta(minutes=30)) == says
 
 
 def test_somebody_may_choose_not_to_hear_of_info(monkeypatch):

@@ -160,10 +160,28 @@ def test_a_second_watchdog_waits_for_the_first_to_go(home, people):
             looks(home, 2)
 
 
+def test_the_help_names_the_variable_that_is_the_default(home):
+    said = command(["trading-ops", "watchdog", "--help"], home, COLUMNS="160").stdout
+    assert "[default: (TRADING_OPS_WATCHDOG_INTERVAL_S)]" in said
+
+
+def test_a_heartbeat_that_cannot_be_read_is_no_daemon_that_never_ran(home):
+    beat(home)
+    (home / "var" / "heartbeats" / "daemon.json").write_text("{")
+    done = command(["trading-ops", "watchdog", "--once"], home, COLUMNS="160")
+    assert done.returncode == 1
+    assert "CRITICAL Dagster's daemon has not ticked: " in done.stdout
+    assert "never ran" not in done.stdout
+
+
 def test_a_look_shows_a_table_and_a_document_and_exits_by_what_it_found(home):
     nothing = command(["trading-ops", "watchdog", "--once"], home)
     assert nothing.returncode == 1
-    assert "There is no heartbeat" in nothing.stdout
+    assert nothing.stdout.splitlines() == [
+        "Dagster's daemon never ran here. There is no heartbeat.", "  Start it: make ui",
+    ]  # fmt: skip
+    (silent,) = json.loads(command(["trading-ops", "watchdog", "--once", "--json"], home).stdout)["findings"]
+    assert (silent["name"], silent["what"], silent["since"]) == ("daemon", "Dagster's daemon never ran here", None)
     hour = timedelta(hours=1)
     stopped = Ticker(name="a_stopped_one", kind="sensor", running=False, due=datetime.now(UTC) - hour)
     beat(home, stopped, Ticker(name="a_good_one", kind="schedule", running=True, due=datetime.now(UTC) + hour))

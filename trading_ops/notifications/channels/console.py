@@ -52,7 +52,8 @@ class ConsoleChannel:
         if possible_duplicate:
             headline.append(" (possible duplicate)")
         console.print(headline)
-        told = {"why": alert.why, "at ": message.since, "did": alert.done, "do ": alert.what_to_do, "see": message.link}
+        told = {"why": alert.why, "at ": message.since, "did": alert.done, "do ": alert.what_to_do, "see": message.link,
+                "key": message.footer}  # fmt: skip
         for label, text in told.items():
             for line in _printable(text).splitlines():
                 console.print(Text(f"   {label}  {line}"))
