@@ -77,7 +77,7 @@ class Message:
 
 
 def message_of(alert: Alert, *, possible_duplicate: bool, now: datetime | None = None) -> Message:
-    """What a channel has to tell; how long an incident lasts is counted to `now` (default: the present)."""
+    """What a channel has to tell; how long an open incident lasts is counted to `now` (default: the present)."""
     numbers = list(islice(_figures(alert.numbers), LINES + 1))
     more = [Figure(0, "…", "")] if len(numbers) > LINES else []
     severity = one_line(str(alert.severity)) or "UNKNOWN"
@@ -114,7 +114,7 @@ def safe_link(text: str) -> str:
 
 
 def _since(alert: Alert, now: datetime) -> str:
-    """When it began, to the minute, and how long ago that is."""
+    """When it began, to the minute, and how long ago that is; of what is over `why` says how long it lasted."""
     if not alert.since:
         return ""
     try:
@@ -122,9 +122,8 @@ def _since(alert: Alert, now: datetime) -> str:
         began = (began if began.tzinfo else began.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return one_line(alert.since)
-    lasted = duration((now - began).total_seconds())
-    end = f", {'lasted' if alert.step is Step.RESOLVED else 'for'} {lasted}" if lasted else ""
-    return f"{began:%Y-%m-%d %H:%M} UTC{end}"
+    lasted = "" if alert.step is Step.RESOLVED else duration((now - began).total_seconds())
+    return f"{began:%Y-%m-%d %H:%M} UTC{f', for {lasted}' if lasted else ''}"
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -50,6 +51,12 @@ def test_a_message_says_since_when_what_was_done_and_where_to_look(name):
     for part in ("rsi lost 12.3 %", "2025-03-09", "12:00", "rsi was stopped.", "http://127.0.0.1:3000/runs/4d2f"):
         assert part in said, part
     assert "(2)" not in said  # a bracket would end a link of Discord's
+
+
+def test_only_what_is_still_open_is_counted_to_the_moment_it_is_told():
+    opened = message_of(OPENED, possible_duplicate=False, now=datetime(2025, 3, 9, 14, 5, tzinfo=UTC))
+    over = message_of(then(Step.RESOLVED), possible_duplicate=False, now=datetime(2025, 3, 9, 14, 5, tzinfo=UTC))
+    assert (opened.since, over.since) == ("2025-03-09 12:00 UTC, for 2 h 5 min", "2025-03-09 12:00 UTC")
 
 
 @pytest.mark.parametrize("name", RIGS)
