@@ -109,7 +109,11 @@ def conclude(
         description=f"{len(failed)} of {len(days)} days failed" if findings else None,
         metadata={
             "failed_days": len(failed),
-            **({"what_to_do": what_to_do, "findings": table_of(table), "failed_on": failed} if findings else {}),
+            **(
+                {"what_to_do": what_to_do, "findings": table_of(table), "failed_on": " ".join(failed)}
+                if findings
+                else {}
+            ),
             **(metadata or {}),
         },
     )
@@ -200,7 +204,7 @@ def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, service
     failed = sorted(
         f"{e.asset_key.to_user_string()}/{e.check_name} failed on {len(on)} of {_days(past)}"
         for e in evaluations
-        if "failed_on" in e.metadata and (on := set(past).intersection(e.metadata["failed_on"].value))
+        if "failed_on" in e.metadata and (on := set(past).intersection(str(e.metadata["failed_on"].value).split()))
     )
     span = past[0] if len(past) == 1 else f"{past[0]} to {past[-1]}"
     alert = Alert(

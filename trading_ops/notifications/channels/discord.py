@@ -38,7 +38,7 @@ class DiscordChannel:
 
     def __init__(self, *, webhook_url: str | None, timeout_s: float = TIMEOUT_S) -> None:
         self._webhook_url = webhook_url
-        self._http = Http(webhook_url, timeout_s=timeout_s)
+        self._http = Http(webhook_url, timeout_s=timeout_s, see="DISCORD_WEBHOOK_URL")
 
     @property
     def target(self) -> str:

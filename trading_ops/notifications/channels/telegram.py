@@ -47,7 +47,7 @@ class TelegramChannel:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._bot_token, self._chat_id, self._base_url = bot_token, chat_id, base_url.rstrip("/")
-        self._http = Http(bot_token, timeout_s=timeout_s)
+        self._http = Http(bot_token, timeout_s=timeout_s, see="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID")
 
     @property
     def target(self) -> str:

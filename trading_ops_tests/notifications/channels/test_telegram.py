@@ -50,7 +50,8 @@ def test_B110_the_services_reason_is_told(status, description, permanent):
         channel = TelegramChannel(bot_token=TELEGRAM_TOKEN, chat_id=CHAT, base_url=server.url)
         with pytest.raises(DeliveryError) as refused:
             channel.send(Alert(Severity.INFO, "k", "w", "", ""), possible_duplicate=False)
-    assert (str(refused.value), refused.value.permanent) == (f"HTTP {status}: {description}", permanent)
+    see = "; see TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID" if status in (400, 401, 403) else ""
+    assert (str(refused.value), refused.value.permanent) == (f"HTTP {status}: {description}{see}", permanent)
 
 
 def test_B108_the_wait_is_in_the_answer():
