@@ -190,7 +190,7 @@ def text_of(message: Message) -> str:
         fit(said, MOST_TEXT) if heading == "Why" else f"{heading}: {fit(said, MOST_TEXT)}"
         for heading, said in message.sections
     ]
-    parts += [fit(message.figures, MOST_TEXT), message.link, fit(message.footer, MOST_TEXT)]
+    parts += [fit(message.all_figures, MOST_TEXT), message.link, fit(message.footer, MOST_TEXT)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -59,6 +59,23 @@ def test_only_what_is_still_open_is_counted_to_the_moment_it_is_told():
     assert (opened.since, over.since) == ("2025-03-09 12:00 UTC, for 2 h 5 min", "2025-03-09 12:00 UTC")
 
 
+def test_only_the_first_message_about_what_is_critical_says_how_to_acknowledge_it():
+    answer = "acknowledge: trading-ops alerts ack strategy_risk/rsi"
+    report, milder = replace(OPENED, incident=None), replace(OPENED, severity=Severity.ERROR)
+    footers = [message_of(a, possible_duplicate=False).footer for a in (OPENED, then(Step.RESOLVED), report, milder)]
+    assert [answer in footer for footer in footers] == [True, False, False, False]
+
+
+def test_a_chat_shows_of_a_digest_what_compares_it_and_a_mail_and_a_webhook_all_of_it():
+    head = f"closed_trades:7:{'ab12' * 16}"
+    alert = replace(REPORT, numbers={"audit_heads": {"closed_trades": head}, "cost_by_model_usd": {}, "errors": []})
+    shown = "audit heads:\n  closed trades: closed_trades:7:ab12ab12ab12ab12…"
+    assert message_of(alert, possible_duplicate=False).figures == shown
+    assert head in mail(alert).get_body(("plain",)).get_content()
+    (asked,), _ = told("webhook", alert)
+    assert asked.document["numbers"]["audit_heads"] == {"closed_trades": head}
+
+
 @pytest.mark.parametrize("name", RIGS)
 @pytest.mark.parametrize(
     "link", ["javascript:alert(1)", "file:///etc/passwd", "http://ops:GEHEIM@x.org/", "http://[", "no link"]
