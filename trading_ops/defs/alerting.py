@@ -14,20 +14,29 @@ from trading_ops.bot.client import BotError
 from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.presenting import table_of
 from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.text import fit, one_line
 from trading_ops.services import Services
 
 SHOWN = 50  # findings listed in a check's metadata
 TOLD = 5  # findings spelled out in an alert
+MOST_TITLE = 120  # characters of the worst finding: a phone shows no more
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something on a UTC day that should not be so; `about` names who and which rule, without figures."""
+    """Something on a UTC day that should not be so; `about` names who and which rule, without figures.
+
+    `text` says who, the figure and its limit in words: the worst one is the title of the alert, without its `detail`.
+    """
 
     day: str
     severity: Severity
     about: str
     text: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.text, self.detail)))
 
 
 def days_of(tags: Mapping[str, str]) -> list[str]:
@@ -95,14 +104,18 @@ def conclude(
     worst = max((finding.severity for finding in findings), key=lambda s: s.rank, default=Severity.INFO)
     failed = sorted({finding.day for finding in findings})
     listed = [f for day in reversed(failed) for f in _by_severity([f for f in findings if f.day == day])][:SHOWN]
-    table = [{"day": f.day, "severity": str(f.severity), "finding": f.text} for f in listed]
+    table = [{"day": f.day, "severity": str(f.severity), "finding": str(f)} for f in listed]
     return dg.AssetCheckResult(
         passed=not findings,
         severity=dg.AssetCheckSeverity.ERROR if worst.rank >= Severity.ERROR.rank else dg.AssetCheckSeverity.WARN,
         description=f"{len(failed)} of {len(days) or 1} days failed" if findings else None,
         metadata={
             "failed_days": len(failed),
-            **({"what_to_do": what_to_do, "findings": table_of(table)} if findings else {}),
+            **(
+                {"what_to_do": what_to_do, "findings": table_of(table), "failed_on": " ".join(failed)}
+                if findings
+                else {}
+            ),
             **(metadata or {}),
         },
     )
@@ -132,8 +145,8 @@ def _go_on(
         Alert(
             severity=max(worst.values(), key=lambda severity: severity.rank),
             dedup_key=f"{name}/{newest}/{_digest(present)}",
-            what=f"{key.name.replace('_', ' ')} failed on {newest} ({services.bot.label} candles)",
-            why=_worst_first(present),
+            what=f"{_worst(present)}, {newest} ({services.bot.label} candles)",
+            why=f"The check {name} failed:\n{_worst_first(present)}",
             what_to_do=what_to_do,
             day=newest,
             link=run_link(services, context.run.run_id),
@@ -152,14 +165,20 @@ def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: -finding.severity.rank)
 
 
+def _worst(findings: Sequence[Finding]) -> str:
+    """The worst finding, and how many others there are."""
+    more = len(findings) - 1
+    return f"{fit(one_line(_by_severity(findings)[0].text), MOST_TITLE)}{f' (and {more} more)' if more else ''}"
+
+
 def _worst_first(findings: Sequence[Finding]) -> str:
     """The worst findings a line each, and how many more there are."""
-    return "\n".join(_shortened([finding.text for finding in _by_severity(findings)]))
+    return "\n".join(_shortened([str(finding) for finding in _by_severity(findings)]))
 
 
 def _shortened(lines: Sequence[str]) -> list[str]:
     more = len(lines) - TOLD
-    return [*lines[:TOLD], *([f"and {more} more"] if more > 0 else [])]
+    return [*lines[:TOLD], *([f"and {more} more: open the run"] if more > 0 else [])]
 
 
 def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, services: Services) -> Alert | None:
@@ -185,20 +204,26 @@ def summarise_backfill(instance: dg.DagsterInstance, run: dg.DagsterRun, service
     entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
     evaluations = [entry.get_dagster_event().asset_check_evaluation_data for entry in entries]
     failed = sorted(
-        f"{e.asset_key.to_user_string()}/{e.check_name} failed on {e.metadata['failed_days'].value} of {len(days)} days"
+        f"{e.asset_key.to_user_string()}/{e.check_name} failed on {len(on)} of {_days(past)}"
         for e in evaluations
-        if not e.passed and "failed_days" in e.metadata
+        if "failed_on" in e.metadata and (on := set(past).intersection(str(e.metadata["failed_on"].value).split()))
     )
+    span = past[0] if len(past) == 1 else f"{past[0]} to {past[-1]}"
     alert = Alert(
         severity=Severity.INFO,
         dedup_key=f"backfill/{run.run_id}",
-        what=f"{len(past)} past days measured, {past[0]} to {past[-1]}{_candles(services, written)}",
+        what=f"{_days(past, 'past ')} measured, {span}{_candles(services, written)}",
         why="\n".join([*_shortened(corrected), *failed]) or "every check passed",
         what_to_do="Nothing: the past is recorded, never acted on. The days are in the Dagster UI.",
         day=past[-1],
+        link=run_link(services, run.run_id),
     )
     services.outbox.publish(alert)
     return alert
+
+
+def _days(days: Sequence[str], which: str = "") -> str:
+    return f"{len(days)} {which}day{'' if len(days) == 1 else 's'}"
 
 
 def _newest_day(services: Services) -> str | None:

@@ -45,7 +45,7 @@ def costs_within_budget(
     findings = []
     for day, document in documents.items():
         if document["error"]:
-            findings.append(Finding(day, Severity.ERROR, "bot", f"the bot's costs are unknown: {document['error']}"))
+            findings.append(Finding(day, Severity.ERROR, "bot", "the bot's costs are unknown", document["error"]))
         for alert in document["alerts"]:
             text = f"${alert['spent_usd']:.2f} this {alert['period']} exceeds ${alert['limit_usd']:.2f}"
             findings.append(Finding(day, Severity(alert["severity"]), alert["period"], text))

@@ -79,6 +79,7 @@ def equity_snapshots(
                 what_to_do="See that the bot runs and answers: `trading-ops doctor`. Days without a snapshot near 24:00"
                 " UTC are rebuilt from closed trades, without open positions.",
                 day=day,
+                link=run_link(services, context.run.run_id),
             )
         )
         context.log.error(f"no snapshot: {error}")

@@ -20,7 +20,7 @@ from trading_ops.defs.presenting import show, table_of
 from trading_ops.notifications.alert import Severity
 from trading_ops.performance.plot import PLOT_DAYS, performance_plot
 from trading_ops.performance.trades import DAY, midnight, read_equity, trades_by_day, trailing_trades
-from trading_ops.performance.verdict import METRICS
+from trading_ops.performance.verdict import METRICS, describe
 from trading_ops.performance.window import measure_days
 from trading_ops.services import Services
 
@@ -52,7 +52,9 @@ def closed_trades_believed(
     """No row was quarantined, and the bot sent the whole list, also of what it told before."""
     documents = stored(services, "closed_trades", checked_days(context, services))
     findings = [
-        Finding(day, Severity.ERROR, f"row {bad['row']}", f"{bad['reason']} (row {bad['row']})")
+        Finding(
+            day, Severity.ERROR, f"row {bad['row']}", "a trade cannot be true", f"{bad['reason']} (row {bad['row']})"
+        )
         for day, document in documents.items()
         for bad in document["quarantined"]
     ]
@@ -115,7 +117,7 @@ def performance_within_limits(
             day,
             Severity(alert["severity"]) if alert["confirmed"] else Severity.WARNING,
             f"{strategy} {alert['metric']}",
-            f"{strategy}: {alert['metric']} {alert['value']:.2f} is below {alert['limit']:g}"
+            f"{strategy}: {describe(alert['metric'], alert['value'], alert['limit'])}"
             + ("" if alert["confirmed"] else ", unconfirmed"),
         )
         for day, document in documents.items()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Conflict
-from trading_ops.notifications.delivery import CARRIED, FAILED, PENDING, SENDING, STATE
+from trading_ops.notifications.delivery import CARRIED, FAILED, PENDING, SENDING, STATE, unknown_alert
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from trading_ops.notifications.alert import Alert, Step
+from trading_ops.notifications.alert import Alert, Severity, Step
 
 MARKER = "… [shortened]"
 LINES = 60  # of figures that anybody reads
@@ -23,6 +24,8 @@ STEPS = {Step.UPDATED: "updated", Step.REMINDED: "still open", Step.ESCALATED: "
 # how a name's last part is read
 UNITS = {"pct": " %", "usd": " USD", "usdt": " USDT", "s": " s", "h": " h", "hours": " h", "days": " days"}
 
+CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")  # a command, as our own words mark it
+_DIGEST = re.compile(r"\b([0-9a-f]{16})[0-9a-f]{48}\b")
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 # Control characters, halves of characters and no characters, and what is invisible or turns the reading direction:
 # with these a text can show something else than what it says. The joiners of emoji and Persian (200C, 200D) stay.
@@ -61,12 +64,17 @@ class Message:
     what_to_do: str
     numbers: tuple[Figure, ...]
     link: str  # an address as `safe_link` leaves it
-    footer: str  # the day and the key that `trading-ops alerts show` takes
+    footer: str  # the day, the key that `trading-ops alerts show` takes, and how to acknowledge what is critical
     notice: str  # that it may have been told before
 
     @property
     def figures(self) -> str:
-        """A line a number."""
+        """A line a number; of a digest as much as it takes to compare it."""
+        return _DIGEST.sub("\\1…", self.all_figures)
+
+    @property
+    def all_figures(self) -> str:
+        """A line a number, as it is."""
         return "\n".join(map(str, self.numbers))
 
     @property
@@ -77,11 +85,13 @@ class Message:
 
 
 def message_of(alert: Alert, *, possible_duplicate: bool, now: datetime | None = None) -> Message:
-    """What a channel has to tell; how long an incident lasts is counted to `now` (default: the present)."""
+    """What a channel has to tell; how long an open incident lasts is counted to `now` (default: the present)."""
     numbers = list(islice(_figures(alert.numbers), LINES + 1))
     more = [Figure(0, "…", "")] if len(numbers) > LINES else []
     severity = one_line(str(alert.severity)) or "UNKNOWN"
     resolved = alert.step is Step.RESOLVED
+    asked = alert.incident and alert.severity == Severity.CRITICAL and alert.step is Step.OPENED
+    answer = f"acknowledge: trading-ops alerts ack {shlex.quote(alert.incident or '')}" if asked else ""
     return Message(
         severity=severity,
         label="RESOLVED" if resolved else ", ".join(filter(None, (severity, STEPS.get(alert.step)))),
@@ -93,7 +103,7 @@ def message_of(alert: Alert, *, possible_duplicate: bool, now: datetime | None =
         what_to_do=clean(alert.what_to_do),
         numbers=(*numbers[:LINES], *more),
         link=safe_link(alert.link or ""),
-        footer=one_line(" · ".join(filter(None, (alert.day, alert.dedup_key)))),
+        footer=one_line(" · ".join(filter(None, (alert.day, alert.dedup_key, answer)))),
         notice="possible duplicate: this may have been told before" if possible_duplicate else "",
     )
 
@@ -114,7 +124,7 @@ def safe_link(text: str) -> str:
 
 
 def _since(alert: Alert, now: datetime) -> str:
-    """When it began, to the minute, and how long ago that is."""
+    """When it began, to the minute, and how long ago that is; of what is over `why` says how long it lasted."""
     if not alert.since:
         return ""
     try:
@@ -122,9 +132,8 @@ def _since(alert: Alert, now: datetime) -> str:
         began = (began if began.tzinfo else began.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return one_line(alert.since)
-    lasted = duration((now - began).total_seconds())
-    end = f", {'lasted' if alert.step is Step.RESOLVED else 'for'} {lasted}" if lasted else ""
-    return f"{began:%Y-%m-%d %H:%M} UTC{end}"
+    lasted = "" if alert.step is Step.RESOLVED else duration((now - began).total_seconds())
+    return f"{began:%Y-%m-%d %H:%M} UTC{f', for {lasted}' if lasted else ''}"
 
 
 def duration(seconds: float) -> str:
@@ -201,11 +210,15 @@ def _figures(numbers: Mapping[str, Any], depth: int = 0) -> Iterator[Figure]:
         if isinstance(value, Mapping) and value:
             yield Figure(depth, name.replace("_", " "), "")
             yield from _figures(value, depth + 1)
+        elif isinstance(value, Mapping | list | tuple) and not value:
+            continue
         elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             base, _, last = name.rpartition("_")
             unit = UNITS.get(last, "") if base else ""
             money = unit and last in ("usd", "usdt")
-            shown = _amount(value) if money else f"{value:.5g}" if last == "pct" and abs(value) < 1e4 else _shown(value)
+            shown = (
+                _amount(value) if money else _percent(value) if last == "pct" and abs(value) < 1e4 else _shown(value)
+            )
             yield Figure(depth, (base if unit else name).replace("_", " "), f"{shown}{unit}")
         else:
             yield Figure(depth, name.replace("_", " "), _shown(value))
@@ -215,6 +228,15 @@ def _amount(money: float) -> str:
     return f"{money:,.2f}" if abs(money) >= 0.1 or not money else f"{money:.2g}"
 
 
+def _percent(value: float) -> str:
+    """With two decimals, or two digits of what is less.
+
+    >>> _percent(100 / 3), _percent(12.5), _percent(-0.01234)
+    ('33.33', '12.5', '-0.012')
+    """
+    return f"{round(value, 2):.6g}" if abs(value) >= 0.1 or not value else f"{value:.2g}"
+
+
 def _shown(value: Any) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "undefined"
@@ -222,8 +244,6 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.10g}"
-    if isinstance(value, Mapping):
-        return "[0 items]"
     if isinstance(value, list | tuple):
         plain = [_shown(item) for item in value[:3]] if not any(isinstance(i, list | dict) for i in value[:3]) else []
         begins = ", ".join([*plain, *(["…"] if len(value) > 3 and plain else [])])

@@ -8,6 +8,12 @@ from trading_ops.notifications.alert import Severity
 from trading_ops.performance.intervals import Interval
 
 METRICS = ("win_rate_pct", "avg_profit_pct", "sharpe_ratio")
+# how people read each: its name, its unit, and how many decimals at least
+READ = {
+    "win_rate_pct": ("win rate", " %", 1),
+    "avg_profit_pct": ("average profit", " %", 2),
+    "sharpe_ratio": ("Sharpe ratio", "", 2),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,17 @@ def metric_status(value: float | None, target: float, critical: float) -> str:
     if round(value - target, 9) >= 0:
         return "good"
     return "warning" if round(value - critical, 9) >= 0 else "critical"
+
+
+def describe(metric: str, value: float, limit: float) -> str:
+    """A breach in words; with as many decimals as it takes to be seen below the limit.
+
+    >>> describe("win_rate_pct", 23.0769, 55.0), describe("sharpe_ratio", 2.0999, 2.1)
+    ('win rate 23.1 % is below 55 %', 'Sharpe ratio 2.0999 is below 2.1')
+    """
+    name, unit, least = READ[metric]
+    decimals = next(count for count in range(least, 12) if round(value, count) < limit)
+    return f"{name} {value:.{decimals}f}{unit} is below {limit:g}{unit}"
 
 
 def worst_status(statuses: list[str]) -> str:

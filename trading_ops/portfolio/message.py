@@ -33,8 +33,8 @@ def report_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[str]
         what=f"Portfolio on {days[-1]}: {_money(document['equity_usdt'])}, {_signed(document['return_pct'])}"
         f" ({document['candles']} candles)",
         why="\n".join(report_lines(document)),
-        what_to_do="Nothing. Keep the audit heads: `trading-ops audit verify --head HEAD` finds a trail that was cut or"
-        " rewritten.",
+        what_to_do="Nothing. Keep the audit heads, whole in e-mails and in `trading-ops audit heads`:"
+        " `trading-ops audit verify --head HEAD` finds a trail that was cut or rewritten.",
         day=days[-1],
         numbers={**numbers, "audit_heads": {head.partition(":")[0]: head for head in heads}},
         picture={

@@ -131,7 +131,9 @@ def test_trades_the_bot_forgot_are_kept_once_and_told_until_it_tells_them_again(
     assert not check(result, "closed_trades_believed").passed
     assert check(result, "closed_trades_believed").severity == dg.AssetCheckSeverity.ERROR
     (delivery,) = services.outbox.deliveries()
-    assert delivery["alert"]["why"] == "2 trades the bot told before are missing from its list (1, 2)"
+    said = "2 trades the bot told before are missing from its list (1, 2)"
+    assert delivery["alert"]["what"] == f"{said}, {NEWEST} (scripted candles)"
+    assert delivery["alert"]["why"] == f"The check closed_trades/closed_trades_believed failed:\n{said}"
     bot.rows = rows
     assert check(run(services, "closed_trades"), "closed_trades_believed").passed
     revisions = services.store.read("closed_trades", all_revisions=True)
@@ -229,6 +231,11 @@ def test_a_confirmed_breach_on_the_newest_day_is_critical_and_told_once(run, ser
         assert check(result, "performance_within_limits").severity == dg.AssetCheckSeverity.ERROR
     (delivery,) = services.outbox.deliveries()
     assert delivery["alert"]["severity"] == "CRITICAL"
+    said = "rsi: win rate 0.0 % is below 55 %"
+    assert delivery["alert"]["what"] == f"{said} (and 1 more), {NEWEST} (scripted candles)"
+    first, *lines = delivery["alert"]["why"].splitlines()
+    assert first == "The check performance_metrics/performance_within_limits failed:"
+    assert lines == [said, "rsi: average profit -1.00 % is below 1.5 %"]
     assert delivery["channels"]["console"] == delivery["channels"]["console"] | {"state": "sent", "attempts": 1}
     assert stored(services, "performance_metrics")[NEWEST]["trigger_ai_analysis"]
 
@@ -260,6 +267,16 @@ def test_a_range_tells_the_newest_day_only_and_lists_every_failing_day(run, serv
     )  # fmt: skip
     assert check(result, "performance_within_limits").metadata["failed_days"].value == 3
     assert {d["alert"]["day"] for d in services.outbox.deliveries()} == {NEWEST}
+
+
+def test_the_summary_counts_the_past_days_alone_and_links_to_the_run(run, services):
+    rows = [trade(f"{d}-{i}", f"2025-03-0{d}T{i:02}:00:00+00:00", -10.0) for d in (8, 9) for i in range(12)]
+    services, instance = with_bot(services, ScriptedBot(rows, equity=FLAT)), dg.DagsterInstance.ephemeral()
+    result = run(services, "closed_trades", "performance_metrics", first="2025-03-08", last=NEWEST, instance=instance)
+    told = summarise_backfill(instance, result.dagster_run, services)
+    assert told.what == "1 past day measured, 2025-03-08 (scripted candles)"
+    assert told.why == "performance_metrics/performance_within_limits failed on 1 of 1 day"
+    assert told.link.endswith(f"/runs/{result.dagster_run.run_id}")
 
 
 def test_an_empty_portfolio_reply_fails_and_is_no_balance_of_zero_B023(run, services):

@@ -182,7 +182,7 @@ def told(alert: Mapping[str, Any]) -> str:
     return (
         str(alert["what"])
         .removesuffix(" (live candles)")
-        .replace(f" on {NEWEST}", "")
+        .removesuffix(f", {NEWEST}")
         .replace("the_day", "the run")
         .replace(f" for {NEWEST}", "")
     )

@@ -12,7 +12,7 @@ from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.http import TIMEOUT_S, Http, HttpError, as_form, as_json, parsed
 from trading_ops.notifications.channels.redaction import host_of
 from trading_ops.notifications.picture import NAME, picture_of
-from trading_ops.notifications.text import Message, fit, message_of
+from trading_ops.notifications.text import CODE, Message, fit, message_of
 
 STYLES: dict[str, tuple[int, str]] = {
     Severity.INFO: (0x2F80ED, "\N{LARGE BLUE CIRCLE}"),
@@ -38,7 +38,7 @@ class DiscordChannel:
 
     def __init__(self, *, webhook_url: str | None, timeout_s: float = TIMEOUT_S) -> None:
         self._webhook_url = webhook_url
-        self._http = Http(webhook_url, timeout_s=timeout_s)
+        self._http = Http(webhook_url, timeout_s=timeout_s, see="DISCORD_WEBHOOK_URL")
 
     @property
     def target(self) -> str:
@@ -91,8 +91,8 @@ def payload_of(message: Message) -> dict[str, Any]:
         {"name": name, "value": value, "inline": False}
         for name, value in (
             ("Since", fit(message.since, MOST_SINCE, escape)),
-            ("Done", fit(message.done, MOST_DONE, escape)),
-            ("What to do", fit(message.what_to_do, MOST_VALUE, escape)),
+            ("Done", fit(message.done, MOST_DONE, _told)),
+            ("What to do", fit(message.what_to_do, MOST_VALUE, _told)),
             ("Numbers", _block(message.figures)),
             ("Look", link),
         )
@@ -115,6 +115,12 @@ def payload_of(message: Message) -> dict[str, Any]:
 def _block(figures: str) -> str:
     """Figures as they are aligned; within a block nothing but its end has a meaning."""
     return f"```\n{fit(figures.replace('`', 'ˋ'), MOST_VALUE - 8)}\n```" if figures else ""
+
+
+def _told(text: str) -> str:
+    """What we say ourselves, escaped but for its commands, which are code; what others say may be none."""
+    parts = CODE.split(text)  # in turn what is none and what is one
+    return "".join(f"`{part}`" if index % 2 else escape(part) for index, part in enumerate(parts))
 
 
 def escape(text: str) -> str:

@@ -24,6 +24,9 @@ from trading_ops.notifications.text import Message, fit, message_of
 PORTS = {"starttls": 587, "ssl": 465, "none": 25}
 TIMEOUT_S = 10.0
 MOST_SUBJECT, MOST_TEXT = 200, 20_000
+HOW = "see SMTP_SECURITY and SMTP_PORT"
+# what a refused step may be about
+ADVICE = {"connecting": "see SMTP_HOST and SMTP_PORT", "STARTTLS": HOW, "login": "see SMTP_USERNAME and SMTP_PASSWORD"}
 _FULL = (552, 523, 534)  # the message is larger than the server takes
 
 
@@ -95,10 +98,12 @@ class EmailChannel:
             raise self._judged(error, step, sent) from None
         except ssl.SSLError as error:
             why = getattr(error, "verify_message", "") or error.reason or type(error).__name__
-            raise DeliveryError(f"{self._host}: no trusted TLS connection ({self._redacted(str(why))})") from None
+            see = f"; {HOW}" if "WRONG_VERSION_NUMBER" in str(error) else ""
+            told = f"{self._host}:{self._port}: no trusted TLS connection ({self._redacted(str(why))}){see}"
+            raise DeliveryError(told) from None
         except (OSError, ValueError) as error:  # a name that is no host, a header that is none
             said = self._redacted(str(error)) if isinstance(error, OSError) else type(error).__name__
-            told = f"no connection to {self._host}: {said} ({step})"
+            told = f"no connection to {self._host}:{self._port}: {said} ({step}){_advice(step)}"
             raise DeliveryError(told, in_doubt=sent, unanswered=isinstance(error, OSError)) from None
         if refused:
             codes = ", ".join(sorted({str(code) for code, _ in refused.values()}))
@@ -115,14 +120,16 @@ class EmailChannel:
         return smtplib.SMTP(host, self._port, own, timeout=self._timeout_s)
 
     def _timeout(self, step: str, sent: bool) -> DeliveryError:
-        told = f"timeout: {self._host} did not answer within {self._timeout_s:g} s ({step})"
+        # a server that waits for TLS says nothing to who does not begin with it
+        see = f"; {HOW}" if step == "connecting" else ""
+        told = f"timeout: {self._host}:{self._port} did not answer within {self._timeout_s:g} s ({step}){see}"
         return DeliveryError(told, in_doubt=sent, unanswered=True)
 
     def _judged(self, error: smtplib.SMTPException, step: str, sent: bool) -> DeliveryError:
         """5xx is for good, 4xx may pass; the server's words are shown without secrets."""
         if isinstance(error, smtplib.SMTPNotSupportedError):
             what = {"STARTTLS": "offers no STARTTLS", "login": "offers no login"}.get(step, "lacks an extension")
-            return DeliveryError(f"{self._host} {what}", permanent=True)
+            return DeliveryError(f"{self._host}:{self._port} {what}{_advice(step)}", permanent=True)
         words: bytes | str
         if isinstance(error, smtplib.SMTPRecipientsRefused):
             code, words = min(error.recipients.values(), key=lambda answer: answer[0])  # one that may pass, if any
@@ -131,10 +138,10 @@ class EmailChannel:
             code, words = error.smtp_code, error.smtp_error
             about = f"{step} refused"
         else:
-            return DeliveryError(f"{self._host} broke the connection ({step})", in_doubt=sent)
+            return DeliveryError(f"{self._host}:{self._port} broke the connection ({step})", in_doubt=sent)
         said = self._redacted(words.decode("utf-8", "replace") if isinstance(words, bytes) else str(words))
         size = ", the message is too large" if code in _FULL and step == "sending" else ""
-        return DeliveryError(f"SMTP {code}: {about}{size}: {said}", permanent=500 <= code < 600)
+        return DeliveryError(f"SMTP {code}: {about}{size}: {said}{_advice(step)}", permanent=500 <= code < 600)
 
 
 def mail_of(alert: Alert, message: Message, sender: str, recipients: Sequence[str]) -> EmailMessage:
@@ -183,8 +190,12 @@ def text_of(message: Message) -> str:
         fit(said, MOST_TEXT) if heading == "Why" else f"{heading}: {fit(said, MOST_TEXT)}"
         for heading, said in message.sections
     ]
-    parts += [fit(message.figures, MOST_TEXT), message.link, fit(message.footer, MOST_TEXT)]
+    parts += [fit(message.all_figures, MOST_TEXT), message.link, fit(message.footer, MOST_TEXT)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _advice(step: str) -> str:
+    return f"; {ADVICE[step]}" if step in ADVICE else ""
 
 
 def _veiled(address: str) -> str:

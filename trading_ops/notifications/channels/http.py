@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -23,15 +24,21 @@ TIMEOUT_S = 10.0
 KEPT_S = 2.0  # how long a connection waits for the next message: less than any server does
 MAX_ANSWER = 65_536  # bytes of an answer that are read
 PASSING = (408, 425, 429)  # refusals that are not about the message
+# refusals that are about who asks, or whom: by their status, else by the service's words
+MISCONFIGURED, SAID = (401, 403, 404), ("chat not found", "routing key")
 # At DEBUG httpcore logs the headers of an answer, in which a server or a redirect may repeat the address.
 logging.getLogger("httpcore.http11").addFilter(lambda record: "response_headers.complete" not in record.getMessage())
 
 
 class HttpError(DeliveryError):
-    """What a status says: which ones are permanent, and how long the service wants to be left alone."""
+    """What a status says: which ones are permanent, and how long the service wants to be left alone.
 
-    def __init__(self, status: int, said: str, retry_after_s: float | None = None) -> None:
-        why = f": {said}" if said else ""
+    `see` names the settings that a refusal may be about.
+    """
+
+    def __init__(self, status: int, said: str, retry_after_s: float | None = None, see: str = "") -> None:
+        ours = status in MISCONFIGURED or (status == 400 and any(words in said.lower() for words in SAID))
+        why = (f": {said}" if said else "") + (f"; see {see}" if see and ours else "")
         super().__init__(
             f"Rate limited (HTTP 429){why}" if status == 429 else f"HTTP {status}{why}",
             retry_after_s=retry_after_s,
@@ -45,11 +52,13 @@ class HttpError(DeliveryError):
 class Http:
     """Posts to one service: a deadline, no redirects, no proxies, and no secret in any error or log.
 
-    It uses httpx below its client, which would log every address, the secret ones too.
+    It uses httpx below its client, which would log every address, the secret ones too. `see`: the names of the settings
+    that say whom to post to, and as whom.
     """
 
-    def __init__(self, *secrets: str | None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, *secrets: str | None, timeout_s: float = TIMEOUT_S, see: str = "") -> None:
         self.redacted = Redaction(*secrets)
+        self._see = see
         self._timeout_s = timeout_s
         self._transports: dict[tuple[int, str], httpx.HTTPTransport] = {}
 
@@ -80,14 +89,17 @@ class Http:
                 response.close()
         except httpx.ConnectTimeout:
             raise DeliveryError(
-                f"timeout: no connection to {host} within {self._timeout_s:g} s", unanswered=True
+                f"timeout: no connection to {_place(url)} within {self._timeout_s:g} s", unanswered=True
             ) from None
         except httpx.TimeoutException:
             raise DeliveryError(
                 f"timeout: no whole answer of {host} within {self._timeout_s:g} s", in_doubt=True, unanswered=True
             ) from None
         except httpx.ConnectError as error:
-            raise DeliveryError(f"no connection to {host}: {self.redacted(str(error))}", unanswered=True) from None
+            see = f"; see {self._see}: is it https?" if "WRONG_VERSION_NUMBER" in str(error) and self._see else ""
+            raise DeliveryError(
+                f"no connection to {_place(url)}: {self.redacted(str(error))}{see}", unanswered=True
+            ) from None
         except httpx.TransportError as error:
             raise DeliveryError(f"the connection to {host} broke ({type(error).__name__})", in_doubt=True) from None
         except OSError as error:  # such as no file left to open: it is about this machine and may pass
@@ -96,7 +108,7 @@ class Http:
             raise DeliveryError(f"{host} cannot be asked ({type(error).__name__})", permanent=True) from None
         wait_s = _asked_to_wait(response.headers, answer)
         if not 200 <= response.status_code < 300:
-            raise HttpError(response.status_code, self.redacted(_said(answer)), wait_s)
+            raise HttpError(response.status_code, self.redacted(_said(answer)), wait_s, self._see)
         return answer, wait_s
 
     def _transport(self, scheme: str) -> httpx.HTTPTransport:
@@ -148,6 +160,12 @@ def retry_after(header: str, now: datetime) -> float | None:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = (moment - now).total_seconds()
     return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _place(url: str) -> str:
+    """The host and the port, which are no secret."""
+    address = urlsplit(url)  # a request was made of it, so it can be read
+    return f"{host_of(url)}:{address.port or {'http': 80}.get(address.scheme, 443)}"
 
 
 @cache

@@ -41,7 +41,7 @@ class PagerDutyChannel:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._routing_key, self._base_url = routing_key, base_url.rstrip("/")
-        self._http = Http(routing_key, timeout_s=timeout_s)
+        self._http = Http(routing_key, timeout_s=timeout_s, see="PAGERDUTY_ROUTING_KEY")
 
     @property
     def target(self) -> str:

@@ -38,6 +38,15 @@ PASSING = {
 }
 # the message that opened the incident was deleted, or is too old to be changed
 GONE = {"message_not_found", "thread_not_found", "cant_update_message", "edit_window_closed", "invalid_ts"}
+TOKEN = "SLACK_BOT_TOKEN"
+_INVITE = "invite the bot to the channel, or see SLACK_CHANNEL"
+ADVICE = {
+    **dict.fromkeys(
+        ("invalid_auth", "not_authed", "token_revoked", "token_expired", "account_inactive"), f"see {TOKEN}"
+    ),
+    **dict.fromkeys(("channel_not_found", "not_in_channel", "is_archived"), _INVITE),
+    "missing_scope": "give the bot the scope chat:write",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +54,8 @@ class SlackRefused(DeliveryError):
     """What Slack's bot interface did not take, with its own code for it."""
 
     def __init__(self, code: str) -> None:
-        super().__init__(f"Slack refused it (HTTP 200): {code}", permanent=code not in PASSING)
+        advice = f"; {ADVICE[code]}" if code in ADVICE else ""
+        super().__init__(f"Slack refused it (HTTP 200): {code}{advice}", permanent=code not in PASSING)
         self.code = code
 
 
@@ -71,7 +81,9 @@ class SlackChannel:
     ) -> None:
         self._webhook_url, self._bot_token, self._channel = webhook_url, bot_token, channel
         self._base_url = base_url.rstrip("/")
-        self._http = Http(webhook_url, bot_token, timeout_s=timeout_s)
+        self._http = Http(
+            webhook_url, bot_token, timeout_s=timeout_s, see=TOKEN if bot_token and channel else "SLACK_WEBHOOK_URL"
+        )
         # three calls, which must end before the words count as undelivered
         self._for_pictures = Http(bot_token, timeout_s=min(timeout_s, PICTURE_S))
 

@@ -12,7 +12,7 @@ from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.http import TIMEOUT_S, Http, HttpError, as_form, as_json, parsed
 from trading_ops.notifications.picture import NAME, picture_of
-from trading_ops.notifications.text import Message, fit, message_of, size
+from trading_ops.notifications.text import CODE, Message, fit, message_of, size
 
 STYLES: dict[str, str] = {
     Severity.INFO: "\N{INFORMATION SOURCE}\N{VARIATION SELECTOR-16}",
@@ -47,7 +47,7 @@ class TelegramChannel:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._bot_token, self._chat_id, self._base_url = bot_token, chat_id, base_url.rstrip("/")
-        self._http = Http(bot_token, timeout_s=timeout_s)
+        self._http = Http(bot_token, timeout_s=timeout_s, see="TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID")
 
     @property
     def target(self) -> str:
@@ -114,7 +114,7 @@ def html_of(message: Message) -> str:
     if message.notice:
         head.append(f"<i>{escape(message.notice)}</i>")
     tail = [
-        f"<b>{name}:</b> {_shown(text, most)}"
+        f"<b>{name}:</b> {_told(text, most)}"
         for name, text, most in (
             ("Since", message.since, MOST_SINCE),
             ("Done", message.done, MOST_DONE),
@@ -144,6 +144,11 @@ def escape(text: str) -> str:
 
 def _shown(text: str, most: int) -> str:
     return fit(text, most, escape, measured=False)
+
+
+def _told(text: str, most: int) -> str:
+    """What we say ourselves, with its commands as code, which a touch copies."""
+    return fit(text, most, lambda shown: CODE.sub(r"<code>\1</code>", escape(shown)), measured=False)
 
 
 def _seen(marked_up: str) -> str:

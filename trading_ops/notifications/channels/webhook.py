@@ -42,7 +42,7 @@ class WebhookChannel:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._url, self._secret, self._now = url, secret, now
-        self._http = Http(url, secret, timeout_s=timeout_s)
+        self._http = Http(url, secret, timeout_s=timeout_s, see="WEBHOOK_URL and WEBHOOK_SECRET")
 
     @property
     def target(self) -> str:

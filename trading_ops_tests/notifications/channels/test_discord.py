@@ -70,3 +70,8 @@ def test_an_address_with_a_thread_keeps_it():
         channel = DiscordChannel(webhook_url=f"{server.url}{DISCORD_PATH}?thread_id=7")
         channel.send(Alert(Severity.INFO, "k", "w", "", ""), possible_duplicate=False)
         assert server.taken[0].query == "thread_id=7&wait=true"
+
+
+def test_a_command_is_code_and_the_rest_is_text():
+    (embed,) = payload(what_to_do="See `alerts list *` for *all*, ``not`` this.")["embeds"]
+    assert embed["fields"][0]["value"] == "See `alerts list *` for \\*all\\*, \\`\\`not\\`\\` this."

@@ -127,6 +127,7 @@ def test_a_wrong_password_is_permanent_and_not_told(files):
     with MailServer(files, "starttls") as server:
         error = refusal(channel(server, files, password="GEHEIM-anders"))
     assert str(error).startswith("SMTP 535: login refused")
+    assert str(error).endswith("; see SMTP_USERNAME and SMTP_PASSWORD")
     assert error.permanent
 
 
@@ -141,8 +142,16 @@ def test_a_certificate_that_is_not_trusted_ends_before_the_login(files, tmp_path
 def test_a_server_without_starttls_gets_nothing_in_the_open(files):
     with MailServer(files, "none", login=False) as server:
         error = refusal(channel(server, files, "starttls"))
-        assert (str(error), error.permanent) == ("127.0.0.1 offers no STARTTLS", True)
+        place, _, said = str(error).partition(" ")
+        assert place.startswith("127.0.0.1:")
+        assert (said, error.permanent) == ("offers no STARTTLS; see SMTP_SECURITY and SMTP_PORT", True)
         assert server.taken_by.taken == []
+
+
+def test_a_server_that_speaks_no_tls_says_which_settings_to_look_at(files):
+    with MailServer(files, "none", login=False) as server:
+        error = refusal(channel(server, files, "ssl"))
+    assert str(error).endswith("; see SMTP_SECURITY and SMTP_PORT")
 
 
 def test_a_recipient_who_is_refused_is_told_and_the_others_have_it(files):
@@ -206,7 +215,8 @@ def test_B110_a_server_that_falls_silent_is_a_timeout(files, says):
 
 def test_where_nobody_listens_nothing_is_in_doubt():
     error = refusal(EmailChannel(host="127.0.0.1", port=9, sender="a@b.c", recipients=["d@e.f"], timeout_s=2.0))
-    assert "no connection" in str(error)
+    assert "no connection to 127.0.0.1:9: " in str(error)
+    assert str(error).endswith("(connecting); see SMTP_HOST and SMTP_PORT")
     assert (error.permanent, error.in_doubt) == (False, False)
 
 

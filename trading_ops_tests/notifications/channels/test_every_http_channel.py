@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -85,6 +86,31 @@ def test_B110_a_status_is_named_and_says_whether_to_try_again(rig, server, statu
     error = refusal(rig, server, Answer(status, HTML))
     assert (f"HTTP {status}" in str(error), error.permanent) == (True, permanent)
     assert "secret page" not in str(error)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_of_who_asks_names_the_settings_to_look_at(rig, server, status):
+    assert re.search("; see [A-Z_]+( and [A-Z_]+)?$", str(refusal(rig, server, Answer(status, HTML))))
+
+
+def test_a_service_without_tls_behind_an_https_address_names_its_setting():
+    with VendorServer(RIGS["webhook"].judge) as server:
+        channel = RIGS["webhook"].make(server.url.replace("http:", "https:"), 5.0)
+        with pytest.raises(DeliveryError, match="; see WEBHOOK_URL and WEBHOOK_SECRET: is it https"):
+            channel.send(ALERT, possible_duplicate=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("invalid_auth", "see SLACK_BOT_TOKEN"),
+        ("not_in_channel", "invite the bot to the channel, or see SLACK_CHANNEL"),
+    ],
+)
+def test_what_slack_refuses_says_what_to_do(code, advice):
+    with VendorServer(RIGS["slack_bot"].judge) as server:
+        error = refusal(RIGS["slack_bot"], server, Answer(200, {"ok": False, "error": code}))
+    assert str(error) == f"Slack refused it (HTTP 200): {code}; {advice}"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -181,7 +207,7 @@ def test_a_connection_that_breaks_leaves_the_message_in_doubt(rig, server):
 
 
 def test_where_nobody_listens_nothing_is_in_doubt(rig):
-    with pytest.raises(DeliveryError, match="no connection") as refused:
+    with pytest.raises(DeliveryError, match=r"no connection to 127\.0\.0\.1:9: ") as refused:
         rig.make("http://127.0.0.1:9", 2.0).send(ALERT, possible_duplicate=False)
     assert (refused.value.permanent, refused.value.in_doubt) == (False, False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -50,6 +51,29 @@ def test_a_message_says_since_when_what_was_done_and_where_to_look(name):
     for part in ("rsi lost 12.3 %", "2025-03-09", "12:00", "rsi was stopped.", "http://127.0.0.1:3000/runs/4d2f"):
         assert part in said, part
     assert "(2)" not in said  # a bracket would end a link of Discord's
+
+
+def test_only_what_is_still_open_is_counted_to_the_moment_it_is_told():
+    opened = message_of(OPENED, possible_duplicate=False, now=datetime(2025, 3, 9, 14, 5, tzinfo=UTC))
+    over = message_of(then(Step.RESOLVED), possible_duplicate=False, now=datetime(2025, 3, 9, 14, 5, tzinfo=UTC))
+    assert (opened.since, over.since) == ("2025-03-09 12:00 UTC, for 2 h 5 min", "2025-03-09 12:00 UTC")
+
+
+def test_only_the_first_message_about_what_is_critical_says_how_to_acknowledge_it():
+    answer = "acknowledge: trading-ops alerts ack strategy_risk/rsi"
+    report, milder = replace(OPENED, incident=None), replace(OPENED, severity=Severity.ERROR)
+    footers = [message_of(a, possible_duplicate=False).footer for a in (OPENED, then(Step.RESOLVED), report, milder)]
+    assert [answer in footer for footer in footers] == [True, False, False, False]
+
+
+def test_a_chat_shows_of_a_digest_what_compares_it_and_a_mail_and_a_webhook_all_of_it():
+    head = f"closed_trades:7:{'ab12' * 16}"
+    alert = replace(REPORT, numbers={"audit_heads": {"closed_trades": head}, "cost_by_model_usd": {}, "errors": []})
+    shown = "audit heads:\n  closed trades: closed_trades:7:ab12ab12ab12ab12…"
+    assert message_of(alert, possible_duplicate=False).figures == shown
+    assert head in mail(alert).get_body(("plain",)).get_content()
+    (asked,), _ = told("webhook", alert)
+    assert asked.document["numbers"]["audit_heads"] == {"closed_trades": head}
 
 
 @pytest.mark.parametrize("name", RIGS)

@@ -50,7 +50,12 @@ def test_B110_the_services_reason_is_told(status, description, permanent):
         channel = TelegramChannel(bot_token=TELEGRAM_TOKEN, chat_id=CHAT, base_url=server.url)
         with pytest.raises(DeliveryError) as refused:
             channel.send(Alert(Severity.INFO, "k", "w", "", ""), possible_duplicate=False)
-    assert (str(refused.value), refused.value.permanent) == (f"HTTP {status}: {description}", permanent)
+    told = f"HTTP {status}: {description}; see TELEGRAM_BOT_TOKEN and TELEGRAM_CHAT_ID"
+    assert (str(refused.value), refused.value.permanent) == (told, permanent)
+
+
+def test_a_command_is_code():
+    assert "<b>What to do:</b> See <code>alerts list &amp; show</code>." in text(what_to_do="See `alerts list & show`.")
 
 
 def test_B108_the_wait_is_in_the_answer():
