@@ -28,7 +28,14 @@ from trading_ops.notifications.delivery import (
     unsettled,
 )
 from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
-from trading_ops.notifications.order import AFTER, comes_first, first_told, handle_of_opening, with_what_comes_first
+from trading_ops.notifications.order import (
+    AFTER,
+    Named,
+    comes_first,
+    first_told,
+    handle_of_opening,
+    with_what_comes_first,
+)
 from trading_ops.notifications.pace import Pace
 from trading_ops.notifications.progress import change, read
 from trading_ops.notifications.rests import Rests, lies_ahead
@@ -92,7 +99,7 @@ class Courier:
         names = {key: self._concerned(alert, routes) for key, alert in by_key.items()}
         with self._store.together():
             of_incidents = any(by_key[key].incident and key not in bodies for key in open_)
-            waiting = self._waiting.named() if of_incidents else set()
+            waiting = Named(self._waiting.named() if of_incidents else ())
             self._waiting.add(*open_)
             for key in open_:
                 if key not in bodies:  # else told, or being told, by an earlier run: what is pending is tried below
@@ -108,7 +115,7 @@ class Courier:
         return [dict(bodies[key]) for key in by_key]
 
     def _begin(
-        self, alert: Alert, names: Sequence[str], done: Collection[str], routes: Routes, waiting: Collection[str]
+        self, alert: Alert, names: Sequence[str], done: Collection[str], routes: Routes, waiting: Named
     ) -> dict[str, Any]:
         """Write an alert, and what of its incident each channel is told first; what was `done` is sent already."""
         now = self._now()

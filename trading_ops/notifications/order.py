@@ -16,8 +16,28 @@ if TYPE_CHECKING:
 AFTER = "after"  # in a delivery: the keys that the channel is told first, or that are given up there
 
 
+class Named:
+    """Keys of messages, found by the incident that they begin with: incident, episode, number."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._by_incident: dict[str, set[str]] = {}
+        self._all: set[str] = set()
+        for key in keys:
+            self.add(key)
+
+    def add(self, key: str) -> None:
+        """From now on it is found."""
+        self._all.add(key)
+        self._by_incident.setdefault(key.rsplit("/", 2)[0], set()).add(key)
+
+    def beside(self, alert: Alert) -> set[str]:
+        """The other messages of the alert's incident, and what opened it under a key of its own."""
+        opening = self._all.intersection([alert.opening] if alert.opening else [])
+        return (self._by_incident.get(alert.incident or "", set()) | opening) - {alert.dedup_key}
+
+
 def first_told(
-    store: AuditStore, alert: Alert, names: Collection[str], waiting: Iterable[str], *, quiet: bool
+    store: AuditStore, alert: Alert, names: Collection[str], waiting: Named, *, quiet: bool
 ) -> dict[str, dict[str, list[str]]]:
     """What the delivery on each channel says of the incident's earlier messages, which are all among `waiting`."""
     first = [_make_way(store, document, names, alert, quiet=quiet) for document in _earlier(store, alert, waiting)]
@@ -48,12 +68,11 @@ def handle_of_opening(store: AuditStore, alert: Alert, name: str) -> str | None:
     return document.body["channels"].get(name, {}).get("handle") if document else None
 
 
-def _earlier(store: AuditStore, alert: Alert, waiting: Iterable[str]) -> list[StateDocument]:
+def _earlier(store: AuditStore, alert: Alert, waiting: Named) -> list[StateDocument]:
     """The messages of the alert's incident, oldest first, that some channel is still to hear of, all in `waiting`."""
     if alert.incident is None:
         return []
-    named = {key for key in waiting if key == alert.opening or key.startswith(f"{alert.incident}/")}
-    found = [_readable(store, key) for key in sorted(named - {alert.dedup_key}, key=lambda key: (len(key), key))]
+    found = [_readable(store, key) for key in sorted(waiting.beside(alert), key=lambda key: (len(key), key))]
     known = [document for document in found if document and _incident(document.body) == alert.incident]
     open_ = [document for document in known if unsettled(document.body)]
     return sorted(open_, key=lambda document: str(document.body["created_at"]))
