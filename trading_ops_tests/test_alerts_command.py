@@ -103,7 +103,7 @@ def test_the_list_shows_each_channels_state_and_why(home, slack):
     published(home, slack, Answer(404, b"no_service"))
     said = run(home, "list", slack=slack)
     assert "rsi lost [12] %" in said
-    assert f"\n    {KEY}\n    slack: dead: HTTP 404: no_service\n" in said
+    assert f"\n    {KEY}\n    slack: dead: HTTP 404: no_service; see SLACK_WEBHOOK_URL\n" in said
     assert "no alert is sent" in run(home, "list", "--state", "sent", slack=slack)
     assert KEY in run(home, "list", "--state", "dead", slack=slack)
     assert "any of pending" in run(home, "list", "--state", "lost", slack=slack, code=2)

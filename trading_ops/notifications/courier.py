@@ -259,7 +259,7 @@ class Courier:
             return False
         if self._rests.until(name) or comes_first(self._store, name, delivery):
             return False
-        if quiet_until(delivery, self._now()):
+        if delivery.get("quiet_until") and quiet_until(delivery, self._now()):
             return False
         next_at = delivery.get("next_at")
         return again or not next_at or not lies_ahead(datetime.fromisoformat(next_at), self._now())

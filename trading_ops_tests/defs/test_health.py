@@ -332,8 +332,11 @@ def test_a_bot_that_the_check_found_down_is_not_asked_again_and_told_once(quiet)
 def test_a_bot_that_is_up_and_does_not_tell_its_equity_is_told(quiet):
     with serving(ScriptedServer({"/api/health": WELL})) as address:
         services = quiet(bot_url=address)
-        assert materialise(services, system_health, equity_snapshots).success
+        result = materialise(services, system_health, equity_snapshots)
+    assert result.success
     assert told(services) == [("ERROR", "The bot's equity could not be read")]
+    (delivery,) = services.outbox.deliveries()
+    assert delivery["alert"]["link"] == f"http://127.0.0.1:3000/runs/{result.run_id}"
 
 
 def test_an_outage_is_told_once_and_so_is_its_end(quiet):

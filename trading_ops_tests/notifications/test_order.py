@@ -113,9 +113,9 @@ def test_an_update_that_no_channel_has_shown_is_not_shown_after_what_is_newer(st
     chat.updates = True  # type: ignore[attr-defined]
     incidents, box = desk(store, clock, chat)
     incidents.observe(alert())
-    clock.advance(timedelta(minutes=16))
+    clock.advance(timedelta(minutes=61))
     chat._errors = [DeliveryError("HTTP 503")]
-    incidents.observe(alert())
+    incidents.observe(replace(alert(), why="12 %, above 10 %"))
     clock.advance(timedelta(seconds=5))
     incidents.recover("risk")
     clock.advance(timedelta(minutes=3))

@@ -79,7 +79,7 @@ def test_B121_no_secret_is_written_anywhere(tmp_path: Path, capfd, mood: Callabl
             store = stack.enter_context(SqliteStore(tmp_path / "audit.db"))
             box = Outbox(store, channels, backoff=Backoff(first_s=0))
             written += [str(box.publish(ALERT)), str(box.drain()), str(box.retry()), str(box.deliveries())]
-            services: Any = type("Services", (), {"channels": channels})
+            services: Any = type("Services", (), {"channels": channels, "settings": QuietSettings()})
             written.append(str(list(doctor_lines(services))))
             for channel in channels.values():
                 with pytest.raises(DeliveryError) as refused:
