@@ -230,8 +230,12 @@ def test_help_is_there_on_every_level_and_anywhere(tmp_path, line):
     assert "Usage: trading-ops" in done.stdout
 
 
-# these need a second process; test_two_halves.py and test_candles_command.py run them
-NEED_ANOTHER = ("trading-ops bot serve --port 8900", "trading-ops candles download --days 400")
+# these need a second process or do not end; test_two_halves.py, test_candles_command.py, test_guard_command.py run them
+NEED_ANOTHER = (
+    "trading-ops bot serve --port 8900",
+    "trading-ops candles download --days 400",
+    "trading-ops guard watch --heartbeat var/guard.json",
+)
 
 
 def readme_commands() -> list[str]:

@@ -22,6 +22,8 @@ from trading_ops.notifications.alert import Severity
 from trading_ops.performance.trades import DAY, read_equity, trailing_trades
 from trading_ops.services import Services
 
+PATIENCE_S = 10.0  # for a step: the daemon's sensors wait for each other, and give up one that takes a minute
+
 
 @daily_asset(group_name="guard", deps=["closed_trades"])
 def strategy_risk(context: dg.AssetExecutionContext, services: dg.ResourceParam[Services]) -> dict:
@@ -153,7 +155,10 @@ def emergency_strategy_disable() -> None:
     description="One step of the guard: judges the running day, stops what bleeds, and has each stop followed up once.",
 )
 def guard_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]) -> dg.SensorResult:
-    seen = services.guard.step()
+    seen = services.guard.step_within(PATIENCE_S)
+    if seen is None:
+        why = f"the bot has not answered within {PATIENCE_S:g} s; the same step goes on"
+        return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
     for problem in filter(None, (seen.problem, services.guard.memory.problem)):
         context.log.warning(problem)
     return answer(seen, json.loads(context.cursor or "{}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -76,10 +76,29 @@ class Guard:
     policy: Policy
     tell: Tell
     _turn: threading.Lock = field(default_factory=threading.Lock)
+    _under_way: Future[Seen] | None = None
 
     def step(self) -> Seen:
-        with self._turn:  # a tick that took too long may still be at it
+        with self._turn:
             return step(self.bot, self.memory, self.watch, self.policy, self.tell)
+
+    def step_within(self, seconds: float) -> Seen | None:
+        """A step; None where it is not done by then, because the bot hangs: it goes on, and is what comes next."""
+        done = self._under_way or Future()
+        if self._under_way is None:
+            self._under_way = done
+            # a daemon: a bot that hangs must not keep the process from ending
+            threading.Thread(target=self._step_into, args=(done,), daemon=True).start()
+        if not wait([done], seconds).done:
+            return None
+        self._under_way = None
+        return done.result()
+
+    def _step_into(self, done: Future[Seen]) -> None:
+        try:
+            done.set_result(self.step())
+        except BaseException as error:  # noqa: BLE001  # raised by `result`
+            done.set_exception(error)
 
 
 def step(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell) -> Seen:

@@ -52,6 +52,15 @@ def alerts(services: Services) -> list[str]:
     return [delivery["alert"]["what"] for delivery in services.outbox.deliveries()]
 
 
+def test_a_step_that_hangs_holds_no_tick_up_and_is_what_comes_next(served: Services):
+    with served.guard._turn:  # as a bot that does not answer would
+        assert served.guard.step_within(0.05) is None
+        assert served.guard.step_within(0.05) is None
+    seen = served.guard.step_within(30)
+    assert seen is not None
+    assert seen.risk is not None
+
+
 def test_the_sensor_stops_within_its_tick_and_launches_one_run_an_action_B097(bot: TradingBot, served: Services):
     with dg.DagsterInstance.ephemeral() as instance:
         calm = tick(served, instance)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
 
+from trading_ops.performance.verdict import describe
 from trading_ops.watchdog.heartbeat import Heartbeats
 
 TIMEOUT_MS = 30_000
@@ -175,7 +176,8 @@ def test_a_failed_check_is_seen_with_what_it_found(page: Page, dagster: Dagster,
     expect(findings.get_by_role("row").nth(1)).to_contain_text("is below")
     for strategy, metrics in dagster.newest["strategies"].items():
         for alert in metrics["alerts"]:
-            found = findings.get_by_role("row").filter(has_text=f"{strategy}: {alert['metric']}")
+            text = describe(alert["metric"], alert["value"], alert["limit"])
+            found = findings.get_by_role("row").filter(has_text=f"{strategy}: {text}")
             expect(found.filter(has_text=dagster.newest["day"])).to_have_count(1)
     shoot("performance_within_limits")
 

@@ -52,11 +52,14 @@ class Platform:
             kill(process)
 
     def launch(self, tags: str = "{}") -> str:
-        """A run by the daemon that waits for its bot; its id."""
+        """A run by the daemon that waits for its bot, as the guard does already; its id."""
+        self.until(lambda: self.asked)
+        before = len(self.asked)
         run_id = str(uuid.uuid4())
         line = ["dagster", "job", "launch", "-w", "workspace.yaml", "-j", JOB, "--run-id", run_id, "--tags", tags]
         done = command(line, self.home, **self.settings)
         assert done.returncode == 0, done.stderr
+        self.until(lambda: len(self.asked) > before)
         return run_id
 
     def heartbeat(self) -> DaemonHeartbeat | None:
@@ -104,7 +107,6 @@ def test_a_killed_run_is_told_once_and_so_is_the_killed_daemon(platform: Platfor
         names = {ticker.name for ticker in first.tickers if ticker.running}
         assert {f"{JOB}_schedule", "heartbeat_sensor", "run_failure_alert_sensor"} <= names
         run_id, key = platform.launch(), f"run/{JOB}/"
-        platform.until(lambda: platform.asked)
         kill_runs(daemon)
         (failed,) = platform.until(lambda: platform.told(key))
         assert (failed["level"], failed["what"]) == ("ERROR", f"{JOB} failed")
@@ -124,10 +126,10 @@ def test_of_a_run_that_is_killed_at_its_retry_too_only_the_last_failure_is_told(
     with platform.running(DAEMON) as daemon:
         platform.until(platform.heartbeat)
         first = platform.launch('{"dagster/max_retries": "1"}')
-        for _ in range(2):
-            platform.until(lambda: platform.asked)
-            platform.asked.clear()
-            kill_runs(daemon)
+        before = len(platform.asked)
+        kill_runs(daemon)
+        platform.until(lambda: len(platform.asked) > before)
+        kill_runs(daemon)
         (failed,) = platform.until(lambda: platform.told(f"run/{JOB}/"))
         assert failed["what"] == f"{JOB} failed after 1 retry"
         assert first not in failed["what_to_do"]
@@ -140,7 +142,6 @@ def test_a_run_that_is_killed_with_its_code_server_is_told_after_its_limit(platf
     with platform.running(DAEMON) as daemon:
         platform.until(platform.heartbeat)
         run_id = platform.launch(LIMIT)
-        platform.until(lambda: platform.asked)
         kill(daemon)
     with platform.running(DAEMON):
         (failed,) = platform.until(lambda: platform.told(f"run/{JOB}/"))
