@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,7 @@ MEASURES = (
     "profit_factor",
     "avg_duration_hours",
 )
-SETS_AT_ONCE = 1_000  # scored by one thread in one go
+MOST_AT_ONCE, LEAST_AT_ONCE = 5_000, 250  # sets scored by one thread in one go
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +84,9 @@ def score_sets(
     sums = [np.zeros((count, block_count)) for _ in range(3)]
     rule, indicators = STRATEGIES[strategy], Indicators(candles)
 
-    sides = [(side, _same(side, numbers)) for side in rule.rules(execution.side)]
-    # neighbours share indicators and signals, in whatever order the sets are given
-    order = np.lexsort([columns[name] for name in reversed(list(columns))])
+    sides = [(side, _same(side.parameters, numbers)) for side in rule.rules(execution.side)]
+    # neighbours share indicators and signals, in whatever order the sets are given; a grid is in order already
+    order = np.argsort(_same(columns, numbers), kind="stable")
 
     def work(at: np.ndarray) -> None:
         enter, leave = (_rows(side, rule, indicators, columns, at, same[at]) for side, same in sides)
@@ -96,8 +96,7 @@ def score_sets(
         for everything, piece in zip((out, *sums), part, strict=True):
             everything[at] = piece
 
-    size = min(SETS_AT_ONCE, -(-count // threads))
-    chunks = [order[i : i + size] for i in range(0, count, size)]
+    chunks = list(_shares(order, threads))
     if threads == 1:
         for chunk in chunks:
             work(chunk)
@@ -105,6 +104,16 @@ def score_sets(
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, chunks))
     return Scores(_figures(kernel, out), np.bincount(blocks[blocks >= 0], minlength=block_count), *sums)
+
+
+def _shares(order: np.ndarray, threads: int) -> Iterator[np.ndarray]:
+    """What the threads take one after the other: much at first, less towards the end, where none should wait long."""
+    begin = 0
+    while begin < len(order):
+        left = len(order) - begin
+        size = min(MOST_AT_ONCE, max(LEAST_AT_ONCE, left // (4 * threads)), -(-len(order) // threads))
+        yield order[begin : begin + size]
+        begin += size
 
 
 def _checked_sets(strategy: str, sets: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -134,10 +143,10 @@ def _checked_sets(strategy: str, sets: Mapping[str, Any]) -> tuple[dict[str, np.
     return columns, numbers
 
 
-def _same(rule: Rule, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A number a set, equal where the rule's parameters are."""
+def _same(names: Iterable[str], numbers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A number a set, equal where the parameters of these names are."""
     same = np.zeros(len(next(iter(numbers.values()))), dtype=np.int64)
-    for name in rule.parameters:
+    for name in names:
         same = same * (numbers[name].max() + 1) + numbers[name]
     return same
 
