@@ -112,7 +112,7 @@ def test_a_killed_run_is_told_once_and_so_is_the_killed_daemon(platform: Platfor
         assert (failed["level"], failed["what"]) == ("ERROR", f"{JOB} failed")
         assert failed["why"].startswith("The run's process died (killed, out of memory?)")
         assert run_id in failed["what_to_do"]
-        assert platform.heartbeat().at > first.at
+        platform.until(lambda: platform.heartbeat().at > first.at)
         kill(daemon)
         last = platform.heartbeat().at
         (silent,) = platform.until(lambda: platform.told("watchdog/daemon/1/"))
