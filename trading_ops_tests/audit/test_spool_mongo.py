@@ -3,6 +3,7 @@
 import os
 import random
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from trading_ops.audit.store import AuditStore, Entry, Receipt, StoreUnavailable
 from trading_ops_tests.servers.mongod import Mongod
 
 ROOT = Path(trading_ops.__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 SPOOLED = Receipt(0, 0, False, "", spooled=True)
 PATIENT_S, HASTY_S = 20.0, 1.0
@@ -42,6 +44,25 @@ while not (folder / "stop").exists():
     print(turn, receipts[0].spooled, flush=True)
     turn += 1
     time.sleep(0.01)  # spooling is faster than shipping
+"""
+
+
+DIES_IN_ITS_TRANSACTION = """
+import os, signal, sys
+from pymongo.monitoring import CommandListener, register
+
+class Dies(CommandListener):
+    def started(self, event):
+        if event.command_name == "commitTransaction":
+            os.kill(os.getpid(), signal.SIGKILL)
+    def succeeded(self, event): ...
+    def failed(self, event): ...
+
+register(Dies())
+from trading_ops.audit.mongo import MongoStore
+from trading_ops.audit.store import Entry
+
+MongoStore(sys.argv[1]).append("c", [Entry("2025-03-01", "rsi", {"value": value}) for value in "AB"])
 """
 
 
@@ -146,6 +167,17 @@ def test_a_user_that_may_only_read_from_now_on_is_answered_and_loses_nothing(tmp
                 assert (store.backlog().waiting, store.verify()) == (0, [])
 
 
+def test_what_a_writer_killed_in_its_transaction_held_up_waits_here_until_that_expires(address, tmp_path):
+    died = subprocess.run([sys.executable, "-c", DIES_IN_ITS_TRANSACTION, address], env=ENVIRONMENT)
+    assert died.returncode == -signal.SIGKILL
+    with opened(address, tmp_path, timeout_s=HASTY_S) as store:
+        assert store.append("c", [entry("B")]) == [SPOOLED]
+    with opened(address, tmp_path) as store:
+        ship_all(store)
+        assert (store.backlog().waiting, store.backlog().refused, store.verify()) == (0, 0, [])
+        assert said(store) == ["B"]
+
+
 @pytest.mark.parametrize("rounds", [2, pytest.param(25, marks=pytest.mark.chaos)])
 def test_servers_and_writers_killed_at_random_lose_and_double_nothing(server, address, tmp_path, rounds):
     dice = random.Random(rounds)
@@ -169,8 +201,8 @@ def test_servers_and_writers_killed_at_random_lose_and_double_nothing(server, ad
         waited += end(name, process, acknowledged)
         assert process.returncode == 0
     with opened(address, tmp_path) as store:
-        store.ship()
-        assert (store.backlog().waiting, store.backlog().refused, store.verify()) == (0, 0, [])
+        ship_all(store)
+        assert (store.backlog().waiting, store.backlog().refused, store.verify()) == (0, 0, []), store.backlog()
         for name, last in acknowledged.items():
             assert last > 0
             turns = [r.body["turn"] for r in store.read("turns", key=name, all_revisions=True)]
@@ -194,9 +226,17 @@ def test_a_sqlite_store_moves_to_mongodb_and_back_with_the_same_hashes(server, a
         assert [document.body for document in back.list_state("guard")] == [{"disabled": True}]
 
 
+def ship_all(store: SpooledStore) -> None:
+    """A writer that was killed between a transaction's first write and its end holds its place until that expires."""
+    until = time.monotonic() + 120
+    while store.backlog().waiting and time.monotonic() < until:
+        store.ship()
+        store._writes._retry_at = store._reads._retry_at = 0.0  # the 30 seconds are over
+
+
 def begin(address: str, folder: Path, name: str, turn: int) -> "subprocess.Popen[str]":
     line = [sys.executable, "-c", WRITER, address, str(folder), name, str(turn)]
-    return subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(line, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
 
 
 def end(name: str, process: "subprocess.Popen[str]", acknowledged: dict[str, int]) -> int:

@@ -120,6 +120,7 @@ class Mongod:
             *(str(binary()), "--dbpath", str(self.folder), "--bind_ip", "127.0.0.1", "--port", str(port)),
             *("--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            *("--setParameter", "transactionLifetimeLimitSeconds=10"),  # as in docker-compose.yml
             *replication,
             *self._options,
         ]

@@ -34,7 +34,7 @@ class Platform:
         self.settings = {
             "NOTIFICATION_CHANNELS": "webhook", "WEBHOOK_URL": people.url + WEBHOOK_PATH,
             "WEBHOOK_SECRET": WEBHOOK_SECRET, "TRADING_OPS_BOT_URL": bot, "TRADING_OPS_BOT_TIMEOUT_S": "300",
-            "TRADING_OPS_WATCHDOG_STALE_S": "15",  # the daemon's own loop takes 5
+            "TRADING_OPS_WATCHDOG_STALE_S": "40",  # the daemon's own loop takes 5, on a busy machine much more
         }  # fmt: skip
 
     @contextmanager
