@@ -13,7 +13,7 @@ import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.cli.alerts import _try
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channels.console import ConsoleChannel
 from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.outbox import Outbox
@@ -175,6 +175,18 @@ def test_a_replay_sends_what_died_and_exits_1_while_it_does_not(home, slack):
     assert "no alert has the key 'nothing'; trading-ops alerts list shows them" in run(
         home, "retry", "nothing", slack=slack, code=1
     )
+
+
+def test_a_replay_says_what_it_did_not_send_because_its_end_was_told(home, slack):
+    slack.faults.append(Answer(404, b"no_service"))
+    with SqliteStore(home / "var" / "audit.db") as store:
+        box = Outbox(store, {"slack": SlackChannel(webhook_url=slack.url + SLACK_PATH)})
+        opening = replace(ALERT, dedup_key="risk/1/1", incident="risk")
+        box.publish(opening)
+        box.publish(replace(opening, dedup_key="risk/1/2", step=Step.RESOLVED, opening="risk/1/1"))
+    said = run(home, "retry", slack=slack)
+    assert "risk/1/1  slack: not sent, superseded by risk/1/2\n0 of 1 alerts are now sent" in said
+    assert len(slack.taken) == 1
 
 
 def test_the_doctor_says_who_is_told_of_what_and_names_a_way_that_was_begun(home, slack):

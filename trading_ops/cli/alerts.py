@@ -107,7 +107,12 @@ def retry_(
         for one, why in missing:
             for name, said in why.items():
                 typer.echo(f"{one}  {name}: {said}", err=True)
-        show(f"{len(tried) - len(missing)} of {len(tried)} alerts are now sent" if tried else "nothing to send again")
+        replaced = [(one, by) for one in tried if (by := _superseded(one, only=channel))]
+        for delivery, by in replaced:
+            for name, later in by.items():
+                typer.echo(f"{delivery['alert']['dedup_key']}  {name}: not sent, superseded by {later}")
+        kept = {one for one, _ in missing} | {delivery["alert"]["dedup_key"] for delivery, _ in replaced}
+        show(f"{len(tried) - len(kept)} of {len(tried)} alerts are now sent" if tried else "nothing to send again")
     if missing:
         raise typer.Exit(1)
 
@@ -206,6 +211,12 @@ def _reasons(
         gone = "" if name in services.channels else "; the channel is not configured any more"
         reasons[name] = why + gone
     return reasons
+
+
+def _superseded(delivery: Mapping[str, Any], only: str | None) -> dict[str, str]:
+    """What was told instead on channels that do not get it any more."""
+    channels = delivery["channels"].items()
+    return {name: c["superseded_by"] for name, c in channels if "superseded_by" in c and only in (None, name)}
 
 
 def _next(services: Services, channel: Mapping[str, Any]) -> str | None:

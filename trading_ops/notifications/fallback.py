@@ -21,7 +21,7 @@ from trading_ops.notifications.delivery import (
     history_key,
     unsettled,
 )
-from trading_ops.notifications.order import AFTER
+from trading_ops.notifications.order import AFTER, AHEAD
 from trading_ops.notifications.rests import Rests
 from trading_ops.notifications.waiting import Waiting, dead_letters
 
@@ -132,8 +132,7 @@ def _merged(known: Mapping[str, Any], local: Mapping[str, Any]) -> Mapping[str, 
     merged = dict(local if known["state"] in _OUTRANKED.get(local["state"], ()) else known)
     if known.get("in_doubt") or local.get("in_doubt"):
         merged["in_doubt"] = True
-    if AFTER in known:
-        merged[AFTER] = known[AFTER]
+    merged.update({name: known[name] for name in (AFTER, AHEAD) if name in known})
     pauses = [moment for moment in (known.get("next_at"), local.get("next_at")) if moment]
     if known["state"] == local["state"] == FAILED and pauses:
         merged["next_at"] = max(pauses, key=datetime.fromisoformat)

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from trading_ops.audit.store import Conflict
-from trading_ops.notifications.backoff import LONGEST_RETRY_AFTER_S
+from trading_ops.notifications.backoff import lies_ahead
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
 
 RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
-LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S, minutes=1)  # two machines' clocks are not quite the same
-
-
-def lies_ahead(moment: datetime, now: datetime, most: timedelta = LONGEST_PAUSE) -> bool:
-    """Whether it is still to come; what is further ahead than `most` was written by a clock that was wrong."""
-    return timedelta(0) < moment - now <= most
 
 
 class Rests:
