@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict
+from trading_ops.audit.store import Conflict, StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import lies_ahead
 from trading_ops.notifications.channel import Channel, concerns
@@ -20,6 +20,7 @@ from trading_ops.notifications.delivery import (
     PENDING,
     SENT,
     STATE,
+    checked,
     incident_of,
     quiet_until,
     undelivered,
@@ -78,16 +79,16 @@ class Courier:
     def publish(self, alerts: Sequence[Alert], told: Told, routes: Routes, until: float) -> list[dict[str, Any]]:
         """Write the alerts and try the channels that `routes` give them, until then (see `drain`); the deliveries.
 
-        `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing.
+        `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing. Where
+        what is known of an alert is damaged, StoreError names it when the others are told.
         """
         by_key = {alert.dedup_key: alert for alert in alerts}
         record = self._sending.record
         if records := [record(by_key[k], n, d) for k in by_key for n, d in dict(told.get(k, {})).items()]:
             self._store.append(HISTORY, records)
-        known = {key: self._store.get_state(STATE, key) for key in by_key}
-        bodies: dict[str, Mapping[str, Any]] = {key: document.body for key, document in known.items() if document}
-        open_ = [key for key in by_key if key not in bodies or unsettled(bodies[key])]
-        names = {key: self._concerned(alert, routes) for key, alert in by_key.items()}
+        bodies, damaged = self._known(by_key)
+        open_ = [key for key in by_key if key not in damaged and (key not in bodies or unsettled(bodies[key]))]
+        names = {key: self._concerned(by_key[key], routes) for key in open_}
         with self._store.together():
             of_incidents = any(by_key[key].incident and key not in bodies for key in open_)
             waiting = Named(self._waiting.named() if of_incidents else ())
@@ -103,7 +104,23 @@ class Courier:
                 wanted[name].update(dict.fromkeys(before, by_key[key].incident))
         self._run(wanted, told, until)
         bodies.update(self._settled(dict.fromkeys([*open_, *(key for keys in wanted.values() for key in keys)])))
+        if damaged:
+            raise StoreError("; ".join(damaged.values()))
         return [dict(bodies[key]) for key in by_key]
+
+    def _known(self, keys: Iterable[str]) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
+        """What the store has of these alerts, and why some of that cannot be read."""
+        bodies: dict[str, Mapping[str, Any]] = {}
+        damaged: dict[str, str] = {}
+        for key in keys:
+            try:
+                if document := self._store.get_state(STATE, key):
+                    bodies[key] = checked(document).body
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                damaged[key] = str(error)
+        return bodies, damaged
 
     def _begin(
         self, alert: Alert, names: Sequence[str], done: Collection[str], routes: Routes, waiting: Named

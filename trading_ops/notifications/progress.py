@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Conflict
-from trading_ops.notifications.delivery import CARRIED, FAILED, PENDING, SENDING, STATE, unknown_alert
+from trading_ops.notifications.delivery import CARRIED, FAILED, PENDING, SENDING, STATE, checked, unknown_alert
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -56,4 +56,4 @@ def read(store: AuditStore, key: str) -> StateDocument:
     document = store.get_state(STATE, key)
     if document is None:
         raise unknown_alert(key)
-    return document
+    return checked(document)
