@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
 # a document an alert: {alert, created_at, channels: {name: {state, attempts, at, claim, error, next_at, in_doubt,
-# handle, quiet_until, superseded_by}}}; `handle` is what the channel calls the message, `superseded_by` the key of what
-# it was told instead
+# handle, quiet_until, replayed, superseded_by}}}; `handle` is what the channel calls the message, `replayed` whether a
+# person had it sent again, `superseded_by` the key of what the channel was told instead
 STATE = "outbox"
 HISTORY = "notifications"  # a record a delivery, under `history_key`
 CARRIED = "carried_over"  # in a document of the local store: the audit store has taken it over

@@ -40,6 +40,7 @@ def change(
         after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING and attempt)
         if state == PENDING:
             after.pop("quiet_until", None)  # a person wants it told now
+            after["replayed"] = True
         after["next_at"] = (at + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
         if handle is not None:
             after["handle"] = handle

@@ -305,6 +305,17 @@ def test_a_beginning_that_died_is_not_sent_again_where_the_end_was_told(store, c
     assert (box.dead(), box.waiting()) == (0, 0)
 
 
+def test_a_beginning_that_fails_again_by_hand_is_not_told_after_an_end_that_did_not(store, clock):
+    chat = Recorder("chat", REFUSED, REFUSED, DeliveryError("HTTP 503"))
+    incidents, box = desk(store, clock, chat)
+    incidents.observe(alert())
+    incidents.recover("risk")
+    box.retry()
+    assert steps(chat) == ["resolved"]
+    clock.advance(timedelta(minutes=1))
+    assert (box.drain(), steps(chat), box.waiting()) == (1, ["resolved"], 0)
+
+
 @pytest.mark.parametrize("which", [None, "risk/1/1"])
 def test_only_the_episode_that_is_over_is_not_told_again(store, clock, which):
     chat = Recorder("chat", REFUSED, None, REFUSED)
