@@ -22,6 +22,8 @@ STATE = "outbox"
 HISTORY = "notifications"  # a record a delivery, under `history_key`
 CARRIED = "carried_over"  # in a document of the local store: the audit store has taken it over
 PENDING, SENDING, SENT, FAILED, DEAD = "pending", "sending", "sent", "failed", "dead"
+AFTER = "after"  # in a delivery: the keys that the channel is told first, or that are given up there
+AHEAD = "goes_ahead"  # beside it: what was tried once more and failed is not waited for
 LONGEST_NIGHT = timedelta(days=1, minutes=1)
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError)  # what reading a damaged document raises
 
@@ -29,7 +31,12 @@ DAMAGE = (LookupError, TypeError, ValueError, AttributeError)  # what reading a 
 def alert_of(body: Mapping[str, Any], key: str) -> Alert:
     """The alert that the document `key` holds; raises StoreError, which names it, where it is damaged."""
     try:
-        return Alert.from_document(body["alert"])
+        alert = Alert.from_document(body["alert"])
+        if not all(isinstance(text, str) for text in (alert.what, alert.why, alert.what_to_do, alert.done)):
+            raise TypeError
+        if not isinstance(alert.numbers, Mapping):
+            raise TypeError
+        return alert
     except DAMAGE as error:
         raise StoreError(f"the alert {key!r} is damaged and cannot be read ({type(error).__name__})") from error
 
@@ -46,12 +53,13 @@ def checked(document: StateDocument) -> StateDocument:
     try:
         moments = [document.body["created_at"]]
         for delivery in document.body["channels"].values():
-            moments += [delivery.get(name) for name in ("at", "next_at", "quiet_until")]
             if not isinstance(delivery["state"], str) or not isinstance(delivery["attempts"], int):
                 raise TypeError
-            if not all(isinstance(key, str) for key in delivery.get("after", ())):
+            if not all(isinstance(key, str) for key in delivery.get(AFTER, ())):
                 raise TypeError
-        if any(datetime.fromisoformat(moment).tzinfo is None for moment in moments if moment is not None):
+            moments += [delivery["at"]] if delivery["state"] in (SENDING, DEAD) else []
+            moments += [delivery[name] for name in ("at", "next_at", "quiet_until") if delivery.get(name) is not None]
+        if any(datetime.fromisoformat(moment).tzinfo is None for moment in moments):
             raise ValueError
     except DAMAGE as error:
         raise StoreError(f"the alert {document.key!r} is damaged ({type(error).__name__})") from error

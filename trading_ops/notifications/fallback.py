@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications.delivery import (
+    AFTER,
+    AHEAD,
     CARRIED,
     DEAD,
     FAILED,
@@ -25,7 +27,6 @@ from trading_ops.notifications.delivery import (
     incident_of,
     unsettled,
 )
-from trading_ops.notifications.order import AFTER, AHEAD
 from trading_ops.notifications.rests import Rests
 from trading_ops.notifications.waiting import Waiting, dead_letters
 

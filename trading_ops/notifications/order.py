@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from trading_ops.audit.store import Conflict, StoreError
 from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.delivery import (
+    AFTER,
+    AHEAD,
     CARRIED,
     FAILED,
     PENDING,
@@ -24,9 +26,6 @@ from trading_ops.notifications.delivery import (
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
-
-AFTER = "after"  # in a delivery: the keys that the channel is told first, or that are given up there
-AHEAD = "goes_ahead"  # beside it: what was tried once more and failed is not waited for
 
 _Delivery = Mapping[str, Any]
 

@@ -30,13 +30,17 @@ NO_ALERT: dict[str, Damage] = {
     "an alert that is none": lambda body: {**body, "alert": None},
     "a text as alert": lambda body: {**body, "alert": "rsi lost 12 %"},
     "an alert without words": lambda body: {**body, "alert": {"severity": "ERROR", "dedup_key": "b"}},
+    "words that are none": lambda body: {**body, "alert": {**body["alert"], "why": None}},
+    "figures that are none": lambda body: {**body, "alert": {**body["alert"], "numbers": 5}},
     "an incident that is none": lambda body: {**body, "alert": {**body["alert"], "incident": 5}},
 }
 NO_DELIVERIES: dict[str, Damage] = {
     "no channels": lambda body: {name: value for name, value in body.items() if name != "channels"},
     "channels that are none": lambda body: {**body, "channels": None},
     "a channel without a state": lambda body: {**body, "channels": {"chat": {}}},
-    "a time that is none": lambda body: {**body, "created_at": "yesterday"},
+    "a send without a time": lambda body: {**body, "channels": {"chat": {"state": "sending", "attempts": 1}}},
+    "a time that is none": lambda body: {**body, "created_at": None},
+    "a time that is a text": lambda body: {**body, "created_at": "yesterday"},
     "no time": lambda body: {name: value for name, value in body.items() if name != "created_at"},
 }
 EVERY = [pytest.param(damage, id=name) for name, damage in (NO_ALERT | NO_DELIVERIES).items()]
