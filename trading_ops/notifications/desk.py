@@ -154,7 +154,7 @@ class IncidentDesk:
             told += self._tell_together(silenced)
             found, damaged = self._look()
         except StoreError as error:
-            self.store_error = str(error)
+            self._note([str(error)])
             return told
         due = []
         for incident in found:

@@ -31,11 +31,11 @@ class Grouping:
         """Until when an incident that opens now waits for others; None: it is the first."""
         while True:
             known, now = self._store.get_state(GROUPING, WINDOW), self._now()
-            until = now
+            left = timedelta(0)
             with suppress(*DAMAGE):  # a damaged one is over
-                until = datetime.fromisoformat(known.body["until"]) if known else now
-            if timedelta(0) < until - now <= self._within:
-                return until
+                left = datetime.fromisoformat(known.body["until"]) - now if known else left
+            if timedelta(0) < left <= self._within:
+                return now + left
             body = {"until": (now + self._within).isoformat()}
             with suppress(Conflict):  # another one was the first: look again
                 self._store.put_state(GROUPING, WINDOW, body, expected_version=known.version if known else 0)

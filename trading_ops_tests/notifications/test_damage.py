@@ -216,11 +216,12 @@ def test_where_the_message_about_several_is_damaged_each_is_told_by_itself(main,
     assert f"{GROUPING}/{GROUP}" in str(incidents.store_error)
 
 
-def test_a_window_that_is_damaged_begins_anew(main, clock):
+@pytest.mark.parametrize("until", [None, 7, "soon", "2025-03-01T12:00:30"])
+def test_a_window_that_is_damaged_begins_anew(main, clock, until):
     chat = Recorder()
     incidents = IncidentDesk(main, outbox(main, clock, chat), clock, Policy())
     incidents.observe(alert("unused", "a"))
-    damaged(main, GROUPING, WINDOW, lambda body: {"until": None})
+    damaged(main, GROUPING, WINDOW, lambda body: {"until": until})
     incidents.observe(alert("unused", "b"))
     assert keys(chat) == ["a/1/1", "b/1/1"]
 
