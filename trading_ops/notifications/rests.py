@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trading_ops.audit.store import Conflict
 from trading_ops.notifications.backoff import lies_ahead
+from trading_ops.notifications.delivery import DAMAGE
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
@@ -26,8 +27,10 @@ class Rests:
     def until(self, name: str) -> datetime | None:
         """When the channel's rest is over, None where it does not rest."""
         document = self._store.get_state(RESTING, name)
-        moment = datetime.fromisoformat(document.body["until"]) if document else None
-        return moment if moment and lies_ahead(moment, self._now()) else None
+        with suppress(*DAMAGE):  # a damaged one is over: a channel that still rests says so again
+            moment = datetime.fromisoformat(document.body["until"]) if document else None
+            return moment if moment and lies_ahead(moment, self._now()) else None
+        return None
 
     def all(self) -> dict[str, datetime]:
         """The channels that rest, and until when."""

@@ -18,6 +18,7 @@ from trading_ops.notifications.dead_letters import obituary
 from trading_ops.notifications.desk import IncidentDesk
 from trading_ops.notifications.grouping import GROUP, GROUPING, WINDOW
 from trading_ops.notifications.incident import Policy
+from trading_ops.notifications.rests import RESTING
 from trading_ops.notifications.waiting import INDEX
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.notifications.test_desk import killed
@@ -224,6 +225,16 @@ def test_a_window_that_is_damaged_begins_anew(main, clock, until):
     damaged(main, GROUPING, WINDOW, lambda body: {"until": until})
     incidents.observe(alert("unused", "b"))
     assert keys(chat) == ["a/1/1", "b/1/1"]
+
+
+@pytest.mark.parametrize("until", [None, 7, "soon", "2025-03-01T12:00:30"])
+def test_a_rest_that_is_damaged_is_over(main, clock, until):
+    chat = Recorder("chat", DeliveryError("HTTP 429", retry_after_s=60.0))
+    box = outbox(main, clock, chat)
+    box.publish(alert("a"))
+    damaged(main, RESTING, "chat", lambda body: {"until": until})
+    box.publish(alert("b"))
+    assert keys(chat) == ["b"]
 
 
 @pytest.mark.parametrize("damage", [{}, {"keys": None}, {"keys": 5}])
