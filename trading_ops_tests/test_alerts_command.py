@@ -13,11 +13,12 @@ import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.cli.alerts import _try
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channels.console import ConsoleChannel
 from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.routes import Routes, parse_quiet_hours
+from trading_ops_tests.notifications.test_damage import damaged
 from trading_ops_tests.servers.vendors import SLACK_PATH, Answer, VendorServer, slack_webhook
 from trading_ops_tests.test_cli import command
 
@@ -177,6 +178,18 @@ def test_a_replay_sends_what_died_and_exits_1_while_it_does_not(home, slack):
     )
 
 
+def test_a_replay_says_what_it_did_not_send_because_its_end_was_told(home, slack):
+    slack.faults.append(Answer(404, b"no_service"))
+    with SqliteStore(home / "var" / "audit.db") as store:
+        box = Outbox(store, {"slack": SlackChannel(webhook_url=slack.url + SLACK_PATH)})
+        opening = replace(ALERT, dedup_key="risk/1/1", incident="risk")
+        box.publish(opening)
+        box.publish(replace(opening, dedup_key="risk/1/2", step=Step.RESOLVED, opening="risk/1/1"))
+    said = run(home, "retry", slack=slack)
+    assert "risk/1/1  slack: not sent, superseded by risk/1/2\n0 of 1 alerts are now sent" in said
+    assert len(slack.taken) == 1
+
+
 def test_the_doctor_says_who_is_told_of_what_and_names_a_way_that_was_begun(home, slack):
     said = command(["trading-ops", "doctor"], home, NOTIFICATION_CHANNELS="slack,console", COLUMNS="200",
                    SLACK_WEBHOOK_URL=slack.url + SLACK_PATH, SLACK_BOT_TOKEN="GEHEIM",
@@ -207,6 +220,24 @@ def test_the_doctor_does_not_promise_what_a_channel_no_longer_chosen_cannot_keep
     assert "NOTIFICATION_CHANNELS" in said
     assert "alerts retry" not in said
     assert "sent again by themselves" not in said
+
+
+def test_a_damaged_alert_is_named_and_keeps_no_other_from_being_shown_and_sent(home, slack):
+    published(home, slack, Answer(500))
+    with SqliteStore(home / "var" / "audit.db") as store:
+        box = Outbox(store, {"slack": SlackChannel(webhook_url=slack.url + SLACK_PATH)})
+        for key in ("words", "way"):
+            slack.faults.append(Answer(500))
+            box.publish(replace(ALERT, dedup_key=key))
+        damaged(store, "outbox", "words", lambda body: {**body, "alert": None})
+        assert "UNKNOWN  (damaged)" in run(home, "list", slack=slack)
+        damaged(store, "outbox", "way", lambda body: {**body, "channels": None})
+    said = run(home, "retry", slack=slack, code=1)
+    assert "(damaged)  slack: dead: the alert 'words' is damaged and cannot be read (TypeError)" in said
+    assert "the alert 'way' is damaged" in said
+    assert "1 of 2 alerts are now sent" in said
+    assert "the alert 'words' is damaged" in run(home, "show", "words", slack=slack, code=1)
+    assert "the alert 'way' is damaged" in run(home, "list", slack=slack, code=1)
 
 
 def test_an_alert_of_a_later_version_is_shown(home):

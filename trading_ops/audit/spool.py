@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from trading_ops.audit import chain
 from trading_ops.audit.breaker import Breaker
 from trading_ops.audit.spool_file import Backlog, SpoolFile, Waiting, lane
-from trading_ops.audit.spool_shipping import Shipment, Stopped, overlaid
+from trading_ops.audit.spool_shipping import Shipment, Stopped, overlaid, passed_over
 from trading_ops.audit.store import (
     AuditStore,
     Break,
@@ -118,11 +118,12 @@ class SpooledStore:
         firsts = spool.firsts() if spool and waiting else []
         refusals = spool.refusals() if spool else []
         error = self._writes.error if waiting else self._writes.error_now()
+        aside = {name: breaker.error or "" for name, breaker in self._aside.items()}
         return Backlog(
             waiting=waiting,
             oldest=min((entry.spooled_at for entry in firsts), default=None),
             path=self._path,
-            shared_error=error or self._reads.error_now() or self._passed_over(firsts),
+            shared_error=error or self._reads.error_now() or passed_over(self._label, firsts, aside, self._path),
             refused=len(refusals),
             refusal=refusals[-1]["reason"] if refusals else None,
         )
@@ -226,17 +227,6 @@ class SpooledStore:
             if self._opened.setdefault("spool", opened) is not opened:
                 opened.close()
         return self._opened["spool"]
-
-    def _passed_over(self, firsts: Sequence[Waiting]) -> str | None:
-        """Why entries wait although the shared store is up."""
-        broken = {name: breaker.error or "" for name, breaker in sorted(self._aside.items()) if firsts}
-        why = [error if error.startswith(f"{name}:") else f"{name}: {error}" for name, error in broken.items()]
-        for other in sorted({entry.store for entry in firsts} - {"", self._label}):
-            why.append(
-                f"there are entries that wait for {other}, not for {self._label or 'this store'}; set MONGODB_URI back"
-                f" until they are shipped, or move {self._path} away to give them up"
-            )
-        return "; ".join(why) or None
 
     def _lanes(self, collection: str) -> set[str]:
         """Where entries of ours wait; those without a label are anybody's."""

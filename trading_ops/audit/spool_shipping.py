@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from trading_ops.audit.spool_file import SpoolFile, Waiting, of_lane
@@ -183,6 +184,19 @@ def overlaid(records: Sequence[Record], waiting: Sequence[Waiting], *, all_revis
             if not known or known[-1].digest != entry.digest:
                 known.append(entry.record(known[-1].revision + 1 if known else 1))
     return [record for _, known in sorted(answer.items()) for record in (known if all_revisions else known[-1:])]
+
+
+def passed_over(store: str, firsts: Sequence[Waiting], aside: Mapping[str, str], path: Path) -> str | None:
+    """Why entries, each the first of its lane, wait in the spool at `path` although the shared store is up."""
+    why = [
+        error if error.startswith(f"{name}:") else f"{name}: {error}" for name, error in sorted(aside.items()) if firsts
+    ]
+    for other in sorted({entry.store for entry in firsts} - {"", store}):
+        why.append(
+            f"there are entries that wait for {other}, not for {store or 'this store'}; set MONGODB_URI back"
+            f" until they are shipped, or move {path} away to give them up"
+        )
+    return "; ".join(why) or None
 
 
 _Placed = TypeVar("_Placed", Waiting, Record)

@@ -52,7 +52,7 @@ def list_(
         show("no alert" if state is None else f"no alert is {state}")
         return
     for delivery in chosen[:limit]:
-        alert = delivery["alert"]
+        alert = _alert(delivery)
         first = [minute(delivery["created_at"]), _severity(alert), alert["what"]]
         show_entry(first, alert["dedup_key"], *_told(services, delivery))
     if len(chosen) > limit:
@@ -70,11 +70,13 @@ def show_(
     if as_json:
         show_json(delivery)
         return
-    from trading_ops.notifications.alert import Alert
     from trading_ops.notifications.channels.email import text_of
+    from trading_ops.notifications.delivery import alert_of
     from trading_ops.notifications.text import message_of
 
-    typer.echo(text_of(message_of(Alert.from_document(delivery["alert"]), possible_duplicate=False)))
+    with reported():
+        alert = alert_of(delivery, key)
+    typer.echo(text_of(message_of(alert, possible_duplicate=False)))
     rows = [
         [name, c["state"], c["attempts"], c.get("at") and minute(c["at"]), _next(services, c)]
         for name, c in delivery["channels"].items()
@@ -93,13 +95,14 @@ def retry_(
     channel: Channel = None,
     as_json: Json = False,
 ) -> None:
-    """Send again what failed or was given up; exits 1 when something was not taken."""
+    """Send again what failed or was given up; exits 1 when something was not taken, or is damaged."""
     services = open_services()
     if channel is not None and channel not in services.channels:
         fail(_not_chosen(services, channel), code=2)
     with reported(LookupError):
         tried = services.outbox.retry(key, channel)
-    reasons = [(one["alert"]["dedup_key"], _reasons(services, one, only=channel, held=False)) for one in tried]
+    damaged = services.outbox.store_error
+    reasons = [(_alert(one)["dedup_key"], _reasons(services, one, only=channel, held=False)) for one in tried]
     missing = [(one, why) for one, why in reasons if why]
     if as_json:
         show_json(tried)
@@ -107,8 +110,15 @@ def retry_(
         for one, why in missing:
             for name, said in why.items():
                 typer.echo(f"{one}  {name}: {said}", err=True)
-        show(f"{len(tried) - len(missing)} of {len(tried)} alerts are now sent" if tried else "nothing to send again")
-    if missing:
+        replaced = [(one, by) for one in tried if (by := _superseded(one, only=channel))]
+        for delivery, by in replaced:
+            for name, later in by.items():
+                typer.echo(f"{delivery['alert']['dedup_key']}  {name}: not sent, superseded by {later}")
+        kept = {one for one, _ in missing} | {delivery["alert"]["dedup_key"] for delivery, _ in replaced}
+        if damaged:
+            typer.echo(damaged, err=True)
+        show(f"{len(tried) - len(kept)} of {len(tried)} alerts are now sent" if tried else "nothing to send again")
+    if missing or damaged:
         raise typer.Exit(1)
 
 
@@ -174,6 +184,13 @@ def _not_chosen(services: Services, name: str) -> str:
     return f"{name} is not configured: name it in NOTIFICATION_CHANNELS (alerts go to {chosen})"
 
 
+def _alert(delivery: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What there is of the alert, where it is damaged."""
+    stored = delivery.get("alert")
+    known = stored if isinstance(stored, Mapping) else {}
+    return {"severity": "UNKNOWN", "what": "(damaged)", "dedup_key": "(damaged)", **known}
+
+
 def _states(delivery: Mapping[str, Any]) -> dict[str, str]:
     return {name: channel["state"] for name, channel in delivery["channels"].items()}
 
@@ -206,6 +223,12 @@ def _reasons(
         gone = "" if name in services.channels else "; the channel is not configured any more"
         reasons[name] = why + gone
     return reasons
+
+
+def _superseded(delivery: Mapping[str, Any], only: str | None) -> dict[str, str]:
+    """What was told instead on channels that do not get it any more."""
+    channels = delivery["channels"].items()
+    return {name: c["superseded_by"] for name, c in channels if "superseded_by" in c and only in (None, name)}
 
 
 def _next(services: Services, channel: Mapping[str, Any]) -> str | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 LONGEST_RETRY_AFTER_S = 7 * 86_400.0  # a receiver that asks for more is believed this much
+LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S, minutes=1)  # two machines' clocks are not quite the same
 
 
 def believed(retry_after_s: float) -> float:
@@ -16,6 +18,11 @@ def believed(retry_after_s: float) -> float:
     (60.0, 0.0, 604800.0)
     """
     return min(max(retry_after_s, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def lies_ahead(moment: datetime, now: datetime, most: timedelta = LONGEST_PAUSE) -> bool:
+    """Whether it is still to come; what is further ahead than `most` was written by a clock that was wrong."""
+    return timedelta(0) < moment - now <= most
 
 
 @dataclass(frozen=True, slots=True)

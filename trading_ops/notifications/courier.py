@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry
+from trading_ops.audit.store import Conflict, StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert
-from trading_ops.notifications.backoff import believed
-from trading_ops.notifications.channel import Channel, DeliveryError, concerns
+from trading_ops.notifications.backoff import lies_ahead
+from trading_ops.notifications.channel import Channel, concerns
 from trading_ops.notifications.delivery import (
     DEAD,
     FAILED,
     HISTORY,
     PENDING,
-    SENDING,
     SENT,
     STATE,
-    history_key,
+    checked,
+    incident_of,
     quiet_until,
     undelivered,
     unsettled,
 )
-from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
-from trading_ops.notifications.order import (
-    AFTER,
-    Named,
-    comes_first,
-    first_told,
-    handle_of_opening,
-    with_what_comes_first,
-)
+from trading_ops.notifications.lanes import Lane, side_by_side
+from trading_ops.notifications.order import Named, first_told, with_what_comes_first, without_what_is_over
 from trading_ops.notifications.pace import Pace
 from trading_ops.notifications.progress import change, read
-from trading_ops.notifications.rests import Rests, lies_ahead
+from trading_ops.notifications.rests import Rests
+from trading_ops.notifications.sending import Sending, Told
 from trading_ops.notifications.waiting import dead_letters
 
 if TYPE_CHECKING:
@@ -47,12 +40,10 @@ if TYPE_CHECKING:
     from trading_ops.notifications.routes import Routes
     from trading_ops.notifications.waiting import Waiting
 
-CLAIM = timedelta(minutes=1)  # how long a process may take to send before another may take over
 UNCHOSEN = timedelta(days=1)
 SHORT_WAIT_S = 5.0  # what is asked for and waited at once
 
-Told = dict[str, dict[str, bool]]  # of each alert the channels that were told, and whether as a possible duplicate
-_Send = Generator[Callable[[], object], Exception | None, Exception | None]
+_Incidents = dict[str, str | None]  # of each alert, by key, the incident
 
 
 class Courier:
@@ -80,23 +71,24 @@ class Courier:
         self._rests = Rests(store, now)
         self._channels = channels
         self._now = now
-        self._backoff = backoff
-        self._doubtful = doubtful
         self._workers = workers
         self._timeout_s = timeout_s
         self._change = partial(change, store, now)
+        self._sending = Sending(store, self._rests, channels, now, backoff, doubtful=doubtful)
 
     def publish(self, alerts: Sequence[Alert], told: Told, routes: Routes, until: float) -> list[dict[str, Any]]:
         """Write the alerts and try the channels that `routes` give them, until then (see `drain`); the deliveries.
 
-        `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing.
+        `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing. Where
+        what is known of an alert is damaged, StoreError names it when the others are told.
         """
         by_key = {alert.dedup_key: alert for alert in alerts}
-        self._remember([self._record(by_key[k], n, d) for k in by_key for n, d in dict(told.get(k, {})).items()])
-        known = {key: self._store.get_state(STATE, key) for key in by_key}
-        bodies: dict[str, Mapping[str, Any]] = {key: document.body for key, document in known.items() if document}
-        open_ = [key for key in by_key if key not in bodies or unsettled(bodies[key])]
-        names = {key: self._concerned(alert, routes) for key, alert in by_key.items()}
+        record = self._sending.record
+        if records := [record(by_key[k], n, d) for k in by_key for n, d in dict(told.get(k, {})).items()]:
+            self._store.append(HISTORY, records)
+        bodies, damaged = self._known(by_key)
+        open_ = [key for key in by_key if key not in damaged and (key not in bodies or unsettled(bodies[key]))]
+        names = {key: self._concerned(by_key[key], routes) for key in open_}
         with self._store.together():
             of_incidents = any(by_key[key].incident and key not in bodies for key in open_)
             waiting = Named(self._waiting.named() if of_incidents else ())
@@ -105,14 +97,30 @@ class Courier:
                 if key not in bodies:  # else told, or being told, by an earlier run: what is pending is tried below
                     bodies[key] = self._begin(by_key[key], names[key], told.get(key, {}), routes, waiting)
                 waiting.add(key)
-        wanted: dict[str, dict[str, Mapping[str, Any]]] = {name: {} for name in self._channels}
+        wanted: dict[str, _Incidents] = {name: {} for name in self._channels}
         for key in open_:
             for name in names[key]:
-                before = bodies[key]["channels"].get(name, {}).get(AFTER, [])
-                wanted[name].update(dict.fromkeys([*before, key], bodies[key]))  # they are of one incident
+                before = with_what_comes_first(self._store, key, bodies[key], [name])
+                wanted[name].update(dict.fromkeys(before, by_key[key].incident))
         self._run(wanted, told, until)
         bodies.update(self._settled(dict.fromkeys([*open_, *(key for keys in wanted.values() for key in keys)])))
+        if damaged:
+            raise StoreError("; ".join(damaged.values()))
         return [dict(bodies[key]) for key in by_key]
+
+    def _known(self, keys: Iterable[str]) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
+        """What the store has of these alerts, and why some of that cannot be read."""
+        bodies: dict[str, Mapping[str, Any]] = {}
+        damaged: dict[str, str] = {}
+        for key in keys:
+            try:
+                if document := self._store.get_state(STATE, key):
+                    bodies[key] = checked(document).body
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                damaged[key] = str(error)
+        return bodies, damaged
 
     def _begin(
         self, alert: Alert, names: Sequence[str], done: Collection[str], routes: Routes, waiting: Named
@@ -136,12 +144,18 @@ class Courier:
 
         After `until`, a moment of `time.monotonic`, nothing more is begun.
         """
-        bodies = {document.key: document.body for document in documents}
-        wanted = {n: {k: body for k, body in bodies.items() if n in unsettled(body)} for n in self._channels}
+        bodies = {document.key: self._unless_over(document).body for document in documents}
+        incidents = {key: incident_of(body, key) for key, body in bodies.items()}
+        wanted = {n: {k: incidents[k] for k, body in bodies.items() if n in unsettled(body)} for n in self._channels}
         self._run(wanted, {}, until)
         for key, body in bodies.items():
             self._give_up_on_channels_no_longer_chosen(key, body)
         return sum(not undelivered(body) for body in self._settled(bodies).values())
+
+    def _unless_over(self, document: StateDocument) -> StateDocument:
+        """A replay comes out of its order: the end may have been told since."""
+        names = [name for name, delivery in document.body["channels"].items() if delivery.get("replayed")]
+        return without_what_is_over(self._store, document, names) if names else document
 
     def _give_up_on_channels_no_longer_chosen(self, key: str, body: Mapping[str, Any]) -> None:
         """As what fails for a day: until then a channel may be missing by mistake."""
@@ -155,6 +169,7 @@ class Courier:
     def retry(self, keys: Sequence[str], only: str | None = None, *, quietly: bool = False) -> list[dict[str, Any]]:
         """Try what waits, failed or was given up, now and from the beginning; `quietly`: but not in quiet hours.
 
+        What a channel was told the end of is told there no more: it is superseded by that.
         Raises LookupError for no such alert.
         """
 
@@ -163,26 +178,26 @@ class Courier:
             return delivery["state"] in (PENDING, FAILED, DEAD) and not held
 
         names = [name for name in self._channels if only in (None, name)]
-        bodies: dict[str, Mapping[str, Any]] = {}
+        incidents: _Incidents = {}
         for key in keys:
-            bodies.update(with_what_comes_first(self._store, read(self._store, key), names))
-        self._waiting.add(*bodies)
+            document = without_what_is_over(self._store, read(self._store, key), names)
+            before = with_what_comes_first(self._store, key, document.body, names)
+            incidents.update(dict.fromkeys(before, incident_of(document.body, key)))
+        self._waiting.add(*incidents)
         for name in names:
-            for key in bodies:
+            for key in incidents:
                 self._change(key, name, PENDING, when=chosen, claim="")
             self._rests.end(name)
-        self._waiting.add(*bodies)  # again: a drain that saw one dead in between has forgotten it
-        self._run(dict.fromkeys(names, bodies), {})
-        return [dict(body) for body in self._settled(bodies).values()]
+        self._waiting.add(*incidents)  # again: a drain that saw one dead in between has forgotten it
+        self._run(dict.fromkeys(names, incidents), {})
+        return [dict(body) for body in self._settled(incidents).values()]
 
-    def _run(
-        self, wanted: Mapping[str, Mapping[str, Mapping[str, Any]]], told: Told, until: float | None = None
-    ) -> None:
-        """Tell each channel what is `wanted` of it, by key."""
+    def _run(self, wanted: Mapping[str, _Incidents], told: Told, until: float | None = None) -> None:
+        """Tell each channel what is `wanted` of it."""
         lanes: list[Lane] = []
-        for name, bodies in wanted.items():
-            if bodies:
-                lanes.append(self._lane(name, Pace(bodies), lanes, told, until))
+        for name, incidents in wanted.items():
+            if incidents:
+                lanes.append(self._lane(name, Pace(incidents), lanes, told, until))
         side_by_side(lanes, workers=self._workers, timeout_s=self._timeout_s, together=self._store.together)
 
     def _settled(self, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
@@ -197,8 +212,8 @@ class Courier:
         while (key := pace.next(me)) is not None:
             if until is not None and time.monotonic() >= until:
                 return
-            error = yield from self._send(name, key, told)
-            asked = _asked_to_wait(error)
+            outcome = yield from self._sending.send(name, key, told)
+            asked = outcome.asked_to_wait_s
             if asked is not None and asked <= SHORT_WAIT_S:
                 if not pace.narrow(me):
                     continue
@@ -208,94 +223,9 @@ class Courier:
                 if until_then := self._rests.until(name):  # other lanes were asked the same a moment later
                     late_s = (until_then - self._now()).total_seconds()
                     yield partial(time.sleep, min(max(late_s, 0.0), SHORT_WAIT_S))
-                error = yield from self._send(name, key, told, again=True)
-            if _is_away(error) or _asked_to_wait(error) is not None:
+                outcome = yield from self._sending.send(name, key, told, again=True)
+            if outcome.is_away or outcome.asked_to_wait_s is not None:
                 pace.stop()
                 return
-            if error is None and pace.widen():
+            if outcome.taken and pace.widen():
                 lanes.append(self._lane(name, pace, lanes, told, until))
-
-    def _send(self, name: str, key: str, told: Told, *, again: bool = False) -> _Send:
-        """Claim a delivery, yield the call that sends it, and note what became of it; why it failed, if it did.
-
-        `again`: the moment that the channel asked for is over; it is the same attempt, before its pause is.
-        """
-        channel, claim = self._channels[name], uuid.uuid4().hex
-        allowed = partial(self._may_send, name, again=again)
-        document = self._change(key, name, SENDING, when=allowed, claim=claim, attempt=not again)
-        if document is None:
-            return None
-        before = document.body["channels"][name]
-        attempts = before["attempts"] + (not again)
-        try:
-            alert = Alert.from_document(document.body["alert"])
-        except (LookupError, TypeError, ValueError, AttributeError) as wrong:
-            unreadable = DeliveryError(f"the stored alert cannot be read ({type(wrong).__name__})", permanent=True)
-            self._note_failure(key, name, claim, attempts, unreadable)
-            return unreadable
-        doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
-        duplicate = doubt and not getattr(channel, "deduplicates", False)
-        opening = handle_of_opening(self._store, alert, name)
-        handles: list[str | None] = []
-
-        def send() -> None:
-            handles.append(channel.send(alert, possible_duplicate=duplicate, opening=opening))
-            told.setdefault(key, {})[name] = duplicate  # at once: the store may not let us come back to it
-
-        error = yield send
-        if error is not None:
-            self._note_failure(key, name, claim, attempts, error)
-            return error
-        self._remember([self._record(alert, name, duplicate)])
-        self._change(key, name, SENT, when=lambda delivery: True, claim=claim, handle=handles[0])
-        return None
-
-    def _may_send(self, name: str, delivery: Mapping[str, Any], *, again: bool) -> bool:
-        """Whether nobody has sent it, nobody is at it, and it is due."""
-        state = delivery["state"]
-        if state == SENDING:
-            return not lies_ahead(datetime.fromisoformat(delivery["at"]) + CLAIM, self._now(), 2 * CLAIM)
-        if state in (SENT, DEAD):
-            return False
-        if self._rests.until(name) or comes_first(self._store, name, delivery):
-            return False
-        if delivery.get("quiet_until") and quiet_until(delivery, self._now()):
-            return False
-        next_at = delivery.get("next_at")
-        return again or not next_at or not lies_ahead(datetime.fromisoformat(next_at), self._now())
-
-    def _note_failure(self, key: str, name: str, claim: str, attempts: int, error: Exception) -> None:
-        def ours(delivery: Mapping[str, Any]) -> bool:
-            return delivery["claim"] == claim  # who took over after a minute has the last word
-
-        # of an error that no channel describes only the type is kept: its text may hold a secret
-        known = isinstance(error, DeliveryError | TookTooLong)
-        reason = str(error) if known else type(error).__name__
-        asked = _asked_to_wait(error)
-        state, wait_s = FAILED, self._backoff.wait_s(attempts, asked)
-        if asked is not None:
-            self._rests.keep(name, self._now() + timedelta(seconds=believed(asked)))
-        if isinstance(error, DeliveryError) and error.permanent:
-            state = DEAD
-        elif attempts >= self._backoff.most_attempts:
-            state, reason = DEAD, f"{reason}; given up after {attempts} attempts"
-        if state == DEAD:
-            dead_letters(self._store).add(key)  # before it is one, as with what waits
-        in_doubt = error.in_doubt if isinstance(error, DeliveryError) else True
-        self._change(key, name, state, when=ours, claim=claim, error=reason, wait_s=wait_s, in_doubt=in_doubt)
-
-    def _record(self, alert: Alert, name: str, possible_duplicate: bool) -> Entry:
-        body = {"channel": name, "alert": alert.to_document(), "possible_duplicate": possible_duplicate}
-        return Entry(self._now().date().isoformat(), history_key(alert.dedup_key, name), body)
-
-    def _remember(self, entries: Sequence[Entry]) -> None:
-        if entries:
-            self._store.append(HISTORY, entries)
-
-
-def _is_away(error: Exception | None) -> bool:
-    return isinstance(error, TookTooLong) or (isinstance(error, DeliveryError) and error.unanswered)
-
-
-def _asked_to_wait(error: Exception | None) -> float | None:
-    return error.retry_after_s if isinstance(error, DeliveryError) else None

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from trading_ops.audit.store import StoreError
 from trading_ops.notifications.alert import Alert, Severity
-from trading_ops.notifications.delivery import given_up
+from trading_ops.notifications.delivery import alert_of, given_up
 
 KEY = "alerts_dead/"  # and the day; what has it is never told about itself
 MONDAY = 0
+
+
+def about_the_dead(body: Mapping[str, Any]) -> bool:
+    """Whether an alert says that others were given up; one that cannot be read says nothing."""
+    with suppress(StoreError):
+        return alert_of(body, KEY).dedup_key.startswith(KEY)
+    return False
 
 
 def obituary(bodies: Iterable[Mapping[str, Any]], channels: Collection[str], day: str) -> Alert | None:
@@ -26,7 +35,7 @@ def obituary(bodies: Iterable[Mapping[str, Any]], channels: Collection[str], day
     for body in bodies:
         died = {name: datetime.fromisoformat(body["channels"][name]["at"]).date() for name in given_up(body)}
         names = [name for name in died if name in channels and died[name] >= first]
-        if names and not str(body["alert"]["dedup_key"]).startswith(KEY):
+        if names and not about_the_dead(body):
             dead += 1
             reasons.update(f"{name}: {body['channels'][name].get('error') or 'no reason was kept'}" for name in names)
     if not dead:

@@ -3,23 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from string import ascii_letters, digits, punctuation
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import StoreError, StoreUnavailable
-from trading_ops.notifications.rests import lies_ahead
+from trading_ops.notifications.alert import Alert
+from trading_ops.notifications.backoff import lies_ahead
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
 
 # a document an alert: {alert, created_at, channels: {name: {state, attempts, at, claim, error, next_at, in_doubt,
-# handle, quiet_until}}}; `handle` is what the channel calls the message
+# handle, quiet_until, replayed, superseded_by}}}; `handle` is what the channel calls the message, `replayed` whether a
+# person had it sent again, `superseded_by` the key of what the channel was told instead
 STATE = "outbox"
 HISTORY = "notifications"  # a record a delivery, under `history_key`
 CARRIED = "carried_over"  # in a document of the local store: the audit store has taken it over
 PENDING, SENDING, SENT, FAILED, DEAD = "pending", "sending", "sent", "failed", "dead"
+AFTER = "after"  # in a delivery: the keys that the channel is told first, or that are given up there
+AHEAD = "goes_ahead"  # beside it: what was tried once more and failed is not waited for
 LONGEST_NIGHT = timedelta(days=1, minutes=1)
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError)  # what reading a damaged document raises
+
+
+def alert_of(body: Mapping[str, Any], key: str) -> Alert:
+    """The alert that the document `key` holds; raises StoreError, which names it, where it is damaged."""
+    try:
+        alert = Alert.from_document(body["alert"])
+        if not all(isinstance(text, str) for text in (alert.what, alert.why, alert.what_to_do, alert.done)):
+            raise TypeError
+        if not isinstance(alert.numbers, Mapping):
+            raise TypeError
+        return alert
+    except DAMAGE as error:
+        raise StoreError(f"the alert {key!r} is damaged and cannot be read ({type(error).__name__})") from error
+
+
+def incident_of(body: Mapping[str, Any], key: str) -> str | None:
+    """What the alert is about; None also where it cannot be read: then it is told, or given up, by itself."""
+    with suppress(StoreError):
+        return alert_of(body, key).incident
+    return None
+
+
+def checked(document: StateDocument) -> StateDocument:
+    """The document, if what it says of the deliveries is whole; else raises StoreError, which names it."""
+    try:
+        moments = [document.body["created_at"]]
+        for delivery in document.body["channels"].values():
+            if not isinstance(delivery["state"], str) or not isinstance(delivery["attempts"], int):
+                raise TypeError
+            if not all(isinstance(key, str) for key in delivery.get(AFTER, ())):
+                raise TypeError
+            moments += [delivery["at"]] if delivery["state"] in (SENDING, DEAD) else []
+            moments += [delivery[name] for name in ("at", "next_at", "quiet_until") if delivery.get(name) is not None]
+        if any(datetime.fromisoformat(moment).tzinfo is None for moment in moments):
+            raise ValueError
+    except DAMAGE as error:
+        raise StoreError(f"the alert {document.key!r} is damaged ({type(error).__name__})") from error
+    return document
+
+
+def known(store: AuditStore, key: str) -> StateDocument | None:
+    """The alert with this key; None also where it is damaged: it holds up nothing. Raises StoreUnavailable."""
+    try:
+        document = store.get_state(STATE, key)
+        return document and checked(document)
+    except StoreUnavailable:
+        raise
+    except StoreError:
+        return None
 
 
 def history_key(dedup_key: str, channel: str) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
-from trading_ops.notifications.grouping import Grouping
+from trading_ops.notifications.delivery import alert_of
+from trading_ops.notifications.grouping import GROUP, GROUPING, Grouping
 from trading_ops.notifications.incident import ACTIONS, Incident, Policy, unsettled
 from trading_ops.notifications.silences import Silences
 from trading_ops.notifications.waiting import Waiting
@@ -24,6 +25,7 @@ STATE = "incidents"  # a document a key: its newest episode, see Incident
 INDEX = "incidents_unsettled"  # what a tick reads
 
 _Change = Callable[[Incident | None], Incident | None]
+_Silenced = Callable[[str], bool]
 
 
 class IncidentDesk:
@@ -44,7 +46,7 @@ class IncidentDesk:
         self._outbox = outbox
         self._now = now
         self._policy = policy or Policy()
-        self._unsettled = Waiting(store, unsettled, INDEX, STATE)
+        self._unsettled = Waiting(store, unsettled, INDEX, STATE, _read)
         self._grouping = Grouping(store, now, self._policy.group_within)
         self.silences = Silences(store, now)
         self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
@@ -147,16 +149,17 @@ class IncidentDesk:
         """
         self.store_error, told = None, 0
         try:
-            self._adopt()
-            told += self._tell_together()
+            self._note(self._adopt())
+            silenced = self.silences.look()
+            told += self._tell_together(silenced)
             found, damaged = self._look()
         except StoreError as error:
-            self.store_error = str(error)
+            self._note([str(error)])
             return told
         due = []
         for incident in found:
             try:
-                due.append(self._write(incident.key, self._due))
+                due.append(self._write(incident.key, partial(self._due, silenced)))
             except StoreError as error:
                 damaged.append(str(error))
         try:
@@ -173,18 +176,10 @@ class IncidentDesk:
     def _look(self) -> tuple[list[Incident], list[str]]:
         """The unsettled incidents, oldest first, and why others cannot be read; raises StoreUnavailable."""
         documents, damaged = self._unsettled.documents()
-        found = []
-        for document in documents:
-            try:
-                found.append(_read(document))
-            except StoreError as error:
-                damaged.append(str(error))
-        return found, damaged
+        return [_read(document) for document in documents], damaged
 
-    def _due(self, known: Incident | None) -> Incident | None:
-        return known and incidents.settle(
-            known, self._now(), self._policy, silenced=bool(self.silences.covering(known.key)), release=True
-        )
+    def _due(self, silenced: _Silenced, known: Incident | None) -> Incident | None:
+        return known and incidents.settle(known, self._now(), self._policy, silenced=silenced(known.key), release=True)
 
     def _well(self, known: Incident | None) -> Incident | None:
         if known is None or not _known_as_open(known):
@@ -192,31 +187,38 @@ class IncidentDesk:
         silenced = bool(self.silences.covering(known.key))
         return incidents.recover(known, self._now(), self._policy, silenced=silenced)
 
-    def _tell_together(self) -> int:
+    def _tell_together(self, silenced: _Silenced) -> int:
         """Tell openings that are due in one message a severity where they are several, write-ahead; how many."""
         told = 0
         while True:
-            # before the incidents: who tells them in between changes its version
-            known = self._grouping.newest()
-            if known and known.body["episodes"]:
+            try:
+                # before the incidents: who tells them in between changes its version
+                known = self._grouping.newest()
+                alert = alert_of(known.body, f"{GROUPING}/{GROUP}") if known and known.body["episodes"] else None
+            except StoreUnavailable:
+                raise
+            except StoreError as error:  # each is told by itself
+                self._note([str(error)])
+                return told
+            if known and alert:
                 told += 1
-                self._finish(known)
+                self._finish(known, alert)
                 continue
-            due = [incident for incident in self._look()[0] if self._opens(incident)]
+            due = [incident for incident in self._look()[0] if self._opens(incident, silenced)]
             by_severity = [[one for one in due if one.level is severity] for severity in Severity]
             several = next((some for some in reversed(by_severity) if len(some) > 1), None)
             if several is None:
                 return told
             self._grouping.begin(several, known)
 
-    def _opens(self, incident: Incident) -> bool:
-        if incident.urgent or self.silences.covering(incident.key):
+    def _opens(self, incident: Incident, silenced: _Silenced) -> bool:
+        if incident.urgent or silenced(incident.key):
             return False
         return incidents.due(incident, self._now(), self._policy, release=True) is Step.OPENED
 
-    def _finish(self, group: StateDocument) -> None:
+    def _finish(self, group: StateDocument, alert: Alert) -> None:
         """Tell it, then that its incidents were told; each step changes nothing where it was done before."""
-        self._outbox.publish(Alert.from_document(group.body["alert"]))
+        self._outbox.publish(alert)
         told, damaged = [], []
         for key, episode in group.body["episodes"].items():
             change = partial(incidents.told_together, episode=episode, now=self._now(), policy=self._policy)
@@ -230,16 +232,22 @@ class IncidentDesk:
         self._note(damaged)
         self._grouping.finish(group)
 
-    def _adopt(self) -> None:
-        """Begin the incidents that were told while the store was away, with what was told."""
+    def _adopt(self) -> list[str]:
+        """Begin the incidents that were told while the store was away, with what was told; what is damaged of it."""
         try:
-            documents = self._outbox.without_store()
+            told, damaged = self._outbox.without_store()
         except StoreError:  # the outbox says so with its next alert
-            return
-        for document in documents:
-            alert, at = Alert.from_document(document["alert"]), datetime.fromisoformat(document["created_at"])
-            if alert.incident and alert.since is None:  # else its incident is known, and has it among its messages
+            return []
+        for alert, at in told:
+            if not alert.incident or alert.since is not None:  # its incident is known, and has it among its messages
+                continue
+            try:
                 self._write(alert.incident, partial(incidents.adopt, alert=alert, at=at, policy=self._policy))
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                damaged.append(str(error))
+        return damaged
 
     def _write(self, key: str, change: _Change) -> Incident | None:
         """Compare-and-set the incident, with what is to be told; what it is then."""
@@ -290,10 +298,9 @@ class IncidentDesk:
         if self._store.get_state(STATE, key):
             return key
         try:
-            alert: Mapping[str, Any] = self._outbox.delivery(key)["alert"]
+            return alert_of(self._outbox.delivery(key), key).incident or key
         except LookupError:
             return key
-        return str(alert.get("incident") or key)
 
 
 def _known_as_open(incident: Incident) -> bool:

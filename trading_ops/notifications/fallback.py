@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trading_ops.audit.store import Conflict, Entry, StoreError
+from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications.delivery import (
+    AFTER,
+    AHEAD,
     CARRIED,
     DEAD,
     FAILED,
@@ -17,16 +20,19 @@ from trading_ops.notifications.delivery import (
     SENDING,
     SENT,
     STATE,
+    alert_of,
+    checked,
     given_up,
     history_key,
+    incident_of,
     unsettled,
 )
-from trading_ops.notifications.order import AFTER
 from trading_ops.notifications.rests import Rests
 from trading_ops.notifications.waiting import Waiting, dead_letters
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
+    from trading_ops.notifications.alert import Alert
 
 TAKEN = "fallback"  # the claim on a delivery that the fallback made
 # what the local store knows of a channel counts for more than these states in the audit store
@@ -36,6 +42,10 @@ _Result = TypeVar("_Result")
 
 class FallbackError(Exception):
     """The local store failed; the message says what to do."""
+
+
+class DamagedAlert(FallbackError):
+    """One alert in the local store is damaged; the others can be read."""
 
 
 class Fallback:
@@ -67,11 +77,43 @@ class Fallback:
         return documents, [f"the local outbox: {reason}" for reason in damaged]
 
     def knows(self, key: str) -> StateDocument | None:
-        """The alert with this key, None where it was carried over or never needed this store."""
+        """The alert with this key, None where it was carried over or never needed this store; raises DamagedAlert."""
         if not self._is_there():
             return None
-        document = _local(lambda: self.store().get_state(STATE, key))
-        return document if document and not document.body.get(CARRIED) else None
+        try:
+            document = self.store().get_state(STATE, key)
+            return checked(document) if document and not document.body.get(CARRIED) else None
+        except StoreUnavailable as error:
+            raise FallbackError(f"the local outbox does not work: {error}") from error
+        except StoreError as error:
+            raise DamagedAlert(f"the local outbox: {error}") from error
+
+    def alerts(self) -> tuple[list[tuple[Alert, datetime]], list[str]]:
+        """The alerts that the audit store does not know all of, with the moments that they were told, as `uncarried`"""
+        found = []
+        documents, damaged = self.uncarried()
+        for document in documents:
+            try:
+                moment = datetime.fromisoformat(document.body["created_at"])
+                found.append((alert_of(document.body, document.key), moment))
+            except StoreError as error:
+                damaged.append(f"the local outbox: {error}")
+        return found, damaged
+
+    def carry_over_beside(self, main: AuditStore, alerts: Sequence[Alert]) -> list[str]:
+        """Carry over what is known of these alerts, and what else of their incidents; what of these is damaged."""
+        damaged = []
+        for alert in alerts:
+            try:
+                if known := self.knows(alert.dedup_key):
+                    self.carry_over(main, known)
+            except DamagedAlert as error:
+                damaged.append(str(error))
+        incidents = {alert.incident for alert in alerts} - {None}
+        for document in self.uncarried()[0] if incidents else ():
+            if incident_of(document.body, document.key) in incidents:  # it keeps its place before these
+                self.carry_over(main, document)
+        return damaged
 
     def carry_rests(self, main: AuditStore, now: Callable[[], datetime]) -> None:
         """Let the audit store know which channels asked for rest meanwhile, for all processes to keep it."""
@@ -87,6 +129,19 @@ class Fallback:
     def _is_there(self) -> bool:
         return self._opened is not None or self._exists()
 
+    def carry_over_all(self, main: AuditStore, now: Callable[[], datetime]) -> list[StoreError]:
+        """Carry over the rests and what can be of the alerts; why others could not, the last a StoreUnavailable."""
+        errors = []
+        carry = [partial(self.carry_over, main, document) for document in self.uncarried()[0]]
+        for step in (partial(self.carry_rests, main, now), *carry):
+            try:
+                step()
+            except StoreError as error:
+                errors.append(error)
+                if isinstance(error, StoreUnavailable):
+                    break  # each of the others would wait for it as long
+        return errors
+
     def carry_over(self, main: AuditStore, document: StateDocument) -> None:
         """Give an alert and the records of its deliveries to the audit store, which tells the channels still missing.
 
@@ -97,7 +152,7 @@ class Fallback:
         except Conflict:
             _note_deliveries(main, document.key, document.body["channels"])
         known = main.get_state(STATE, document.key)
-        if known and unsettled(known.body):
+        if known and unsettled(checked(known).body):
             Waiting(main).add(document.key)
         if known and given_up(known.body):
             dead_letters(main).add(document.key)
@@ -132,8 +187,7 @@ def _merged(known: Mapping[str, Any], local: Mapping[str, Any]) -> Mapping[str, 
     merged = dict(local if known["state"] in _OUTRANKED.get(local["state"], ()) else known)
     if known.get("in_doubt") or local.get("in_doubt"):
         merged["in_doubt"] = True
-    if AFTER in known:
-        merged[AFTER] = known[AFTER]
+    merged.update({name: known[name] for name in (AFTER, AHEAD) if name in known})
     pauses = [moment for moment in (known.get("next_at"), local.get("next_at")) if moment]
     if known["state"] == local["state"] == FAILED and pauses:
         merged["next_at"] = max(pauses, key=datetime.fromisoformat)
@@ -143,7 +197,7 @@ def _merged(known: Mapping[str, Any], local: Mapping[str, Any]) -> Mapping[str, 
 def _note_deliveries(main: AuditStore, key: str, told: Mapping[str, Any]) -> None:
     """Mark what the local store has sent, or is at, where the audit store's own document says nobody has or is."""
     while document := main.get_state(STATE, key):
-        body = document.body
+        body = checked(document).body
         news = {}
         for name, known in body["channels"].items():
             if name in told and (merged := _merged(known, told[name])) != known:

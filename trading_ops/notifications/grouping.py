@@ -7,7 +7,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from trading_ops.audit.store import Conflict
+from trading_ops.audit.store import Conflict, StoreError
+from trading_ops.notifications.delivery import DAMAGE
 from trading_ops.notifications.incident import Incident
 from trading_ops.notifications.wording import together
 
@@ -30,17 +31,22 @@ class Grouping:
         """Until when an incident that opens now waits for others; None: it is the first."""
         while True:
             known, now = self._store.get_state(GROUPING, WINDOW), self._now()
-            until = datetime.fromisoformat(known.body["until"]) if known else now
-            if timedelta(0) < until - now <= self._within:
-                return until
+            left = timedelta(0)
+            with suppress(*DAMAGE):  # a damaged one is over
+                left = datetime.fromisoformat(known.body["until"]) - now if known else left
+            if timedelta(0) < left <= self._within:
+                return now + left
             body = {"until": (now + self._within).isoformat()}
             with suppress(Conflict):  # another one was the first: look again
                 self._store.put_state(GROUPING, WINDOW, body, expected_version=known.version if known else 0)
                 return None
 
     def newest(self) -> StateDocument | None:
-        """The newest message about several; it is being told while it names `episodes`."""
-        return self._store.get_state(GROUPING, GROUP)
+        """The newest message about several, told while it names `episodes`; raises StoreError where it is damaged."""
+        known = self._store.get_state(GROUPING, GROUP)
+        if known and not (isinstance(known.body.get("number"), int) and isinstance(known.body.get("episodes"), dict)):
+            raise StoreError(f"the message about several incidents, {GROUPING}/{GROUP}, is damaged")
+        return known
 
     def begin(self, several: Sequence[Incident], after: StateDocument | None) -> None:
         """Write down that these are told together, unless another process has begun since `after`."""

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import InvalidRecord, StoreError, StoreUnavailable
@@ -14,7 +13,15 @@ from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import Channel
 from trading_ops.notifications.courier import Courier, Told
 from trading_ops.notifications.dead_letters import KEY as ABOUT_THE_DEAD
-from trading_ops.notifications.delivery import STATE, given_up, quiet_until, undelivered, unknown_alert, unsettled
+from trading_ops.notifications.delivery import (
+    STATE,
+    checked,
+    given_up,
+    quiet_until,
+    undelivered,
+    unknown_alert,
+    unsettled,
+)
 from trading_ops.notifications.fallback import Fallback, FallbackError
 from trading_ops.notifications.routes import Routes
 from trading_ops.notifications.waiting import Waiting, dead_letters
@@ -114,8 +121,7 @@ class Outbox:
         try:
             documents, damaged = self._waiting.documents()
             delivered += self._courier(doubtful).drain(documents, until)
-            if damaged:
-                self._note(StoreError("; ".join(damaged)))
+            self._note(*damaged)
         except StoreError as error:
             self._note(error)
         return delivered
@@ -125,50 +131,38 @@ class Outbox:
 
         How many are now sent on all their channels, and whether the store may not know what was told of some.
         """
-        doubtful = False
-        known, _ = fallback.uncarried()
-        carry = [partial(fallback.carry_over, self._store, document) for document in known]
-        for step in (partial(fallback.carry_rests, self._store, self._now), *carry):
-            try:
-                step()
-            except StoreError as error:
-                self._note(error)
-                doubtful = True  # what was told of it is not known to the store, which may be back below
-                if isinstance(error, StoreUnavailable):
-                    break  # each of the others would wait for it as long
+        errors = fallback.carry_over_all(self._store, self._now)
         left, damaged = fallback.uncarried()
-        if damaged:
-            self._note(StoreError("; ".join(damaged)))
+        self._note(*errors, *damaged)
         left = [document for document in left if unsettled(document.body)]
         told = self._local_courier(fallback).drain(left, time.monotonic() + within_s) if left else 0
-        return told, doubtful or bool(damaged)
+        # what was told of those is not known to the store, which may be back for the rest of the drain
+        return told, bool(errors or damaged)
 
     def retry(self, key: str | None = None, channel: str | None = None) -> list[dict[str, Any]]:
         """Send what failed or was given up again, now; the deliveries concerned as they are afterwards.
 
         Of one alert or of all, on one channel or on all; what only says that others were given up is sent by its key
-        alone, and so is what waits for the end of quiet hours. A person asked for it, so no pause is kept. Raises
-        LookupError for an alert that is not known, and StoreError.
+        alone, and so is what waits for the end of quiet hours. A person asked for it, so no pause is kept. Of all, what
+        is damaged is skipped, and `store_error` names it. Raises LookupError for an unknown alert, and StoreError.
         """
         self._said.store_error = None
         _, damaged = self._carry_over(resting=[name for name in self._channels if channel not in (None, name)])
-        if damaged:
-            self._note(StoreError("; ".join(damaged)))
+        self._note(*damaged)
         if key is None:
             found = [index.documents() for index in (self._waiting, dead_letters(self._store))]
-            if unreadable := [reason for _, reasons in found for reason in reasons]:
-                raise StoreError("; ".join(unreadable))
+            self._note(*(reason for _, reasons in found for reason in reasons))
             bodies = {document.key: document.body for documents, _ in found for document in documents}
             keys = [
-                str(body["alert"]["dedup_key"])
-                for body in sorted(bodies.values(), key=lambda body: str(body["created_at"]))
+                key
+                for key, body in sorted(bodies.items(), key=lambda one: str(one[1]["created_at"]))
                 if any(
                     name in self._channels
                     and channel in (None, name)
                     and not quiet_until(body["channels"][name], self._now())
                     for name in undelivered(body)
                 )
-                and not str(body["alert"]["dedup_key"]).startswith(ABOUT_THE_DEAD)
+                and not key.startswith(ABOUT_THE_DEAD)
             ]
         else:
             keys = [key]
@@ -191,20 +185,20 @@ class Outbox:
         try:
             if resting is not None:
                 self._fallback.end_rests(self._channels.keys() - set(resting), self._now)
-            self._fallback.carry_rests(self._store, self._now)
-            for document in self._fallback.uncarried()[0]:
-                self._fallback.carry_over(self._store, document)
+            errors = self._fallback.carry_over_all(self._store, self._now)
             left, damaged = self._fallback.uncarried()
         except FallbackError as error:
             raise StoreError(str(error)) from error
-        return len(left), damaged
+        if errors and isinstance(errors[-1], StoreUnavailable):
+            raise errors[-1]
+        return len(left), [*damaged, *map(str, errors)]
 
     def deliveries(self) -> list[dict[str, Any]]:
         """Every alert with the state of each channel, oldest first; also what was not carried over yet.
 
         Raises StoreError while the store, or a local one, cannot be read: a part would pass for the whole.
         """
-        newest = {d.key: dict(d.body) for d in [*self._store.list_state(STATE), *self._local()]}
+        newest = {d.key: dict(checked(d).body) for d in [*self._store.list_state(STATE), *self._local()]}
         return sorted(newest.values(), key=lambda body: body["created_at"])
 
     def delivery(self, key: str) -> dict[str, Any]:
@@ -213,7 +207,7 @@ class Outbox:
         document = self._store.get_state(STATE, key)
         if not found and document is None:
             raise unknown_alert(key)
-        return dict(found[0] if found or document is None else document.body)
+        return dict(found[0] if found or document is None else checked(document).body)
 
     def waiting(self) -> int:
         """How many alerts some channel is still to be told of; raises StoreError as `deliveries` does."""
@@ -231,9 +225,15 @@ class Outbox:
         """The alerts that were given up on some channel, oldest first; raises StoreError as `deliveries` does."""
         return [body for body in self._indexed(dead_letters(self._store)) if given_up(body)]
 
-    def without_store(self) -> list[dict[str, Any]]:
-        """The alerts that the audit store does not know of yet, oldest first; raises StoreError."""
-        return [dict(document.body) for document in self._local()]
+    def without_store(self) -> tuple[list[tuple[Alert, datetime]], list[str]]:
+        """The alerts that the audit store does not know of yet and when they were told, oldest first.
+
+        And why others cannot be read; raises StoreError.
+        """
+        try:
+            return self._fallback.alerts() if self._fallback else ([], [])
+        except FallbackError as error:
+            raise StoreError(str(error)) from error
 
     def _indexed(self, *indices: Waiting) -> list[dict[str, Any]]:
         """The alerts that an index names, and what was not carried over yet, oldest first."""
@@ -255,9 +255,10 @@ class Outbox:
             raise StoreError("; ".join(damaged))
         return found
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, *problems: object) -> None:
         known = self.store_error.split("; ") if self.store_error else []
-        self._said.store_error = "; ".join(dict.fromkeys([*known, *str(error).split("; ")]))
+        said = [part for problem in problems for part in str(problem).split("; ")]
+        self._said.store_error = "; ".join(dict.fromkeys([*known, *said])) or None
 
     def _carry_over_what_is_known_of(self, alerts: Sequence[Alert]) -> bool:
         """Whether the local store could be asked; else nobody knows whether an alert was told from there."""
@@ -265,17 +266,12 @@ class Outbox:
             return True
         try:
             self._fallback.carry_rests(self._store, self._now)
-            for alert in alerts:
-                if known := self._fallback.knows(alert.dedup_key):
-                    self._fallback.carry_over(self._store, known)
-            incidents = {alert.incident for alert in alerts} - {None}
-            for document in self._fallback.uncarried()[0] if incidents else ():
-                if document.body["alert"].get("incident") in incidents:  # it keeps its place before these
-                    self._fallback.carry_over(self._store, document)
+            damaged = self._fallback.carry_over_beside(self._store, alerts)
         except FallbackError as error:
             self._note(error)
             return False
-        return True
+        self._note(*damaged)
+        return not damaged
 
     def _courier(self, doubtful: bool) -> Courier:
         return self._courier_of(self._store, self._waiting, doubtful=doubtful)

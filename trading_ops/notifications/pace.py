@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 MOST = 8  # sends of one channel that are under way
 WIDENS_AFTER = 4  # sends that it took, for one more at once
@@ -17,8 +16,9 @@ class Pace:
     the other, in their order.
     """
 
-    def __init__(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
-        self._waiting = deque(_by_incident(bodies))
+    def __init__(self, incidents: Mapping[str, str | None]) -> None:
+        """`incidents`: of each alert, by key, the one that it is about; None: it is one of its own."""
+        self._waiting = deque(_by_incident(incidents))
         self._held: dict[object, deque[str]] = {}
         self._lanes, self._taken = 1, 0
         self._alone: object | None = None
@@ -56,11 +56,8 @@ class Pace:
         self._held.clear()
 
 
-def _by_incident(bodies: Mapping[str, Mapping[str, Any]]) -> Iterable[deque[str]]:
-    groups: dict[tuple[str, str], deque[str]] = {}
-    for key, body in bodies.items():
-        alert = body.get("alert")
-        incident = alert.get("incident") if isinstance(alert, Mapping) else None
-        name = ("incident", incident) if isinstance(incident, str) else ("alert", key)
-        groups.setdefault(name, deque()).append(key)
+def _by_incident(incidents: Mapping[str, str | None]) -> Iterable[deque[str]]:
+    groups: dict[tuple[str | None, str], deque[str]] = {}
+    for key, incident in incidents.items():
+        groups.setdefault((incident, key if incident is None else ""), deque()).append(key)
     return groups.values()

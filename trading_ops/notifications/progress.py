@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Conflict
-from trading_ops.notifications.delivery import CARRIED, FAILED, PENDING, SENDING, STATE, unknown_alert
+from trading_ops.notifications.delivery import CARRIED, FAILED, PENDING, SENDING, STATE, checked, unknown_alert
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -40,6 +40,7 @@ def change(
         after["attempts"] = 0 if state == PENDING else before["attempts"] + (state == SENDING and attempt)
         if state == PENDING:
             after.pop("quiet_until", None)  # a person wants it told now
+            after["replayed"] = True
         after["next_at"] = (at + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
         if handle is not None:
             after["handle"] = handle
@@ -56,4 +57,4 @@ def read(store: AuditStore, key: str) -> StateDocument:
     document = store.get_state(STATE, key)
     if document is None:
         raise unknown_alert(key)
-    return document
+    return checked(document)

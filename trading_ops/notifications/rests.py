@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from trading_ops.audit.store import Conflict
-from trading_ops.notifications.backoff import LONGEST_RETRY_AFTER_S
+from trading_ops.notifications.backoff import lies_ahead
+from trading_ops.notifications.delivery import DAMAGE
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
 
 RESTING = "outbox_resting"  # a document a channel that asked for rest: {until}
-LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S, minutes=1)  # two machines' clocks are not quite the same
-
-
-def lies_ahead(moment: datetime, now: datetime, most: timedelta = LONGEST_PAUSE) -> bool:
-    """Whether it is still to come; what is further ahead than `most` was written by a clock that was wrong."""
-    return timedelta(0) < moment - now <= most
 
 
 class Rests:
@@ -32,8 +27,10 @@ class Rests:
     def until(self, name: str) -> datetime | None:
         """When the channel's rest is over, None where it does not rest."""
         document = self._store.get_state(RESTING, name)
-        moment = datetime.fromisoformat(document.body["until"]) if document else None
-        return moment if moment and lies_ahead(moment, self._now()) else None
+        with suppress(*DAMAGE):  # a damaged one is over: a channel that still rests says so again
+            moment = datetime.fromisoformat(document.body["until"]) if document else None
+            return moment if moment and lies_ahead(moment, self._now()) else None
+        return None
 
     def all(self) -> dict[str, datetime]:
         """The channels that rest, and until when."""

@@ -66,6 +66,11 @@ class Silences:
         """The silences that this incident is under now."""
         return [silence for silence in self.all() if silence.covers(key, self._now())]
 
+    def look(self) -> Callable[[str], bool]:
+        """Whether an incident is silenced, as is known now: for who asks of many."""
+        silences, now = self.all(), self._now()
+        return lambda key: any(silence.covers(key, now) for silence in silences)
+
     def add(self, pattern: str, until: datetime, *, reason: str, by: str) -> Silence:
         """Begin one; raises ValueError where it says not enough, or is over already."""
         now = self._now()

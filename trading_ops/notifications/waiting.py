@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Conflict, StoreError, StoreUnavailable
-from trading_ops.notifications.delivery import STATE, given_up, readable, unsettled
+from trading_ops.notifications.delivery import DAMAGE, STATE, checked, given_up, readable, unsettled
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -36,11 +36,14 @@ class Waiting:
         concern: Callable[[Mapping[str, Any]], bool] = will_be_tried,
         index: str = INDEX,
         state: str = STATE,
+        check: Callable[[StateDocument], object] = checked,
     ) -> None:
+        """`check` raises StoreError for a document that is damaged: it is named and skipped."""
         self._store = store
         self._concern = concern
         self._index = index
         self._state = state
+        self._check = check
 
     def add(self, *keys: str) -> None:
         """From now on these alerts are looked at; raises StoreUnavailable."""
@@ -52,14 +55,24 @@ class Waiting:
         self.add(*(document.key for document in documents if self._concern(document.body)))
         done = [document.key for document in documents if not self._concern(document.body)]
         self._write(done, lambda known, ours: known - ours)
-        begun_anew = [k for k in done if (now := self._store.get_state(self._state, k)) and self._concern(now.body)]
+        begun_anew = [k for k in done if (now := self._store.get_state(self._state, k)) and self._needs(now)]
         self.add(*begun_anew)
 
     def documents(self) -> tuple[list[StateDocument], list[str]]:
         """The alerts that need something, oldest first, and why others cannot be read; raises StoreUnavailable."""
         keys = self._keys()
         found, damaged = readable(self._store, self._state) if keys is None else self._read(keys)
-        concerned = [document for document in found if self._concern(document.body)]
+        concerned = []
+        for document in found:
+            try:
+                if self._needs(document):
+                    concerned.append(document)
+                elif keys is not None:  # a process died before it could forget it
+                    self.settle(document)
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                damaged.append(str(error))
         if keys is None and not damaged:
             with suppress(StoreError):  # else the next time reads them all again
                 for document in concerned:
@@ -70,7 +83,7 @@ class Waiting:
     def named(self) -> set[str]:
         """The keys in the index, be it complete or not; none where it is damaged. Raises StoreUnavailable."""
         try:
-            return {key for shard in self._store.list_state(self._index) for key in shard.body["keys"]}
+            return {key for shard in self._store.list_state(self._index) for key in _keys_of(shard)}
         except StoreUnavailable:
             raise
         except StoreError:
@@ -80,13 +93,12 @@ class Waiting:
         """The keys in the index, None where it does not tell."""
         try:
             shards = self._store.list_state(self._index)
+            keys = sorted(key for shard in shards for key in _keys_of(shard))
         except StoreUnavailable:
             raise
         except StoreError:
             return None
-        if not any(shard.key == COMPLETE for shard in shards):
-            return None
-        return sorted(key for shard in shards for key in shard.body["keys"])
+        return keys if any(shard.key == COMPLETE for shard in shards) else None
 
     def _read(self, keys: list[str]) -> tuple[list[StateDocument], list[str]]:
         found, damaged = [], []
@@ -98,11 +110,12 @@ class Waiting:
             except StoreError as error:
                 damaged.append(f"the alert {key!r} is damaged and skipped: {error}")
                 continue
-            if document and self._concern(document.body):
-                found.append(document)
-            elif document:  # a process died before it could forget it
-                self.settle(document)
+            found += [document] if document else []
         return found, damaged
+
+    def _needs(self, document: StateDocument) -> bool:
+        self._check(document)
+        return self._concern(document.body)
 
     def _write(self, keys: Iterable[str], change: Callable[[set[str], set[str]], set[str]]) -> None:
         by_shard: dict[str, set[str]] = {}
@@ -115,7 +128,7 @@ class Waiting:
         while True:
             try:
                 known = self._store.get_state(self._index, shard)
-                before = set(known.body["keys"]) if known else set()
+                before = _keys_of(known) if known else set()
                 if change(before) == before:
                     return
                 body = {"keys": sorted(change(before))}
@@ -127,6 +140,13 @@ class Waiting:
                 raise
             except StoreError:  # a damaged index stops no alert: `documents` does without it
                 return
+
+
+def _keys_of(shard: StateDocument) -> set[str]:
+    try:
+        return {key for key in shard.body["keys"] if isinstance(key, str)}
+    except DAMAGE as error:
+        raise StoreError(f"the index {shard.collection}/{shard.key} is damaged") from error
 
 
 def dead_letters(store: AuditStore) -> Waiting:

@@ -26,9 +26,9 @@ from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.email import EmailChannel
-from trading_ops.notifications.courier import CLAIM
 from trading_ops.notifications.delivery import STATE
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.sending import CLAIM
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.notifications.channels.rigs import RIGS
 

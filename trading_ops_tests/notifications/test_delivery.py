@@ -25,11 +25,11 @@ from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.discord import DiscordChannel
 from trading_ops.notifications.channels.slack import SlackChannel
 from trading_ops.notifications.channels.webhook import WebhookChannel
-from trading_ops.notifications.courier import CLAIM
 from trading_ops.notifications.dead_letters import KEY
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.pace import WIDENS_AFTER
 from trading_ops.notifications.rests import RESTING
+from trading_ops.notifications.sending import CLAIM
 from trading_ops.notifications.waiting import COMPLETE, INDEX, SHARDS, Waiting
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.conftest import ROOT
@@ -610,6 +610,24 @@ def test_a_channel_that_takes_what_it_is_told_is_told_several_at_once(store):
     assert [d["alert"]["dedup_key"] for d in delivered] == sorted(chat.told) == [a.dedup_key for a in alerts(40)]
     assert {states(d)["chat"] for d in delivered} == {"sent"}
     assert len(store.read("notifications")) == 40
+
+
+def test_what_is_not_due_yet_opens_no_lane(store, clock):
+    most = 0
+
+    def judge(under_way: int, told: Alert) -> None:
+        nonlocal most
+        if told.dedup_key.startswith("new"):
+            most = max(most, under_way)
+            time.sleep(0.05)
+        else:
+            raise DeliveryError("HTTP 500")
+
+    chat = Busy(judge)
+    box = Outbox(store, {"chat": chat}, clock, backoff=STEADY)
+    box.publish_all(alerts(5 * WIDENS_AFTER))
+    box.publish_all([alert(f"new {n}") for n in range(WIDENS_AFTER - 1)], within_s=0.0)
+    assert (box.drain(), most) == (WIDENS_AFTER - 1, 1)
 
 
 def test_a_channel_that_asks_for_a_moment_is_told_one_at_a_time_from_then_on(store):

@@ -318,6 +318,18 @@ def test_a_tick_reads_what_is_open_and_not_what_ever_was(store, clock, monkeypat
     assert len(read) < 10
 
 
+def test_a_tick_reads_the_silences_once_however_many_incidents_are_open(store, clock, monkeypatch):
+    chat = Recorder()
+    for number in range(5):
+        desk(store, clock, chat).observe(alert(f"open/{number}"))
+    clock.advance(timedelta(minutes=2))
+    read: list[str] = []
+    one = store.get_state
+    monkeypatch.setattr(store, "get_state", lambda collection, key: read.append(collection) or one(collection, key))
+    assert desk(store, clock, chat).tick() == 1
+    assert read.count("silences") == 1
+
+
 def test_what_opens_while_another_process_forgets_that_it_was_over_is_told(tmp_path, clock):
     chat = Recorder()
     with SqliteStore(tmp_path / "audit.db") as ticking, Interrupted(tmp_path / "audit.db") as store:

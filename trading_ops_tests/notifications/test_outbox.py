@@ -25,8 +25,8 @@ from trading_ops.audit.store import AuditStore, StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import DeliveryError
-from trading_ops.notifications.courier import CLAIM
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.sending import CLAIM
 from trading_ops_tests.audit.unreliable import BROKEN, DOWN, READ_ONLY, UP, UnreliableStore
 
 ROOT = Path(trading_ops.__file__).parents[1]

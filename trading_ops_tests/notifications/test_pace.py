@@ -8,7 +8,7 @@ from trading_ops.notifications.pace import MOST, WIDENS_AFTER, Pace
 
 
 def pace(*alerts: tuple[str, str | None]) -> Pace:
-    return Pace({key: {"alert": {"incident": incident}} for key, incident in alerts})
+    return Pace(dict(alerts))
 
 
 def takes(lanes: Pace, number: int) -> Sequence[bool]:
@@ -52,8 +52,3 @@ def test_what_is_left_for_later_is_left_by_every_lane():
     assert [lanes.next("one"), lanes.next("two")] == ["a1", "b1"]
     lanes.stop()
     assert [lanes.next("one"), lanes.next("two")] == [None, None]
-
-
-def test_an_alert_that_is_none_is_one_of_its_own():
-    lanes = Pace({"a": {"alert": None}, "b": {}, "c": {"alert": {"incident": 5}}})
-    assert [lanes.next("one"), lanes.next("two"), lanes.next("three")] == ["a", "b", "c"]

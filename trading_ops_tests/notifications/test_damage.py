@@ -1,0 +1,262 @@
+"""Does one damaged document keep anybody from being told of anything else, and is the damage told?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.audit.store import AuditStore, StoreError
+from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.dead_letters import obituary
+from trading_ops.notifications.desk import IncidentDesk
+from trading_ops.notifications.grouping import GROUP, GROUPING, WINDOW
+from trading_ops.notifications.incident import Policy
+from trading_ops.notifications.rests import RESTING
+from trading_ops.notifications.waiting import INDEX
+from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
+from trading_ops_tests.notifications.test_desk import killed
+from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox
+
+Damage = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+NO_ALERT: dict[str, Damage] = {
+    "no alert": lambda body: {name: value for name, value in body.items() if name != "alert"},
+    "an alert that is none": lambda body: {**body, "alert": None},
+    "a text as alert": lambda body: {**body, "alert": "rsi lost 12 %"},
+    "an alert without words": lambda body: {**body, "alert": {"severity": "ERROR", "dedup_key": "b"}},
+    "words that are none": lambda body: {**body, "alert": {**body["alert"], "why": None}},
+    "figures that are none": lambda body: {**body, "alert": {**body["alert"], "numbers": 5}},
+    "an incident that is none": lambda body: {**body, "alert": {**body["alert"], "incident": 5}},
+}
+NO_DELIVERIES: dict[str, Damage] = {
+    "no channels": lambda body: {name: value for name, value in body.items() if name != "channels"},
+    "channels that are none": lambda body: {**body, "channels": None},
+    "a channel without a state": lambda body: {**body, "channels": {"chat": {}}},
+    "a send without a time": lambda body: {**body, "channels": {"chat": {"state": "sending", "attempts": 1}}},
+    "a time that is none": lambda body: {**body, "created_at": None},
+    "a time that is a text": lambda body: {**body, "created_at": "yesterday"},
+    "no time": lambda body: {name: value for name, value in body.items() if name != "created_at"},
+}
+EVERY = [pytest.param(damage, id=name) for name, damage in (NO_ALERT | NO_DELIVERIES).items()]
+
+
+def damaged(store: AuditStore, collection: str, key: str, damage: Damage) -> None:
+    document = store.get_state(collection, key)
+    assert document
+    store.put_state(collection, key, damage(document.body), expected_version=document.version)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def main(tmp_path: Path) -> Iterator[UnreliableStore]:
+    (tmp_path / "main").mkdir()
+    with UnreliableStore(tmp_path / "main") as store:
+        yield store
+
+
+def alert(key: str, incident: str | None = None) -> Alert:
+    return Alert(Severity.ERROR, key, f"{key} is bad", "", "", incident=incident)
+
+
+def keys(chat: Recorder) -> list[str]:
+    return [told.dedup_key for told, _ in chat.told]
+
+
+class Outage:
+    """The alerts a, b and c are written on this machine in an outage, taken by nobody; b is damaged."""
+
+    def __init__(self, main: UnreliableStore, folder: Path, clock: Clock, damage: Damage) -> None:
+        main.be(DOWN)
+        self.chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 3)
+        self.box = backed(main, folder / "local.db", clock, self.chat)
+        self.desk = IncidentDesk(main, self.box, clock, Policy())
+        for key in "abc":
+            self.box.publish(alert(key))
+        with SqliteStore(folder / "local.db") as local:
+            damaged(local, "outbox", "b", damage)
+
+    def problem(self) -> str:
+        return f"{self.desk.store_error}; {self.box.store_error}"
+
+
+@pytest.mark.parametrize("damage", EVERY)
+def test_in_an_outage_the_other_local_alerts_are_told_and_so_is_what_is_seen(main, tmp_path, clock, damage):
+    there = Outage(main, tmp_path, clock, damage)
+    there.desk.observe(alert("new", "risk"))
+    assert keys(there.chat) == ["new"]
+    assert there.box.drain() == 2
+    assert keys(there.chat) == ["new", "a", "c"]
+
+
+@pytest.mark.parametrize("damage", EVERY)
+def test_after_an_outage_incidents_begin_and_end_and_the_tick_names_what_is_damaged(main, tmp_path, clock, damage):
+    there = Outage(main, tmp_path, clock, damage)
+    there.desk.observe(alert("in the outage", "disk"))
+    main.be(UP)
+    there.desk.observe(alert("unused", "risk"))
+    there.desk.recover("risk")
+    assert there.desk.store_error is None  # what it was asked to do is done
+    there.desk.tick()
+    assert "the alert 'b' is damaged" in str(there.desk.store_error)
+    there.desk.recover("disk")
+    assert keys(there.chat) == ["in the outage", "risk/1/1", "risk/1/2", "disk/1/1"]
+
+
+@pytest.mark.parametrize("damage", EVERY)
+@pytest.mark.parametrize("by", ["drain", "retry", "publish"])
+def test_after_an_outage_the_other_local_alerts_are_told(main, tmp_path, clock, damage, by):
+    there = Outage(main, tmp_path, clock, damage)
+    main.be(UP)
+    if by == "publish":
+        there.box.publish_all([alert(key) for key in "abcd"])
+        assert set(keys(there.chat)) >= {"a", "c", "d"}
+    else:
+        getattr(there.box, by)()
+        assert keys(there.chat) == ["a", "c"]
+        told = there.problem() + str(there.box._store.list_state("outbox"))  # what can be tracked is given up
+        assert "the alert 'b' is damaged" in told
+
+
+@pytest.mark.parametrize("damage", [pytest.param(d, id=name) for name, d in NO_DELIVERIES.items()])
+def test_an_alert_published_again_is_told_where_what_is_known_of_it_is_damaged(main, tmp_path, clock, damage):
+    """And as a possible duplicate, whatever else is published with it."""
+    chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 2)
+    box = backed(main, tmp_path / "local.db", clock, chat)
+    box.publish_all([alert("a"), alert("b")])
+    damaged(main, "outbox", "b", damage)
+    box.publish_all([alert(key) for key in "abc"])
+    assert sorted(zip(keys(chat), [doubt for _, doubt in chat.told], strict=True)) == [
+        ("a", False), ("b", True), ("c", False),
+    ]  # fmt: skip
+    box.drain()
+    assert "the alert 'b' is damaged" in str(box.store_error)
+    assert len(chat.told) == 3
+
+
+@pytest.mark.parametrize("damage", EVERY)
+@pytest.mark.parametrize("by", ["drain", "retry"])
+def test_one_damaged_alert_in_the_store_keeps_no_other_from_being_told(main, clock, damage, by):
+    chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 3)
+    box = outbox(main, clock, chat)
+    for key in "abc":
+        box.publish(alert(key))
+    damaged(main, "outbox", "b", damage)
+    getattr(box, by)()
+    assert keys(chat) == ["a", "c"]
+    assert "the alert 'b' is damaged" in f"{box.store_error}{main.list_state('outbox')}"
+
+
+@pytest.mark.parametrize("damage", [pytest.param(d, id=name) for name, d in NO_ALERT.items()])
+def test_an_alert_that_cannot_be_read_is_given_up_and_counted_among_the_dead(main, clock, damage):
+    chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 2)
+    box = outbox(main, clock, chat)
+    for key in "ab":
+        box.publish(alert(key))
+    damaged(main, "outbox", "b", damage)
+    assert box.drain() == 1
+    told = obituary(box.dead_letters(), ["chat"], str(clock().date()))
+    assert told
+    assert told.what == "1 alert was given up and did not reach everybody"
+    assert "the alert 'b' is damaged and cannot be read" in told.why
+
+
+@pytest.mark.parametrize("damage", [pytest.param(d, id=name) for name, d in NO_DELIVERIES.items()])
+def test_who_asks_for_all_alerts_or_a_damaged_one_learns_which_is_damaged(main, clock, damage):
+    box = outbox(main, clock, Recorder("chat", DeliveryError("HTTP 500")))
+    box.publish(alert("b"))
+    damaged(main, "outbox", "b", damage)
+    for question in (box.deliveries, box.waiting, box.undelivered, lambda: box.delivery("b"), lambda: box.retry("b")):
+        with pytest.raises(StoreError, match="the alert 'b' is damaged"):
+            question()
+
+
+@pytest.mark.parametrize("damage", EVERY)
+def test_a_damaged_message_of_an_incident_holds_up_no_later_one(main, clock, damage):
+    chat = Recorder("chat", DeliveryError("HTTP 500"))
+    incidents = IncidentDesk(main, outbox(main, clock, chat), clock, Policy())
+    incidents.observe(alert("unused", "risk"))
+    damaged(main, "outbox", "risk/1/1", damage)
+    incidents.recover("risk")
+    assert keys(chat) == ["risk/1/2"]
+
+
+GROUPS: dict[str, Damage] = {
+    "no alert": NO_ALERT["no alert"],
+    "an alert that is none": NO_ALERT["an alert that is none"],
+    "no incidents": lambda body: {name: value for name, value in body.items() if name != "episodes"},
+    "incidents that are none": lambda body: {**body, "episodes": 7},
+    "no number": lambda body: {name: value for name, value in body.items() if name != "number"},
+}
+
+
+@pytest.mark.parametrize("damage", [pytest.param(d, id=name) for name, d in GROUPS.items()])
+def test_where_the_message_about_several_is_damaged_each_is_told_by_itself(main, clock, damage, monkeypatch):
+    chat = Recorder()
+    incidents = IncidentDesk(main, outbox(main, clock, chat), clock, Policy())
+    for name in "abc":
+        incidents.observe(alert("unused", name))
+    clock.advance(timedelta(minutes=2))
+    stopped = IncidentDesk(main, outbox(main, clock, chat), clock, Policy())
+    monkeypatch.setattr(stopped._outbox, "publish", killed)
+    with pytest.raises(SystemExit):  # it has written that it tells b and c together
+        stopped.tick()
+    damaged(main, GROUPING, GROUP, damage)
+    incidents.tick()
+    assert keys(chat) == ["a/1/1", "b/1/1", "c/1/1"]
+    assert f"{GROUPING}/{GROUP}" in str(incidents.store_error)
+
+
+@pytest.mark.parametrize("until", [None, 7, "soon", "2025-03-01T12:00:30"])
+def test_a_window_that_is_damaged_begins_anew(main, clock, until):
+    chat = Recorder()
+    incidents = IncidentDesk(main, outbox(main, clock, chat), clock, Policy())
+    incidents.observe(alert("unused", "a"))
+    damaged(main, GROUPING, WINDOW, lambda body: {"until": until})
+    incidents.observe(alert("unused", "b"))
+    assert keys(chat) == ["a/1/1", "b/1/1"]
+
+
+@pytest.mark.parametrize("until", [None, 7, "soon", "2025-03-01T12:00:30"])
+def test_a_rest_that_is_damaged_is_over(main, clock, until):
+    chat = Recorder("chat", DeliveryError("HTTP 429", retry_after_s=60.0))
+    box = outbox(main, clock, chat)
+    box.publish(alert("a"))
+    damaged(main, RESTING, "chat", lambda body: {"until": until})
+    box.publish(alert("b"))
+    assert keys(chat) == ["b"]
+
+
+@pytest.mark.parametrize("damage", [{}, {"keys": None}, {"keys": 5}])
+def test_an_index_that_is_damaged_loses_no_alert(main, clock, damage):
+    chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 2)
+    box = outbox(main, clock, chat)
+    box.publish(alert("a"))
+    box.drain()
+    for document in main.list_state(INDEX):
+        damaged(main, INDEX, document.key, lambda body: damage)
+    box.publish(alert("b"))
+    assert (box.drain(), box.waiting()) == (1, 0)
+    assert sorted(keys(chat)) == ["a", "b"]
+
+
+def test_a_damaged_incident_stops_no_other(main, clock):
+    chat = Recorder()
+    incidents = IncidentDesk(main, outbox(main, clock, chat), clock, Policy())
+    for name in "ab":
+        incidents.observe(replace(alert("unused", name), severity=Severity.CRITICAL))
+    damaged(main, "incidents", "a", lambda body: {name: value for name, value in body.items() if name != "open"})
+    clock.advance(timedelta(minutes=15))
+    incidents.tick()
+    assert keys(chat)[2:] == ["b/1/2"]
+    assert "the incident 'a' is damaged" in str(incidents.store_error)
