@@ -23,7 +23,7 @@ from trading_ops.notifications.delivery import (
 )
 from trading_ops.notifications.order import AFTER
 from trading_ops.notifications.rests import Rests
-from trading_ops.notifications.waiting import Waiting, dead_letters
+from trading_ops.notifications.waiting import Waiting, dead_letters, to_adopt
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -92,6 +92,9 @@ class Fallback:
 
         Where it knows the alert its document stays, but for channels that it had not reached. Repeatable at any point.
         """
+        alert = document.body.get("alert")
+        if isinstance(alert, Mapping) and alert.get("incident"):  # before it leaves, so that its incident can find it
+            to_adopt(main).add(document.key)
         try:
             main.put_state(STATE, document.key, document.body, expected_version=0)
         except Conflict:

@@ -52,6 +52,7 @@ class Incident:
     told_at: datetime | None = None
     told: tuple[Severity, ...] = ()  # as what, since it was told as open
     opening: str | None = None  # the message that people know it by
+    group: str | None = None  # the message about several by which they do where none is its own
     also: tuple[str, ...] = ()  # others that opened it too, while nobody could look it up
     news: bool = False  # a finding that was not told yet
     steadied: bool = False  # no longer flapping, which was not told yet
@@ -70,6 +71,11 @@ class Incident:
     def level(self) -> Severity:
         """How urgent it is."""
         return self.alert.level
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is open, or people still think so."""
+        return self.open or self.told_open
 
     @property
     def told_severity(self) -> Severity:

@@ -32,7 +32,7 @@ class Named:
 
     def beside(self, alert: Alert) -> set[str]:
         """The other messages of the alert's incident, and what opened it under a key of its own."""
-        opening = self._all.intersection([alert.opening] if alert.opening else [])
+        opening = self._all.intersection({alert.opening, alert.group} - {None})
         return (self._by_incident.get(alert.incident or "", set()) | opening) - {alert.dedup_key}
 
 
@@ -64,8 +64,13 @@ def with_what_comes_first(
 
 def handle_of_opening(store: AuditStore, alert: Alert, name: str) -> str | None:
     """What the channel calls the message that opened the alert's incident, None where that is not known."""
-    document = _readable(store, alert.opening) if alert.opening is not None else None
-    return document.body["channels"].get(name, {}).get("handle") if document else None
+    # where several were told in one message it can be answered, but not changed for one of them
+    told_in = (alert.opening,) if alert.step is Step.UPDATED else (alert.group, alert.opening)
+    for key in filter(None, told_in):
+        document = _readable(store, key)
+        if document and (handle := document.body["channels"].get(name, {}).get("handle")):
+            return str(handle)
+    return None
 
 
 def _earlier(store: AuditStore, alert: Alert, waiting: Named) -> list[StateDocument]:
@@ -73,7 +78,11 @@ def _earlier(store: AuditStore, alert: Alert, waiting: Named) -> list[StateDocum
     if alert.incident is None:
         return []
     found = [_readable(store, key) for key in sorted(waiting.beside(alert), key=lambda key: (len(key), key))]
-    known = [document for document in found if document and _incident(document.body) == alert.incident]
+    known = [
+        document
+        for document in found
+        if document and (document.key == alert.group or _incident(document.body) == alert.incident)
+    ]
     open_ = [document for document in known if unsettled(document.body)]
     return sorted(open_, key=lambda document: str(document.body["created_at"]))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 INDEX = "outbox_waiting"  # a fixed number of documents {keys: [...]}, so that its size follows what waits
 DEAD_INDEX = "outbox_dead"  # the same for what was given up
+ADOPT_INDEX = "outbox_to_adopt"  # the same for what was told without the store and its incident may not know yet
 SHARDS = 16
 COMPLETE = "complete"  # this document says that every alert from before the index was looked at
 
@@ -59,18 +60,27 @@ class Waiting:
         """The alerts that need something, oldest first, and why others cannot be read; raises StoreUnavailable."""
         keys = self._keys()
         found, damaged = readable(self._store, self._state) if keys is None else self._read(keys)
-        concerned = [document for document in found if self._concern(document.body)]
+        concerned = []
+        for document in found:
+            try:
+                created_at = str(document.body["created_at"]) if self._concern(document.body) else None
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                damaged.append(_damaged(document.key, f"{type(error).__name__}: {error}"))
+                continue
+            if created_at is not None:
+                concerned.append((created_at, document))
+            elif keys is not None:  # a process died before it could forget it
+                self.settle(document)
         if keys is None and not damaged:
             with suppress(StoreError):  # else the next time reads them all again
-                for document in concerned:
-                    self.add(document.key)
+                self.add(*(document.key for _, document in concerned))
                 self._store.put_state(self._index, COMPLETE, {"keys": []}, expected_version=0)
-        return sorted(concerned, key=lambda document: str(document.body["created_at"])), damaged
+        return [document for _, document in sorted(concerned, key=lambda one: one[0])], damaged
 
     def named(self) -> set[str]:
         """The keys in the index, be it complete or not; none where it is damaged. Raises StoreUnavailable."""
         try:
-            return {key for shard in self._store.list_state(self._index) for key in shard.body["keys"]}
+            return {key for shard in self._store.list_state(self._index) for key in _keys_in(shard)}
         except StoreUnavailable:
             raise
         except StoreError:
@@ -79,14 +89,12 @@ class Waiting:
     def _keys(self) -> list[str] | None:
         """The keys in the index, None where it does not tell."""
         try:
-            shards = self._store.list_state(self._index)
+            shards = {shard.key: _keys_in(shard) for shard in self._store.list_state(self._index)}
         except StoreUnavailable:
             raise
         except StoreError:
             return None
-        if not any(shard.key == COMPLETE for shard in shards):
-            return None
-        return sorted(key for shard in shards for key in shard.body["keys"])
+        return sorted(set().union(*shards.values())) if COMPLETE in shards else None
 
     def _read(self, keys: list[str]) -> tuple[list[StateDocument], list[str]]:
         found, damaged = [], []
@@ -96,12 +104,10 @@ class Waiting:
             except StoreUnavailable:
                 raise
             except StoreError as error:
-                damaged.append(f"the alert {key!r} is damaged and skipped: {error}")
+                damaged.append(_damaged(key, error))
                 continue
-            if document and self._concern(document.body):
+            if document:
                 found.append(document)
-            elif document:  # a process died before it could forget it
-                self.settle(document)
         return found, damaged
 
     def _write(self, keys: Iterable[str], change: Callable[[set[str], set[str]], set[str]]) -> None:
@@ -115,7 +121,7 @@ class Waiting:
         while True:
             try:
                 known = self._store.get_state(self._index, shard)
-                before = set(known.body["keys"]) if known else set()
+                before = _keys_in(known) if known else set()
                 if change(before) == before:
                     return
                 body = {"keys": sorted(change(before))}
@@ -127,6 +133,23 @@ class Waiting:
                 raise
             except StoreError:  # a damaged index stops no alert: `documents` does without it
                 return
+
+
+def _keys_in(shard: StateDocument) -> set[str]:
+    """The keys of an index's document; raises StoreError where it is damaged."""
+    keys = shard.body.get("keys")
+    if not isinstance(keys, list):
+        raise StoreError(f"the index {shard.collection!r} is damaged at {shard.key!r}")
+    return {str(key) for key in keys}
+
+
+def _damaged(key: str, why: object) -> str:
+    return f"the alert {key!r} is damaged and skipped: {why}"
+
+
+def to_adopt(store: AuditStore) -> Waiting:
+    """The index of the alerts that came from a local store and may begin an incident: `settle` takes them out."""
+    return Waiting(store, lambda body: False, ADOPT_INDEX)
 
 
 def dead_letters(store: AuditStore) -> Waiting:
