@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -231,19 +231,21 @@ class IncidentDesk:
                 carried.settle(document)
 
     def _adopt_one(self, body: Mapping[str, Any], problems: Problems) -> bool:
-        """Whether the incident of a stored alert knows that it was told."""
+        """Whether its incident knows that a stored alert was told, or never can; what is damaged holds up no other."""
         try:
-            alert = alert_of(body.get("alert"), "an alert that was told without the store")
-            try:
-                at = datetime.fromisoformat(body["created_at"])
-            except (LookupError, TypeError, ValueError) as error:
-                raise damaged(f"the alert {alert.dedup_key!r}", error) from error
-            if alert.incident and not incidents.is_its_own(alert):
-                change = partial(incidents.adopt, alert=alert, at=at, policy=self._policy)
-                self._incidents.write(alert.incident, change, problems)
+            alert = Alert.from_document(body["alert"])
+            at = datetime.fromisoformat(body["created_at"]).astimezone(UTC)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            problems.append(str(damaged("an alert that was told without the store", error)))
+            return True
+        if alert.incident is None or incidents.is_its_own(alert):
+            return True
+        change = partial(incidents.adopt, alert=alert, at=at, policy=self._policy)
+        try:
+            self._incidents.write(alert.incident, change, problems)
         except StoreUnavailable:
             raise
-        except StoreError as error:  # it holds up no other
+        except StoreError as error:
             problems.append(str(error))
             return False
         return True

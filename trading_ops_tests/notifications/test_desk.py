@@ -440,13 +440,18 @@ def test_a_damaged_window_keeps_no_incident_from_being_told_and_noted(store, clo
     assert told(chat) == ["a is bad", "c is bad"]
 
 
-def test_an_incident_of_which_nothing_is_left_holds_up_no_other(store, clock):
+@pytest.mark.parametrize(
+    "damage", [None, {"episode": "1"}, {"count": None}, {"opened_at": "2025-03-01T12:00:00"}, {"open": "yes"}]
+)
+def test_a_damaged_incident_holds_up_no_other(store, clock, damage):
     chat = Recorder()
     for name in "ab":
         desk(store, clock, chat).observe(alert(name, CRITICAL))
     desk(store, clock, chat).tick()
     clock.advance(timedelta(minutes=15))
-    overwrite(store, STATE, "a", {})
+    known = store.get_state(STATE, "a")
+    assert known
+    overwrite(store, STATE, "a", {**known.body, **damage} if damage else {})
     assert "'a' is damaged" in str(desk(store, clock, chat).tick().problem)
     assert told(chat)[2:] == ["escalated: b is bad"]
 
