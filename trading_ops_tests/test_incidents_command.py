@@ -133,7 +133,7 @@ def test_a_silence_is_begun_listed_and_ended(home, desk):
     assert f"{begun['name']}: risk is told again" in run(home, "unsilence", begun["name"])
     assert "over" in run(home, "silences", COLUMNS="200")
     assert "no silence" in run(home, "unsilence", begun["name"], code=1)
-    assert desk.tick() == 1
+    assert desk.tick().told == 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from trading_ops.cli.terminal import Json, fail, minute, open_services, reported
 
 if TYPE_CHECKING:
     from trading_ops.notifications.incident import Incident
-    from trading_ops.services import Services
 
 app = typer.Typer()
 
@@ -58,11 +57,10 @@ def ack(
     services = open_services()
     found: list[tuple[Incident, str | None]] = []
     with reported(LookupError):
-        named, several = _named(services, key)
+        named = services.incidents.named(key)
+        several = len(named) > 1
         before = {one: services.incidents.incident(one) for one in named}
-        still = (
-            [one for one, known in before.items() if known and (known.open or known.told_open)] if several else named
-        )
+        still = [one for one, known in before.items() if known and known.goes_on] if several else named
         for one in still or [key]:
             known = before.get(one)
             found.append((services.incidents.acknowledge(one, by or _user()), known.acknowledged_by if known else None))
@@ -156,19 +154,6 @@ def unsilence(
         show_json(ended.to_document())
     else:
         typer.echo(f"{ended.name}: {ended.pattern} is told again")
-
-
-def _named(services: Services, key: str) -> tuple[list[str], bool]:
-    """The incidents that a key, or its message, is about, and whether it is a message about several."""
-    if services.incidents.incident(key):
-        return [key], False
-    try:
-        alert = services.outbox.delivery(key)["alert"]
-    except LookupError:
-        return [key], False
-    if alert.get("step") == "several":
-        return list(alert["numbers"]["incidents"]), True
-    return [alert.get("incident") or key], False
 
 
 def _length(text: str) -> timedelta:

@@ -65,10 +65,9 @@ def run_failure_alert_sensor(
     description="Tells what is due of incidents, sends what could not be delivered, tells of what was given up.",
 )
 def outbox_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]) -> dg.SkipReason:
-    outbox, incidents = services.outbox, services.incidents
-    due = incidents.tick()
-    said = f"{outbox.drain()} waiting alerts delivered" + (f"; {due} messages about incidents" if due else "")
-    problem = incidents.store_error or outbox.store_error
+    outbox, due = services.outbox, services.incidents.tick()
+    said = f"{outbox.drain()} waiting alerts delivered" + (f"; {due.told} messages about incidents" if due.told else "")
+    problem = due.problem or outbox.store_error
     try:
         dead = obituary(outbox.dead_letters(), services.channels, str(services.now().date()))
         if dead is not None:

@@ -50,9 +50,9 @@ def through(desk: IncidentDesk) -> Callable[[Alert], None]:
         if alert.step is not Step.RESOLVED:
             desk.observe(alert, {alert.dedup_key: alert.severity})
             return
-        desk.recover(alert.incident)
-        if desk.store_error:
-            raise StoreUnavailable(desk.store_error)
+        outcome = desk.recover(alert.incident)
+        if not outcome.noted:
+            raise StoreUnavailable(outcome.problem)
 
     return tell
 

@@ -48,9 +48,9 @@ class Alert:
 
     `incident`: what and where (`performance_metrics/win_rate_on_target`), None for a message of its own such as a daily
     report; `step` is what this message says about it, `opening` the dedup key of the message that opened it (None:
-    this one), `also` those of others that did while nobody could look it up, `since` when it began (ISO, UTC),
-    `escalation` how often nobody answered, `told` the severities as which it was told before. `picture` is what to
-    draw: see notifications.picture.
+    this one), `group` that of the message about several which told its beginning (None: none did), `also` those of
+    others that opened it while nobody could look it up, `since` when it began (ISO, UTC), `escalation` how often nobody
+    answered, `told` the severities as which it was told before. `picture` is what to draw: see notifications.picture.
     """
 
     severity: Severity
@@ -65,6 +65,7 @@ class Alert:
     incident: str | None = None
     step: Step = Step.OPENED
     opening: str | None = None
+    group: str | None = None
     also: tuple[str, ...] = ()
     since: str | None = None
     escalation: int = 0
@@ -73,7 +74,7 @@ class Alert:
 
     def __post_init__(self) -> None:
         # The key also names documents: a file's name in it may be no text that a store can compare.
-        for name in ("dedup_key", "incident", "opening"):
+        for name in ("dedup_key", "incident", "opening", "group"):
             if (key := getattr(self, name)) is not None:
                 object.__setattr__(self, name, plain(key).replace("\0", "\\0"))
 

@@ -66,6 +66,11 @@ def checked(document: StateDocument) -> StateDocument:
     return document
 
 
+def told_at(document: StateDocument) -> datetime:
+    """When the alert was published; raises StoreError where the document is damaged."""
+    return datetime.fromisoformat(checked(document).body["created_at"])
+
+
 def known(store: AuditStore, key: str) -> StateDocument | None:
     """The alert with this key; None also where it is damaged: it holds up nothing. Raises StoreUnavailable."""
     try:

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
+from trading_ops.audit.store import Entry, StoreError, StoreUnavailable
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
-from trading_ops.notifications.delivery import alert_of
-from trading_ops.notifications.grouping import GROUP, GROUPING, Grouping
-from trading_ops.notifications.incident import ACTIONS, Incident, Policy, unsettled
+from trading_ops.notifications.delivery import STATE as OUTBOX
+from trading_ops.notifications.delivery import alert_of, told_at
+from trading_ops.notifications.grouping import Grouping
+from trading_ops.notifications.incident import ACTIONS, Incident, Policy
+from trading_ops.notifications.incident_store import IncidentStore
 from trading_ops.notifications.silences import Silences
-from trading_ops.notifications.waiting import Waiting
+from trading_ops.notifications.waiting import to_adopt
 
 if TYPE_CHECKING:
-    from trading_ops.audit.store import AuditStore, StateDocument
+    from trading_ops.audit.store import AuditStore
+    from trading_ops.notifications.incident_store import Problems
     from trading_ops.notifications.outbox import Outbox
 
-STATE = "incidents"  # a document a key: its newest episode, see Incident
-INDEX = "incidents_unsettled"  # what a tick reads
+log = logging.getLogger(__name__)
 
-_Change = Callable[[Incident | None], Incident | None]
-_Silenced = Callable[[str], bool]
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a call: whether the audit store has `noted` it, and the messages `told`, now in the outbox.
+
+    `problem`: why the store was done without, or what in it is damaged and waits; None: nothing.
+    """
+
+    noted: bool
+    told: int = 0
+    problem: str | None = None
 
 
 class IncidentDesk:
-    """One incident per key in `store`, its messages in `outbox`.
-
-    The write-ahead: an incident is written together with its unsent messages, these are published, then they are taken
-    out. A key is incident, episode and number, so what a killed process left is published again and told once.
+    """One incident per key in `store`, its messages in `outbox`. Threads may share it.
 
     Without the store nobody knows what was told before: `observe` then publishes the alert under its own key, which the
     outbox tells once, and the incident begins with it when the store is back. What recovers in the meantime is told
@@ -46,26 +55,26 @@ class IncidentDesk:
         self._outbox = outbox
         self._now = now
         self._policy = policy or Policy()
-        self._unsettled = Waiting(store, unsettled, INDEX, STATE, _read)
-        self._grouping = Grouping(store, now, self._policy.group_within)
         self.silences = Silences(store, now)
-        self.store_error: str | None = None  # why the last call had to do without the store; None: it did not
+        self._incidents = IncidentStore(store, outbox)
+        self._grouping = Grouping(store, self._incidents, outbox, now, self._policy)
 
-    def observe(self, alert: Alert, findings: Mapping[str, Severity] | None = None) -> None:
+    def observe(self, alert: Alert, findings: Mapping[str, Severity] | None = None) -> Outcome:
         """What `alert.incident` names is so now; `findings`: what exactly, without figures, each new one is told.
 
-        `alert.dedup_key` names these findings for the time without a store. Raises StoreUnavailable when neither the
-        store nor the outbox can be written.
+        `alert.dedup_key` names these findings for the time without a store, `alert.since` says since when it is so
+        (None: since it is first seen). Raises StoreUnavailable when neither the store nor the outbox can be written.
         """
         key = alert.incident
         if key is None:
             raise ValueError(f"the alert {alert.dedup_key!r} names no incident")
+        problems: Problems = []
         held: list[datetime | None] = []  # the window is asked for once, whoever else writes the incident in between
 
         def seen(known: Incident | None) -> Incident:
             silenced = bool(self.silences.covering(key))
             if not held and not silenced and (known is None or not (known.open or known.told_open)):
-                held.append(self._grouping.window())
+                held.append(self._grouping.window(problems))
             if known and held == [None]:  # the first of all opens at once, also where another process wrote it before
                 known = replace(known, held_until=None)
             return incidents.observe(
@@ -78,31 +87,36 @@ class IncidentDesk:
                 held_until=(held or [None])[0],
             )
 
-        self.store_error = None
         try:
-            self._adopt()
-            incident = self._write(key, seen)
+            self._adopt(problems)
+            incident = self._incidents.write(key, seen, problems)
         except StoreError as error:
-            self.store_error = str(error)
             self._outbox.publish(alert)
-        else:
-            self._send(incident)
+            return _outcome([*problems, str(error)], noted=False, told=1)
+        return _outcome(problems, noted=True, told=self._incidents.publish([incident], problems))
 
-    def recover(self, key: str) -> None:
+    def recover(self, key: str) -> Outcome:
         """What the incident is about is well; no incident, or one that is over, changes nothing."""
-        self.store_error = None
+        problems: Problems = []
         try:
-            self._adopt()
-            self._send(self._write(key, self._well))
+            self._adopt(problems)
+            incident = self._incidents.write(key, self._well, problems)
         except StoreError as error:
-            self.store_error = str(error)
+            return _outcome([*problems, str(error)], noted=False)
+        try:
+            told = self._incidents.publish([incident], problems)
+        except StoreError as error:  # it is written with the message, which the next tick tells
+            return _outcome([*problems, str(error)], noted=True)
+        return _outcome(problems, noted=True, told=told)
 
     def acknowledge(self, key: str, by: str) -> Incident:
         """Somebody looks after it; `key` may be one of its messages'. Raises LookupError, and StoreError."""
         now = self._now()
         found = self._answered("acknowledged", key, {"by": by, "at": now.isoformat()})
-        acknowledged = self._write(found, lambda known: known and incidents.acknowledge(known, by, now))
+        problems: Problems = []
+        acknowledged = self._incidents.write(found, lambda it: it and incidents.acknowledge(it, by, now), problems)
         assert acknowledged is not None
+        _log(problems)
         return acknowledged
 
     def resolve(self, key: str, *, by: str, reason: str) -> Incident:
@@ -112,19 +126,21 @@ class IncidentDesk:
         """
         if not reason.strip():
             raise ValueError("who resolves an incident says why")
-        self.store_error = None
-        self._adopt()
+        problems: Problems = []
+        self._adopt(problems)
         body = {"by": by, "at": self._now().isoformat(), "reason": reason.strip()}
-        resolved = self._write(self._answered("resolved", key, body), self._well)
+        resolved = self._incidents.write(self._answered("resolved", key, body), self._well, problems)
         assert resolved is not None
-        self._send(resolved)
+        self._incidents.publish([resolved], problems)
+        _log(problems)
         return resolved
 
     def _answered(self, action: str, key: str, body: Mapping[str, Any]) -> str:
         """The key of an open incident, with a record of what somebody does about it, written before it is done."""
-        found = self._of_message(key)
-        document = self._store.get_state(STATE, found)
-        if document is None or not _known_as_open(_read(document)):
+        named = self.named(key)
+        found = named[0] if len(named) == 1 else key
+        known = self._incidents.get(found)
+        if known is None or not known.goes_on:
             raise LookupError(f"no open incident has the key {key!r}; trading-ops alerts incidents shows them")
         record = {"action": action, **body, "incident": found}
         self._store.append(ACTIONS, [Entry(str(self._now().date()), f"{action}/{found}", record)])
@@ -132,183 +148,110 @@ class IncidentDesk:
 
     def incident(self, key: str) -> Incident | None:
         """What is known under the incident's own key; raises StoreError."""
-        document = self._store.get_state(STATE, key)
-        return _read(document) if document else None
+        return self._incidents.get(key)
+
+    def named(self, key: str) -> list[str]:
+        """The incidents that a key is about, be it their own or a message's; itself where nobody knows it.
+
+        Raises StoreError.
+        """
+        if self._incidents.get(key):
+            return [key]
+        try:
+            alert = alert_of(self._outbox.delivery(key), key)
+        except LookupError:
+            return [key]
+        if alert.step is Step.SEVERAL:
+            return [str(incident) for incident in alert.numbers.get("incidents", [])]
+        return [alert.incident or key]
 
     def unsettled(self) -> list[Incident]:
         """The incidents that are open, or not yet told to be over, oldest first; raises StoreError."""
-        found, damaged = self._look()
-        if damaged:
-            raise StoreError("; ".join(damaged))
+        found, problems = self._incidents.unsettled()
+        if problems:
+            raise StoreError("; ".join(problems))
         return found
 
-    def tick(self) -> int:
-        """Tell what is due by now and what a killed process left; the number of messages that are now in the outbox.
+    def tick(self) -> Outcome:
+        """Tell what is due by now and what a killed process left.
 
-        What is damaged or cannot be reached waits for the next time, and `store_error` says why.
+        What is damaged waits for the next time, and so does everything once the store cannot be reached: each of the
+        others would wait for it as long.
         """
-        self.store_error, told = None, 0
+        problems: Problems = []
+        told, due = 0, []
         try:
-            self._note(self._adopt())
+            self._adopt(problems)
             silenced = self.silences.look()
-            told += self._tell_together(silenced)
-            found, damaged = self._look()
+            told += self._grouping.tell(silenced, problems)
+            found, unreadable = self._incidents.unsettled()
+            problems += unreadable
+            for incident in found:
+                try:
+                    due.append(self._incidents.write(incident.key, partial(self._due, silenced), problems))
+                except StoreUnavailable:
+                    raise
+                except StoreError as error:
+                    problems.append(str(error))
+            told += self._incidents.publish(due, problems)
         except StoreError as error:
-            self._note([str(error)])
-            return told
-        due = []
-        for incident in found:
-            try:
-                due.append(self._write(incident.key, partial(self._due, silenced)))
-            except StoreError as error:
-                damaged.append(str(error))
-        try:
-            told += self._send(*due)
-        except StoreError as error:
-            damaged.append(str(error))
-        self._note(damaged)
-        return told
+            problems.append(str(error))
+        return _outcome(problems, noted=not problems, told=told)
 
-    def _note(self, damaged: list[str]) -> None:
-        known = [self.store_error] if self.store_error else []
-        self.store_error = "; ".join(dict.fromkeys([*known, *damaged])) or None
-
-    def _look(self) -> tuple[list[Incident], list[str]]:
-        """The unsettled incidents, oldest first, and why others cannot be read; raises StoreUnavailable."""
-        documents, damaged = self._unsettled.documents()
-        return [_read(document) for document in documents], damaged
-
-    def _due(self, silenced: _Silenced, known: Incident | None) -> Incident | None:
+    def _due(self, silenced: Callable[[str], bool], known: Incident | None) -> Incident | None:
         return known and incidents.settle(known, self._now(), self._policy, silenced=silenced(known.key), release=True)
 
     def _well(self, known: Incident | None) -> Incident | None:
-        if known is None or not _known_as_open(known):
+        if known is None or not known.goes_on:
             return known
         silenced = bool(self.silences.covering(known.key))
         return incidents.recover(known, self._now(), self._policy, silenced=silenced)
 
-    def _tell_together(self, silenced: _Silenced) -> int:
-        """Tell openings that are due in one message a severity where they are several, write-ahead; how many."""
-        told = 0
-        while True:
-            try:
-                # before the incidents: who tells them in between changes its version
-                known = self._grouping.newest()
-                alert = alert_of(known.body, f"{GROUPING}/{GROUP}") if known and known.body["episodes"] else None
-            except StoreUnavailable:
-                raise
-            except StoreError as error:  # each is told by itself
-                self._note([str(error)])
-                return told
-            if known and alert:
-                told += 1
-                self._finish(known, alert)
-                continue
-            due = [incident for incident in self._look()[0] if self._opens(incident, silenced)]
-            by_severity = [[one for one in due if one.level is severity] for severity in Severity]
-            several = next((some for some in reversed(by_severity) if len(some) > 1), None)
-            if several is None:
-                return told
-            self._grouping.begin(several, known)
+    def _adopt(self, problems: Problems) -> None:
+        """Begin the incidents that were told while the store was away, with what was told; raises StoreUnavailable.
 
-    def _opens(self, incident: Incident, silenced: _Silenced) -> bool:
-        if incident.urgent or silenced(incident.key):
-            return False
-        return incidents.due(incident, self._now(), self._policy, release=True) is Step.OPENED
-
-    def _finish(self, group: StateDocument, alert: Alert) -> None:
-        """Tell it, then that its incidents were told; each step changes nothing where it was done before."""
-        self._outbox.publish(alert)
-        told, damaged = [], []
-        for key, episode in group.body["episodes"].items():
-            change = partial(incidents.told_together, episode=episode, now=self._now(), policy=self._policy)
-            try:
-                told.append(self._write(key, change))
-            except StoreUnavailable:
-                raise
-            except StoreError as error:  # it holds up no other
-                damaged.append(str(error))
-        self._send(*told)
-        self._note(damaged)
-        self._grouping.finish(group)
-
-    def _adopt(self) -> list[str]:
-        """Begin the incidents that were told while the store was away, with what was told; what is damaged of it."""
+        Of what the outbox carried into the store since then as well as of what it has not.
+        """
         try:
-            told, damaged = self._outbox.without_store()
+            local, damaged = self._outbox.without_store()
         except StoreError:  # the outbox says so with its next alert
-            return []
-        for alert, at in told:
-            if not alert.incident or alert.since is not None:  # its incident is known, and has it among its messages
-                continue
+            local, damaged = [], []
+        problems += damaged
+        for alert, at in local:
+            self._adopt_one(alert, at, problems)
+        carried = to_adopt(self._store)
+        for key in sorted(carried.named()):
+            document = None
             try:
-                self._write(alert.incident, partial(incidents.adopt, alert=alert, at=at, policy=self._policy))
+                document = self._store.get_state(OUTBOX, key)
+                known = document is None or self._adopt_one(alert_of(document.body, key), told_at(document), problems)
             except StoreUnavailable:
                 raise
-            except StoreError as error:
-                damaged.append(str(error))
-        return damaged
+            except StoreError as error:  # it never can: it is named once
+                problems.append(str(error))
+                known = True
+            if document and known:
+                carried.settle(document)
 
-    def _write(self, key: str, change: _Change) -> Incident | None:
-        """Compare-and-set the incident, with what is to be told; what it is then."""
-        while True:
-            document = self._store.get_state(STATE, key)
-            known = _read(document) if document else None
-            after = change(known)
-            if after is None or after == known:
-                return after
-            body = after.to_document()
-            if unsettled(body):
-                self._unsettled.add(key)  # before it is one, so that no tick misses it
-            try:
-                self._store.put_state(STATE, key, body, expected_version=document.version if document else 0)
-            except Conflict:  # another process saw it too: look again
-                continue
-            self._index_again(key, body)
-            return after
-
-    def _index_again(self, key: str, body: Mapping[str, Any]) -> None:
-        """A tick that read the incident right before it was written has taken its key out of the index."""
-        if not unsettled(body):
-            return
+    def _adopt_one(self, alert: Alert, at: datetime, problems: Problems) -> bool:
+        """Whether its incident knows that the alert was told; an incident that is damaged holds up no other."""
+        if alert.incident is None or incidents.is_its_own(alert):
+            return True
+        change = partial(incidents.adopt, alert=alert, at=at, policy=self._policy)
         try:
-            self._unsettled.add(key)
-        except StoreError as error:  # it is written all the same, and its next change adds it
-            self.store_error = str(error)
-
-    def _send(self, *changed: Incident | None) -> int:
-        """Publish what is unsent and take it out; how many messages."""
-        waiting = [incident for incident in changed if incident and incident.unsent]
-        alerts = [alert for incident in waiting for alert in incident.unsent]
-        if not alerts:
-            return 0
-        self._outbox.publish_all(alerts)
-        keys = {alert.dedup_key for alert in alerts}
-        try:
-            for incident in waiting:
-                self._write(incident.key, lambda known: known and incidents.sent(known, keys))
-                if document := self._store.get_state(STATE, incident.key):
-                    self._unsettled.settle(document)
-        except StoreError as error:  # the outbox has them: the next tick finds that out
-            self.store_error = str(error)
-        return len(keys)
-
-    def _of_message(self, key: str) -> str:
-        """The key of the incident that this key, or this message, is about."""
-        if self._store.get_state(STATE, key):
-            return key
-        try:
-            return alert_of(self._outbox.delivery(key), key).incident or key
-        except LookupError:
-            return key
+            self._incidents.write(alert.incident, change, problems)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            problems.append(str(error))
+            return False
+        return True
 
 
-def _known_as_open(incident: Incident) -> bool:
-    return incident.open or incident.told_open
+def _outcome(problems: Problems, *, noted: bool, told: int = 0) -> Outcome:
+    return Outcome(noted, told, "; ".join(dict.fromkeys(problems)) or None)
 
 
-def _read(document: StateDocument) -> Incident:
-    try:
-        return Incident.from_document(document.body)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"the incident {document.key!r} is damaged: {type(error).__name__}: {error}") from error
+def _log(problems: Problems) -> None:
+    for problem in problems:
+        log.warning("what somebody said of an incident is noted, but: %s", problem)

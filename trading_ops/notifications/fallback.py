@@ -25,10 +25,11 @@ from trading_ops.notifications.delivery import (
     given_up,
     history_key,
     incident_of,
+    told_at,
     unsettled,
 )
 from trading_ops.notifications.rests import Rests
-from trading_ops.notifications.waiting import Waiting, dead_letters
+from trading_ops.notifications.waiting import Waiting, dead_letters, to_adopt
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, StateDocument
@@ -94,8 +95,7 @@ class Fallback:
         documents, damaged = self.uncarried()
         for document in documents:
             try:
-                moment = datetime.fromisoformat(document.body["created_at"])
-                found.append((alert_of(document.body, document.key), moment))
+                found.append((alert_of(document.body, document.key), told_at(document)))
             except StoreError as error:
                 damaged.append(f"the local outbox: {error}")
         return found, damaged
@@ -147,6 +147,8 @@ class Fallback:
 
         Where it knows the alert its document stays, but for channels that it had not reached. Repeatable at any point.
         """
+        if incident_of(document.body, document.key):  # before it leaves, so that its incident can find it
+            to_adopt(main).add(document.key)
         try:
             main.put_state(STATE, document.key, document.body, expected_version=0)
         except Conflict:

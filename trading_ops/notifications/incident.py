@@ -52,6 +52,7 @@ class Incident:
     told_at: datetime | None = None
     told: tuple[Severity, ...] = ()  # as what, since it was told as open
     opening: str | None = None  # the message that people know it by
+    group: str | None = None  # the message about several by which they do where none is its own
     also: tuple[str, ...] = ()  # others that opened it too, while nobody could look it up
     news: bool = False  # a finding that was not told yet
     steadied: bool = False  # no longer flapping, which was not told yet
@@ -70,6 +71,11 @@ class Incident:
     def level(self) -> Severity:
         """How urgent it is."""
         return self.alert.level
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is open, or people still think so."""
+        return self.open or self.told_open
 
     @property
     def told_severity(self) -> Severity:
@@ -91,8 +97,14 @@ class Incident:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Incident:
-        """The inverse of `to_document`; what only a newer version knows is left out."""
+        """The inverse of `to_document`; what only a newer version knows is left out.
+
+        Raises LookupError, TypeError, ValueError or AttributeError where it is none.
+        """
         known = {f.name: document[f.name] for f in fields(cls) if f.name in document}
+        for f in fields(cls):
+            if f.type in ("str", "bool", "int") and type(known.get(f.name, f.default)).__name__ != f.type:
+                raise TypeError(f"{f.name} is {known.get(f.name)!r:.40}")
         for name in known.keys() & MOMENTS:
             known[name] = _moment(known[name])
         return cls(
@@ -100,7 +112,7 @@ class Incident:
             | {
                 "alert": Alert.from_document(document["alert"]),
                 "unsent": tuple(Alert.from_document(alert) for alert in document["unsent"]),
-                "openings": tuple(datetime.fromisoformat(moment) for moment in document["openings"]),
+                "openings": tuple(filter(None, map(_moment, document["openings"]))),
                 "findings": {about: _moment(gone) for about, gone in document["findings"].items()},
                 "also": tuple(document.get("also", ())),
                 "told": tuple(Severity(level) for level in document.get("told", ())),
@@ -118,4 +130,7 @@ MOMENTS = {"opened_at", "changed_at", "seen_at", "held_until", "told_at", "updat
 
 
 def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    moment = datetime.fromisoformat(text) if text else None
+    if moment and moment.tzinfo is None:
+        raise ValueError(f"{text} says no time zone")
+    return moment

@@ -6,7 +6,7 @@ what is so, whatever was silenced, held back or killed in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -99,11 +99,24 @@ def due(incident: Incident, now: datetime, policy: Policy, *, release: bool) -> 
     return Step.UPDATED if incident.outdated and now - incident.updated_at >= policy.update_every else None
 
 
-def told_together(known: Incident | None, *, episode: int, now: datetime, policy: Policy) -> Incident | None:
-    """Its opening was told in a message about several, and is told where each stands by itself."""
+def told_together(
+    known: Incident | None,
+    *,
+    group: Alert,
+    episode: int,
+    findings: Collection[str] | None,
+    now: datetime,
+    policy: Policy,
+) -> Incident | None:
+    """Its opening was told in `group`, as it was then, and is told where each stands by itself.
+
+    `findings`: those that it had then (None: nobody knows); what came later is news.
+    """
     if known is None or known.episode != episode or known.told_open:
         return known
-    return _tell(known, Step.GROUPED, now, policy)
+    then = replace(known, alert=replace(known.alert, severity=group.severity), group=group.dedup_key)
+    later = findings is not None and any(gone is None for a, gone in known.findings.items() if a not in findings)
+    return replace(_tell(then, Step.GROUPED, now, policy), alert=known.alert, news=later)
 
 
 def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy) -> Incident | None:
@@ -122,6 +135,18 @@ def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy)
         told = replace(known, also=(*known.also, alert.dedup_key), told_at=max(at, known.told_at or at))
         return replace(told, told=tuple(dict.fromkeys((*known.told, alert.level))))
     return _told_as_open(replace(known, opening=alert.dedup_key), at)
+
+
+def is_its_own(alert: Alert) -> bool:
+    """Whether it is a message that its incident wrote: its key is incident, episode and number.
+
+    >>> is_its_own(Alert(Severity.ERROR, "run/a/3/1", "", "", "", incident="run/a"))
+    True
+    >>> is_its_own(Alert(Severity.ERROR, "run/a/2025-03-01", "", "", "", incident="run/a"))
+    False
+    """
+    incident, *numbers = alert.dedup_key.rsplit("/", 2)
+    return incident == alert.incident and len(numbers) == 2 and all(number.isdecimal() for number in numbers)
 
 
 def sent(incident: Incident, keys: Iterable[str]) -> Incident:
@@ -154,9 +179,10 @@ def _righted(incident: Incident, now: datetime, policy: Policy) -> Incident:
 def _opened(
     known: Incident | None, alert: Alert, now: datetime, policy: Policy, held_until: datetime | None
 ) -> Incident:
+    began = min(now, datetime.fromisoformat(alert.since)) if alert.since else now
     if known is None:
         key = alert.incident or alert.dedup_key
-        return Incident(key, alert, True, 1, now, now, now, openings=(now,), held_until=held_until)
+        return Incident(key, alert, True, 1, began, now, now, openings=(now,), held_until=held_until)
     recent = [moment for moment in known.openings if now - moment < policy.flapping_within]
     openings = (*recent, now)[-policy.flapping_openings :]
     again = replace(
@@ -170,7 +196,17 @@ def _opened(
     )
     if known.told_open:
         return again
-    return replace(again, opened_at=now, count=0, findings={}, news=False, opening=None, also=(), held_until=held_until)
+    return replace(
+        again,
+        opened_at=began,
+        count=0,
+        findings={},
+        news=False,
+        opening=None,
+        group=None,
+        also=(),
+        held_until=held_until,
+    )
 
 
 def _rising(findings: Mapping[str, Severity]) -> set[str]:
@@ -209,7 +245,7 @@ def _to_be_reminded(incident: Incident, now: datetime, policy: Policy) -> bool:
 
 
 def _tell(incident: Incident, step: Step, now: datetime, policy: Policy) -> Incident:
-    key = f"{incident.key}/{incident.episode}/{incident.messages + 1}"
+    key = f"{incident.key}/{incident.episode}/{incident.messages + 1}"  # see is_its_own
     alert = worded(incident, step, key, now, policy)
     # of updates that no channel has shown yet the newest is enough
     unsent = tuple(waiting for waiting in incident.unsent if waiting.step is not Step.UPDATED)

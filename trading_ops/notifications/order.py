@@ -46,7 +46,7 @@ class Named:
 
     def beside(self, alert: Alert) -> set[str]:
         """The other messages of the alert's incident, and what opened it under keys of their own."""
-        openings = self._all & {alert.opening, *alert.also}
+        openings = self._all & {alert.opening, alert.group, *alert.also}
         return (self._by_incident.get(alert.incident or "", set()) | openings) - {alert.dedup_key}
 
 
@@ -89,8 +89,13 @@ def with_what_comes_first(store: AuditStore, key: str, body: Mapping[str, Any], 
 
 def handle_of_opening(store: AuditStore, alert: Alert, name: str) -> str | None:
     """What the channel calls the message that opened the alert's incident, None where that is not known."""
-    document = known(store, alert.opening) if alert.opening is not None else None
-    return document.body["channels"].get(name, {}).get("handle") if document else None
+    # where several were told in one message it can be answered, but not changed for one of them
+    told_in = (alert.opening,) if alert.step is Step.UPDATED else (alert.group, alert.opening)
+    for key in filter(None, told_in):
+        document = known(store, key)
+        if document and (handle := document.body["channels"].get(name, {}).get("handle")):
+            return str(handle)
+    return None
 
 
 def without_what_is_over(store: AuditStore, document: StateDocument, names: Collection[str]) -> StateDocument:
@@ -137,7 +142,7 @@ def _earlier(store: AuditStore, alert: Alert, waiting: Named) -> list[tuple[Stat
         with suppress(StoreError):  # damaged: it holds up nothing
             if document and unsettled(document.body):
                 told = alert_of(document.body, key)
-                earlier += [(document, told)] if told.incident == alert.incident else []
+                earlier += [(document, told)] if key == alert.group or told.incident == alert.incident else []
     return sorted(earlier, key=lambda one: str(one[0].body["created_at"]))
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry
+from trading_ops.audit.store import Conflict, Entry, StoreError
 from trading_ops.notifications.incident import ACTIONS
 
 if TYPE_CHECKING:
@@ -111,4 +111,7 @@ class Silences:
 
 
 def _listed(document: StateDocument | None) -> list[Silence]:
-    return [Silence.from_document(silence) for silence in document.body["silences"]] if document else []
+    try:
+        return [Silence.from_document(silence) for silence in document.body["silences"]] if document else []
+    except (LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"the silences are damaged: {type(error).__name__}: {error}") from error

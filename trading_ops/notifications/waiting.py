@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 INDEX = "outbox_waiting"  # a fixed number of documents {keys: [...]}, so that its size follows what waits
 DEAD_INDEX = "outbox_dead"  # the same for what was given up
+ADOPT_INDEX = "outbox_to_adopt"  # the same for what was told without the store and its incident may not know yet
 SHARDS = 16
 COMPLETE = "complete"  # this document says that every alert from before the index was looked at
 
@@ -75,8 +76,7 @@ class Waiting:
                 damaged.append(str(error))
         if keys is None and not damaged:
             with suppress(StoreError):  # else the next time reads them all again
-                for document in concerned:
-                    self.add(document.key)
+                self.add(*(document.key for document in concerned))
                 self._store.put_state(self._index, COMPLETE, {"keys": []}, expected_version=0)
         return sorted(concerned, key=lambda document: str(document.body["created_at"])), damaged
 
@@ -147,6 +147,11 @@ def _keys_of(shard: StateDocument) -> set[str]:
         return {key for key in shard.body["keys"] if isinstance(key, str)}
     except DAMAGE as error:
         raise StoreError(f"the index {shard.collection}/{shard.key} is damaged") from error
+
+
+def to_adopt(store: AuditStore) -> Waiting:
+    """The index of the alerts that came from a local store and may begin an incident: `settle` takes them out."""
+    return Waiting(store, lambda body: False, ADOPT_INDEX, check=lambda document: None)
 
 
 def dead_letters(store: AuditStore) -> Waiting:

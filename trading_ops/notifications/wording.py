@@ -25,6 +25,7 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
         incident=incident.key,
         step=step,
         opening=None if step in (Step.OPENED, Step.GROUPED) else incident.opening,
+        group=incident.group,
         since=incident.opened_at.isoformat(),
         escalation=incident.reached,
         told=incident.told if incident.told_open else (),

@@ -30,8 +30,7 @@ def tell(
     for finding in findings:
         desk.observe(_alert(finding, outages[finding.name]))
     for name in sorted(ended):
-        desk.recover(_incident(name))
-        if desk.store_error is None:
+        if desk.recover(_incident(name)).noted:
             outages.pop(name)
     note(outages)
 
@@ -53,4 +52,5 @@ def _alert(finding: Finding, outage: Outage) -> Alert:
         why=finding.why,
         what_to_do=finding.what_to_do,
         incident=_incident(finding.name),
+        since=outage.since.isoformat(),
     )

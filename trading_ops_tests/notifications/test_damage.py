@@ -16,12 +16,11 @@ from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.dead_letters import obituary
 from trading_ops.notifications.desk import IncidentDesk
-from trading_ops.notifications.grouping import GROUP, GROUPING, WINDOW
+from trading_ops.notifications.grouping import GROUPING, WINDOW
 from trading_ops.notifications.incident import Policy
 from trading_ops.notifications.rests import RESTING
 from trading_ops.notifications.waiting import INDEX
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
-from trading_ops_tests.notifications.test_desk import killed
 from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox
 
 Damage = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -86,9 +85,6 @@ class Outage:
         with SqliteStore(folder / "local.db") as local:
             damaged(local, "outbox", "b", damage)
 
-    def problem(self) -> str:
-        return f"{self.desk.store_error}; {self.box.store_error}"
-
 
 @pytest.mark.parametrize("damage", EVERY)
 def test_in_an_outage_the_other_local_alerts_are_told_and_so_is_what_is_seen(main, tmp_path, clock, damage):
@@ -105,10 +101,8 @@ def test_after_an_outage_incidents_begin_and_end_and_the_tick_names_what_is_dama
     there.desk.observe(alert("in the outage", "disk"))
     main.be(UP)
     there.desk.observe(alert("unused", "risk"))
-    there.desk.recover("risk")
-    assert there.desk.store_error is None  # what it was asked to do is done
-    there.desk.tick()
-    assert "the alert 'b' is damaged" in str(there.desk.store_error)
+    assert there.desk.recover("risk").noted
+    assert "the alert 'b' is damaged" in str(there.desk.tick().problem)
     there.desk.recover("disk")
     assert keys(there.chat) == ["in the outage", "risk/1/1", "risk/1/2", "disk/1/1"]
 
@@ -124,7 +118,7 @@ def test_after_an_outage_the_other_local_alerts_are_told(main, tmp_path, clock, 
     else:
         getattr(there.box, by)()
         assert keys(there.chat) == ["a", "c"]
-        told = there.problem() + str(there.box._store.list_state("outbox"))  # what can be tracked is given up
+        told = f"{there.box.store_error}{there.box._store.list_state('outbox')}"  # what can be tracked is given up
         assert "the alert 'b' is damaged" in told
 
 
@@ -191,32 +185,6 @@ def test_a_damaged_message_of_an_incident_holds_up_no_later_one(main, clock, dam
     assert keys(chat) == ["risk/1/2"]
 
 
-GROUPS: dict[str, Damage] = {
-    "no alert": NO_ALERT["no alert"],
-    "an alert that is none": NO_ALERT["an alert that is none"],
-    "no incidents": lambda body: {name: value for name, value in body.items() if name != "episodes"},
-    "incidents that are none": lambda body: {**body, "episodes": 7},
-    "no number": lambda body: {name: value for name, value in body.items() if name != "number"},
-}
-
-
-@pytest.mark.parametrize("damage", [pytest.param(d, id=name) for name, d in GROUPS.items()])
-def test_where_the_message_about_several_is_damaged_each_is_told_by_itself(main, clock, damage, monkeypatch):
-    chat = Recorder()
-    incidents = IncidentDesk(main, outbox(main, clock, chat), clock, Policy())
-    for name in "abc":
-        incidents.observe(alert("unused", name))
-    clock.advance(timedelta(minutes=2))
-    stopped = IncidentDesk(main, outbox(main, clock, chat), clock, Policy())
-    monkeypatch.setattr(stopped._outbox, "publish", killed)
-    with pytest.raises(SystemExit):  # it has written that it tells b and c together
-        stopped.tick()
-    damaged(main, GROUPING, GROUP, damage)
-    incidents.tick()
-    assert keys(chat) == ["a/1/1", "b/1/1", "c/1/1"]
-    assert f"{GROUPING}/{GROUP}" in str(incidents.store_error)
-
-
 @pytest.mark.parametrize("until", [None, 7, "soon", "2025-03-01T12:00:30"])
 def test_a_window_that_is_damaged_begins_anew(main, clock, until):
     chat = Recorder()
@@ -257,6 +225,6 @@ def test_a_damaged_incident_stops_no_other(main, clock):
         incidents.observe(replace(alert("unused", name), severity=Severity.CRITICAL))
     damaged(main, "incidents", "a", lambda body: {name: value for name, value in body.items() if name != "open"})
     clock.advance(timedelta(minutes=15))
-    incidents.tick()
+    problem = incidents.tick().problem
     assert keys(chat)[2:] == ["b/1/2"]
-    assert "the incident 'a' is damaged" in str(incidents.store_error)
+    assert "the incident 'a' is damaged" in str(problem)

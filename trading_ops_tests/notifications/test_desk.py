@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -19,11 +20,14 @@ import trading_ops
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import StoreUnavailable
 from trading_ops.notifications.alert import Alert, Severity, Step
-from trading_ops.notifications.desk import STATE, IncidentDesk
+from trading_ops.notifications.backoff import Backoff
+from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.desk import IncidentDesk, Outcome
 from trading_ops.notifications.incident import Policy
+from trading_ops.notifications.incident_store import INDEX, STATE
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.routes import Routes
-from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
+from trading_ops_tests.audit.unreliable import DOWN, READ_ONLY, UP, UnreliableStore
 from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox
 
 ROOT = Path(trading_ops.__file__).parents[1]
@@ -150,12 +154,12 @@ def test_what_opens_within_a_minute_of_another_is_told_together_and_critical_at_
         desk(store, clock, chat).observe(alert(name, CRITICAL if name == "d" else ERROR))
         clock.advance(timedelta(seconds=10))
     assert told(chat) == ["a is bad", "d is bad"]
-    assert desk(store, clock, chat).tick() == 0
+    assert desk(store, clock, chat).tick().told == 0
     clock.advance(timedelta(seconds=20))
-    assert desk(store, clock, chat).tick() == 1
+    assert desk(store, clock, chat).tick().told == 1
     assert told(chat)[2:] == ["b is bad, and 1 more"]
     assert chat.told[2][0].why == "b is bad: above 10 %\nc is bad: above 10 %"
-    assert desk(store, clock, chat).tick() == 0
+    assert desk(store, clock, chat).tick().told == 0
     desk(store, clock, chat).recover("c")
     assert (told(chat)[3:], chat.told[3][0].opening) == (["resolved: c is bad"], "c/1/1")
 
@@ -196,7 +200,7 @@ def test_each_severity_has_a_message_of_its_own_for_each_has_a_route_of_its_own(
     for name in "abcde":
         desk(store, clock, chat).observe(alert(name, Severity.WARNING if name in "ce" else ERROR))
     clock.advance(timedelta(minutes=1))
-    assert desk(store, clock, chat).tick() == 2
+    assert desk(store, clock, chat).tick().told == 2
     severities = [(str(a.severity), a.what) for a, _ in chat.told[1:]]
     assert severities == [("ERROR", "b is bad, and 1 more"), ("WARNING", "c is bad, and 1 more")]
 
@@ -326,7 +330,7 @@ def test_a_tick_reads_the_silences_once_however_many_incidents_are_open(store, c
     read: list[str] = []
     one = store.get_state
     monkeypatch.setattr(store, "get_state", lambda collection, key: read.append(collection) or one(collection, key))
-    assert desk(store, clock, chat).tick() == 1
+    assert desk(store, clock, chat).tick() == Outcome(noted=True, told=1)
     assert read.count("silences") == 1
 
 
@@ -359,9 +363,7 @@ def test_a_damaged_incident_is_told_straight_and_stops_no_other(store, clock):
     document = store.get_state(STATE, "a")
     store.put_state(STATE, "a", {**document.body, "findings": 7}, expected_version=document.version)
     clock.advance(timedelta(minutes=15))
-    ticking = desk(store, clock, chat)
-    ticking.tick()
-    assert "the incident 'a' is damaged" in str(ticking.store_error)
+    assert "the incident 'a' is damaged" in str(desk(store, clock, chat).tick().problem)
     assert told(chat)[2:] == ["escalated: b is bad"]
     for _ in range(2):
         desk(store, clock, chat).observe(alert("a", CRITICAL))
@@ -379,13 +381,110 @@ def test_a_damaged_incident_among_those_told_together_stops_nobody(store, clock,
         stopped.tick()
     document = store.get_state(STATE, "b")
     store.put_state(STATE, "b", {**document.body, "findings": 7}, expected_version=document.version)
-    ticking = desk(store, clock, chat)
-    ticking.tick()
-    assert "the incident 'b' is damaged" in str(ticking.store_error)
+    assert "the incident 'b' is damaged" in str(desk(store, clock, chat).tick().problem)
     assert told(chat) == ["a is bad", "b is bad, and 2 more"]
     desk(store, clock, chat).recover("c")
     desk(store, clock, chat).tick()
     assert told(chat)[2:] == ["resolved: c is bad"]
+
+
+def overwrite(store: SqliteStore, collection: str, key: str, body: dict[str, Any]) -> None:
+    document = store.get_state(collection, key)
+    store.put_state(collection, key, body, expected_version=document.version if document else 0)
+
+
+def spoil(folder: Path, collection: str, key: str) -> None:
+    """Make it unreadable for the store itself."""
+    with sqlite3.connect(folder / "audit.db") as db:
+        assert db.execute("UPDATE state SET body = '{' WHERE (collection, key) = (?, ?)", (collection, key)).rowcount
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"alert": None}, {"alert": {"severity": "ERROR"}}, {"episodes": 7}, {"findings": 7}, {"number": "x", "alert": 7}],
+)
+def test_a_damaged_message_about_several_is_reported_and_its_incidents_are_told_anew(store, clock, monkeypatch, damage):
+    chat = Recorder()
+    for name in "abc":
+        desk(store, clock, chat).observe(alert(name))
+    clock.advance(timedelta(minutes=2))
+    stopped = desk(store, clock, chat)
+    monkeypatch.setattr(stopped._outbox, "publish", killed)
+    with pytest.raises(SystemExit):
+        stopped.tick()
+    group = store.get_state("incident_grouping", "group")
+    assert group
+    overwrite(store, "incident_grouping", "group", {**group.body, **damage})
+    desk(store, clock, chat).observe(alert("d", CRITICAL))
+    outcome = desk(store, clock, chat).tick()
+    assert "incident_grouping/group' is damaged" in str(outcome.problem)
+    assert sorted(told(chat)) == ["a is bad", "b is bad, and 1 more", "d is bad"]
+    assert [a.dedup_key for a, _ in chat.told if a.step is Step.SEVERAL] != ["incidents_together/1"]
+    clock.advance(timedelta(minutes=2))
+    assert desk(store, clock, chat).tick() == Outcome(noted=True)
+    for name in "bc":
+        desk(store, clock, chat).recover(name)
+    assert told(chat)[3:] == ["resolved: b is bad", "resolved: c is bad"]
+
+
+def test_where_a_message_about_several_cannot_be_read_at_all_each_is_told_by_itself(store, clock, tmp_path):
+    chat = Recorder()
+    for names in ("abc", "def"):
+        for name in names:
+            desk(store, clock, chat).observe(alert(name))
+        clock.advance(timedelta(minutes=2))
+        outcome = desk(store, clock, chat).tick()
+        if names == "abc":
+            spoil(tmp_path, "incident_grouping", "group")
+    assert "incident_grouping" in str(outcome.problem)
+    assert told(chat) == ["a is bad", "b is bad, and 1 more", "d is bad", "e is bad", "f is bad"]
+
+
+def test_a_damaged_window_keeps_no_incident_from_being_told_and_noted(store, clock, tmp_path):
+    chat = Recorder()
+    overwrite(store, "incident_grouping", "window", {"until": 7})
+    outcome = desk(store, clock, chat).observe(alert("a"))
+    assert (outcome.noted, "the window of incidents told together is damaged" in str(outcome.problem)) == (True, True)
+    assert desk(store, clock, chat).observe(alert("b")) == Outcome(noted=True)  # it is written anew, and b waits
+    assert told(chat) == ["a is bad"]
+    spoil(tmp_path, "incident_grouping", "window")
+    assert desk(store, clock, chat).observe(alert("c")).noted
+    assert told(chat) == ["a is bad", "c is bad"]
+
+
+@pytest.mark.parametrize(
+    "damage", [None, {"episode": "1"}, {"count": None}, {"opened_at": "2025-03-01T12:00:00"}, {"open": "yes"}]
+)
+def test_a_damaged_incident_holds_up_no_other(store, clock, damage):
+    chat = Recorder()
+    for name in "ab":
+        desk(store, clock, chat).observe(alert(name, CRITICAL))
+    desk(store, clock, chat).tick()
+    clock.advance(timedelta(minutes=15))
+    known = store.get_state(STATE, "a")
+    assert known
+    overwrite(store, STATE, "a", {**known.body, **damage} if damage else {})
+    assert "'a' is damaged" in str(desk(store, clock, chat).tick().problem)
+    assert told(chat)[2:] == ["escalated: b is bad"]
+
+
+def test_a_damaged_index_of_incidents_is_done_without(store, clock):
+    chat = Recorder()
+    desk(store, clock, chat).observe(alert("a", CRITICAL))
+    desk(store, clock, chat).tick()
+    for shard in store.list_state(INDEX):
+        overwrite(store, INDEX, shard.key, {"keys": None})
+    clock.advance(timedelta(minutes=15))
+    desk(store, clock, chat).tick()
+    assert told(chat) == ["a is bad", "escalated: a is bad"]
+
+
+def test_while_the_silences_are_damaged_people_are_told(store, clock):
+    chat = Recorder()
+    overwrite(store, "silences", "all", {"silences": [7]})
+    outcome = desk(store, clock, chat).observe(alert())
+    assert (outcome.noted, "the silences are damaged" in str(outcome.problem)) == (False, True)
+    assert told(chat) == ["risk is bad"]
 
 
 def test_incidents_told_together_are_published_at_once_so_that_a_dead_channel_is_waited_for_once(store, clock):
@@ -403,6 +502,129 @@ def test_incidents_told_together_are_published_at_once_so_that_a_dead_channel_is
     there.tick()
     assert published == [1, 1, 5]  # the first one, the message about the others, and theirs
     assert sorted(told(pager)) == [f"{name} is bad" for name in "abcdef"]
+
+
+def test_what_got_worse_after_a_process_died_that_told_it_together_with_others_is_told(tmp_path, clock):
+    chat = Recorder()
+    with SqliteStore(tmp_path / "audit.db") as store, Interrupted(tmp_path / "audit.db") as mortal:
+        for name in "abc":
+            desk(store, clock, chat).observe(alert(name, Severity.WARNING))
+        clock.advance(timedelta(minutes=1))
+        mortal.before = killed  # the message about b and c is told, and none of them knows of it
+        with pytest.raises(SystemExit):
+            desk(mortal, clock, chat).tick()
+        assert told(chat) == ["a is bad", "b is bad, and 1 more"]
+        desk(store, clock, chat).observe(alert("b", ERROR))
+        desk(store, clock, chat).tick()
+        desk(store, clock, chat).tick()
+        assert [(str(a.severity), a.what) for a, _ in chat.told[2:]] == [("ERROR", "More: b is bad")]
+        assert desk(store, clock).incident("c").told == (Severity.WARNING,)  # type: ignore[union-attr]
+
+
+def test_what_was_found_after_a_process_died_that_told_it_together_with_others_is_told(tmp_path, clock):
+    chat = Recorder()
+    with SqliteStore(tmp_path / "audit.db") as store, Interrupted(tmp_path / "audit.db") as mortal:
+        for name in "abc":
+            desk(store, clock, chat).observe(alert(name), {"rsi": ERROR})
+        clock.advance(timedelta(minutes=1))
+        mortal.before = killed
+        with pytest.raises(SystemExit):
+            desk(mortal, clock, chat).tick()
+        desk(store, clock, chat).observe(alert("b"), {"rsi": ERROR, "macd": ERROR})
+        desk(store, clock, chat).observe(alert("c"), {"rsi": ERROR})
+        desk(store, clock, chat).tick()
+        desk(store, clock, chat).tick()
+        assert told(chat)[2:] == ["reminded: More: b is bad"]
+
+
+def test_a_page_among_those_told_together_is_told_as_urgent_as_they_were(tmp_path, clock):
+    """Else its end would go to the channels of one severity, and its beginning to those of another."""
+    pager = Pager("pager")
+    with SqliteStore(tmp_path / "audit.db") as store, Interrupted(tmp_path / "audit.db") as mortal:
+        for name in "abc":
+            desk(store, clock, pager).observe(alert(name, Severity.WARNING))
+        clock.advance(timedelta(minutes=1))
+        mortal.before = lambda: desk(store, clock, pager).observe(alert("b", ERROR))
+        desk(mortal, clock, pager).tick()
+        assert [(str(a.severity), told) for (a, _), told in zip(pager.told, told(pager), strict=True)] == [
+            ("WARNING", "a is bad"),
+            ("WARNING", "b is bad"),
+            ("WARNING", "c is bad"),
+            ("ERROR", "reminded: More: b is bad"),
+        ]
+
+
+class Pager(Recorder):
+    """Each incident is a page of its own."""
+
+    reports = False
+
+
+class Threads(Recorder):
+    """A chat that names its messages, and keeps as an answer to which of them it was sent each."""
+
+    updates = True
+
+    def __init__(self, *errors: Exception | None) -> None:
+        super().__init__("chat", *errors)
+        self.answered: list[tuple[str, str | None]] = []
+
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> str:  # type: ignore[override]
+        super().send(alert, possible_duplicate=possible_duplicate, opening=opening)
+        self.answered.append((alert.dedup_key, opening))
+        return f"m-{alert.dedup_key}"
+
+
+def test_what_is_told_later_of_one_of_several_answers_their_message_and_changes_nothing_in_it(store, clock):
+    chat = Threads()
+    there = desk(store, clock, chat, policy=Policy())
+    for name in "abc":
+        there.observe(alert(name))
+    clock.advance(timedelta(minutes=1))
+    there.tick()
+    clock.advance(timedelta(hours=1))
+    there.observe(replace(alert("b"), why="above 11 %"))
+    there.recover("b")
+    together = "incidents_together/1"
+    assert chat.answered[1:] == [(together, None), ("b/1/2", None), ("b/1/3", f"m-{together}")]
+
+
+def test_what_is_told_later_of_one_of_several_waits_until_their_message_was_told(store, clock):
+    chat = Threads(None, DeliveryError("HTTP 503"), DeliveryError("HTTP 503"))
+    box = Outbox(store, {"chat": chat}, clock, backoff=Backoff(random=lambda: 1.0))
+    there = IncidentDesk(store, box, clock, QUIET)
+    for name in "abc":
+        there.observe(alert(name))
+    clock.advance(timedelta(minutes=1))
+    there.tick()
+    clock.advance(timedelta(seconds=5))
+    there.recover("b")
+    assert told(chat) == ["a is bad"]  # the message about both is not due, so the end of one is not tried
+    clock.advance(timedelta(minutes=1))
+    box.drain()
+    assert told(chat) == ["a is bad"]
+    clock.advance(timedelta(minutes=2))
+    box.drain()
+    assert told(chat) == ["a is bad", "b is bad, and 1 more", "resolved: b is bad"]
+
+
+def test_the_page_of_one_of_several_ends_by_its_own_key(store, clock):
+    pager, chat = Pager("pager"), Threads()
+    for name in "abc":
+        desk(store, clock, pager, chat).observe(alert(name))
+    clock.advance(timedelta(minutes=1))
+    desk(store, clock, pager, chat).tick()
+    desk(store, clock, pager, chat).recover("b")
+    assert [(a.dedup_key, a.opening) for a, _ in pager.told[1:]] == [
+        ("b/1/1", None),
+        ("c/1/1", None),
+        ("b/1/2", "b/1/1"),
+    ]
+    desk(store, clock, pager, chat).observe(alert("b"))
+    clock.advance(timedelta(minutes=2))
+    desk(store, clock, pager, chat).tick()
+    desk(store, clock, pager, chat).recover("b")
+    assert chat.answered[-1] == ("b/2/2", "m-b/2/1")  # this time it was told by itself
 
 
 # while the store is away
@@ -427,9 +649,8 @@ def test_without_the_store_it_is_told_once_under_its_own_key_and_its_end_when_th
     chat = Recorder()
     main.be(DOWN)
     for _ in range(2):
-        there = away(chat)
-        there.observe(alert())
-        assert there.store_error == "shared.example: connection refused"
+        outcome = away(chat).observe(alert())
+        assert (outcome.noted, outcome.problem) == (False, "shared.example: connection refused")
         clock.advance(timedelta(minutes=5))
     away(chat).recover("risk")  # nobody can look up whether it was told
     assert [(a.dedup_key, duplicate) for a, duplicate in chat.told] == [("risk/first", True)]
@@ -497,6 +718,68 @@ def test_a_store_that_fails_at_any_write_loses_nothing_and_each_key_is_told_once
     assert Counter(told(chat)) == {"risk is bad": 1}
     away(chat).recover("risk")
     assert told(chat)[-1] == "resolved: risk is bad"
+
+
+@pytest.mark.parametrize("since", [None, "2025-03-01T11:50:00+00:00"])
+def test_what_a_drain_carried_into_the_store_before_anybody_looked_ends_too(main, away, clock, since):
+    chat, pager_key = Recorder(), "risk/first"
+    main.be(DOWN)
+    away(chat).observe(replace(alert(), since=since))
+    main.be(UP)
+    away(chat)._outbox.drain()
+    assert away(chat)._outbox.without_store() == ([], [])
+    clock.advance(timedelta(minutes=5))
+    for _ in range(2):
+        away(chat).tick()
+        away(chat).recover("risk")
+    ((_, _), (over, _)) = chat.told
+    assert (over.step, over.opening) == (Step.RESOLVED, pager_key)
+    for _ in range(2):
+        clock.advance(timedelta(minutes=5))
+        away(chat).observe(alert())
+        away(chat).recover("risk")
+    assert told(chat)[2:] == ["risk is bad", "resolved: risk is bad"] * 2  # adopted once
+
+
+@pytest.mark.parametrize("since", [None, "2025-03-01T11:50:00+00:00"])
+def test_what_was_told_without_the_store_ends_whether_or_not_it_says_since_when(main, away, clock, since):
+    chat = Recorder()
+    main.be(DOWN)
+    away(chat).observe(replace(alert(), since=since))
+    main.be(UP)
+    clock.advance(timedelta(minutes=5))
+    away(chat).recover("risk")
+    assert told(chat) == ["risk is bad", "resolved: risk is bad"]
+    length = "15 min" if since else "5 min"
+    assert f"It lasted {length}, until" in chat.told[1][0].why
+
+
+def test_a_damaged_incident_keeps_no_other_from_beginning_with_what_was_told_without_the_store(main, away, clock):
+    chat = Recorder()
+    away(chat).observe(alert("a"))
+    main.be(DOWN)
+    for name in "ab":
+        away(chat).observe(replace(alert(name), dedup_key=f"{name}/without"))
+    main.be(UP)
+    overwrite(main, STATE, "a", {"open": True})
+    clock.advance(timedelta(minutes=5))
+    assert "the incident 'a' is damaged" in str(away(chat).recover("b").problem)
+    assert told(chat)[-1] == "resolved: b is bad"
+
+
+def test_a_tick_gives_up_at_the_first_write_that_the_store_is_locked_for(main, away, clock):
+    chat = Recorder()
+    for name in "abcd":
+        away(chat).observe(alert(name, CRITICAL))
+    away(chat).tick()  # the first one completes the index
+    clock.advance(timedelta(minutes=15))
+    main.be(READ_ONLY)
+    main.asked.clear()
+    away(chat).tick()
+    assert main.asked.count("put_state") == 1
+    main.be(UP)
+    away(chat).tick()
+    assert sorted(told(chat)[4:]) == [f"escalated: {name} is bad" for name in "abcd"]
 
 
 def test_with_nothing_to_write_to_the_caller_learns_of_it(main, clock, tmp_path):

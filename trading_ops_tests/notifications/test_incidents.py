@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -334,13 +335,16 @@ def test_new_findings_do_not_put_an_escalation_off():
 
 def test_what_is_told_together_with_others_is_told_once_and_ends_by_itself():
     incident = observe(None, alert(), {}, NOON, POLICY, held_until=NOON)
-    told = told_together(incident, episode=1, now=NOON, policy=POLICY)
+    together = partial(
+        told_together, group=replace(alert(), dedup_key="together/1"), episode=1, findings=None, now=NOON, policy=POLICY
+    )
+    told = together(incident)
     assert told
     resolved = recover(told, NOON + timedelta(minutes=1), POLICY).unsent[-1]
-    assert (resolved.step, resolved.opening) == (Step.RESOLVED, f"{KEY}/1/1")
-    assert told_together(told, episode=1, now=NOON, policy=POLICY) == told
+    assert (resolved.step, resolved.opening, resolved.group) == (Step.RESOLVED, f"{KEY}/1/1", "together/1")
+    assert together(told) == told
     again = observe(recover(incident, NOON, POLICY), alert(), {}, NOON, POLICY, held_until=NOON)
-    assert told_together(again, episode=1, now=NOON, policy=POLICY) == again
+    assert together(again) == again
 
 
 def test_what_was_told_without_the_store_is_not_told_again_and_its_end_is():

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,28 @@ from trading_ops_tests.test_cli import BIN, command, new_home
 DAEMON = ["dagster-daemon", "run", "-w", "workspace.yaml"]
 WATCHDOG = ["trading-ops", "watchdog", "--interval", "1"]
 JOB = "system_health_check"
+SENSORS = """
+import time
+from pathlib import Path
+import dagster as dg
+
+@dg.sensor(minimum_interval_seconds=600, default_status=dg.DefaultSensorStatus.RUNNING)
+def hangs():
+    Path("hanging").touch()
+    time.sleep(55)
+    Path("over").touch()
+
+@dg.sensor(minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def ticks():
+    with open("ticks", "a") as file:
+        file.write(".")
+
+@dg.job
+def j():
+    pass
+
+defs = dg.Definitions(jobs=[j], sensors=[hangs, ticks])
+"""
 LIMIT = '{"dagster/max_runtime": "20"}'
 
 
@@ -102,8 +124,9 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
 
 
 def test_a_killed_run_is_told_once_and_so_is_the_killed_daemon(platform: Platform) -> None:
-    with platform.running(DAEMON) as daemon, platform.running(WATCHDOG):
+    with platform.running(DAEMON) as daemon, ExitStack() as stack:
         first = platform.until(platform.heartbeat)
+        stack.enter_context(platform.running(WATCHDOG))  # a busy machine takes longer to load the code than it waits
         names = {ticker.name for ticker in first.tickers if ticker.running}
         assert {f"{JOB}_schedule", "heartbeat_sensor", "run_failure_alert_sensor"} <= names
         run_id, key = platform.launch(), f"run/{JOB}/"
@@ -155,3 +178,14 @@ def test_code_that_cannot_be_loaded_is_a_silent_daemon(platform: Platform) -> No
         (silent,) = platform.until(lambda: platform.told("watchdog/daemon/"))
     assert silent["level"] == "CRITICAL"
     assert "can load its code" in silent["what_to_do"]
+
+
+@pytest.mark.chaos
+def test_a_sensor_that_hangs_holds_up_no_other(platform: Platform) -> None:
+    (platform.home / "sensors.py").write_text(SENSORS)
+    ticks, hanging, over = (platform.home / name for name in ("ticks", "hanging", "over"))
+    with platform.running(["dagster-daemon", "run", "-f", "sensors.py"]):
+        platform.until(hanging.exists)
+        before = len(ticks.read_text()) if ticks.exists() else 0
+        platform.until(lambda: ticks.exists() and len(ticks.read_text()) >= before + 2)
+        assert not over.exists()

@@ -156,8 +156,8 @@ def mail_of(alert: Alert, message: Message, sender: str, recipients: Sequence[st
     mail["Subject"] = fit(f"{label} {message.what}", MOST_SUBJECT)
     mail["Date"] = format_datetime(datetime.now(UTC))
     mail["Message-ID"] = message_id(alert.dedup_key, sender)
-    if alert.opening is not None:
-        mail["In-Reply-To"] = mail["References"] = message_id(alert.opening, sender)
+    if (opening := alert.group or alert.opening) is not None:
+        mail["In-Reply-To"] = mail["References"] = message_id(opening, sender)
     mail["Auto-Submitted"] = "auto-generated"  # so that no out-of-office answers
     picture = picture_of(alert.picture)
     picture_id = f"picture.{message_id(alert.dedup_key, sender)[1:-1]}" if picture else ""

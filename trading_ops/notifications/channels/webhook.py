@@ -81,7 +81,7 @@ def document_of(alert: Alert, *, possible_duplicate: bool) -> dict[str, Any]:
         "numbers": numbers,
         "incident": fit(one_line(alert.incident), MOST_TEXT) if alert.incident else None,
         "step": str(alert.step),
-        "opening": fit(one_line(alert.opening or alert.dedup_key), MOST_TEXT),
+        "opening": fit(one_line(alert.group or alert.opening or alert.dedup_key), MOST_TEXT),
         "since": one_line(alert.since)[:MOST_SINCE] if alert.since else None,
         "link": message.link or None,
         "possible_duplicate": possible_duplicate,
