@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, HttpUrl, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from trading_ops.commands import shell
 from trading_ops.notifications.configuration import ChannelSettings
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -332,5 +333,5 @@ def use_dagster_home() -> Path:
             f"DAGSTER_HOME: {home} holds no dagster.yaml; run this from the project's folder or set it"
         )
     if home.resolve() != Path.cwd().resolve():
-        raise InvalidSettings(f"var/ lies in DAGSTER_HOME, so this works there only: cd {home}")
+        raise InvalidSettings(f"var/ lies in DAGSTER_HOME, so this works there only: {shell('cd', home)}")
     return home

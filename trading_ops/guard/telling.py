@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import StoreUnavailable
+from trading_ops.commands import command
 from trading_ops.guard.actions import (
     BY_HAND,
     CONFIRMED,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from trading_ops.notifications.desk import IncidentDesk
 
 STOPPING = "stopping"
-RESUME = "It stays stopped until a person resumes it: `trading-ops strategies resume {name} --reason ...`."
 STOP_BY_HAND = (
     "Stop {name} by hand, at the bot's own interface or by stopping the bot, cancel its entry orders at the exchange,"
     " and leave its exits. The guard goes on trying, and says when it is confirmed."
@@ -79,7 +79,8 @@ def alert_of(action: Action, phase: str) -> Alert:
         CONFIRMED: (
             f"{name} was stopped",
             f"{name} disabled, confirmed after {waited or 0:.1f} s{kept}.",
-            f"See why; close positions by hand if you do not trust their exits. {RESUME.format(name=name)}",
+            f"See why; close positions by hand if you do not trust their exits. It stays stopped until a"
+            f" person resumes it: `{command('strategies resume', name, reason='...')}`.",
         ),
         ESCALATED: (
             f"{name} could not be stopped",
@@ -89,7 +90,7 @@ def alert_of(action: Action, phase: str) -> Alert:
         OBSERVED: (
             f"{name} should be stopped",
             "Nothing was done: the guard only observes (observe_only).",
-            f"Decide whether to stop it: `trading-ops strategies disable {name} --reason ...`.",
+            f"Decide whether to stop it: `{command('strategies disable', name, reason='...')}`.",
         ),
         RESUMED: (f"{name} was resumed", "", "Nothing: its losses count from now on, trades before do not."),
     }[phase]

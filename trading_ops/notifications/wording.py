@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from trading_ops.commands import command
 from trading_ops.notifications.alert import Alert, Step
 from trading_ops.notifications.text import duration
 
@@ -42,7 +43,7 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
         )
     if step is Step.ESCALATED:
         waited = f"Nobody has acknowledged it for {_length(now - (incident.unanswered_since or now))}."
-        answer = f"Say who looks after it: `trading-ops alerts ack {incident.key}`."
+        answer = f"Say who looks after it: `{command('alerts ack', incident.key)}`."
         return replace(
             message,
             why=_lines(waited, alert.why, seen),

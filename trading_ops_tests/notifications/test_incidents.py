@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.incident import Incident, Policy, unsettled
 from trading_ops.notifications.incidents import acknowledge, adopt, observe, recover, sent, settle, told_together
+from trading_ops.notifications.text import message_of
 
 KEY = "strategy_risk/risk_within_limits"
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
@@ -286,6 +287,13 @@ def test_an_unacknowledged_critical_escalates_once_a_step_and_no_further():
     assert [message.escalation for message in story.alerts] == [0, 1, 2]
     assert story.at(61).well().alerts[-1].escalation == 2  # who was told of it hears of its end
     assert f"trading-ops alerts ack {KEY}" in story.alerts[1].what_to_do
+
+
+def test_a_rise_to_critical_is_told_with_how_to_acknowledge_it():
+    story = Story().seen(WARNING, "rsi").at(5).seen(CRITICAL, "rsi")
+    footers = [message_of(message, possible_duplicate=False).footer for message in story.alerts]
+    assert story.steps == [("12:00", "opened"), ("12:05", "reminded")]
+    assert footers == [f"{KEY}/1/1", f"{KEY}/1/2 · acknowledge: trading-ops alerts ack {KEY}"]
 
 
 def test_what_is_below_critical_does_not_escalate():
