@@ -262,7 +262,7 @@ class Services:
         from trading_ops.notifications.desk import IncidentDesk
         from trading_ops.notifications.incident import Policy
 
-        shown = any(getattr(channel, "updates", False) for channel in self.channels.values())
+        shown = any(channel.updates for channel in self.channels.values())
         policy = Policy(
             escalate_after=timedelta(minutes=self.settings.notification_escalate_minutes),
             escalation_steps=max(len(self.settings.notification_escalation), 1),

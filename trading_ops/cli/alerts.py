@@ -139,8 +139,7 @@ def try_(channel: Channel = None) -> None:
 def _try(services: Services, name: str) -> str | None:
     """Send a test message straight to the channel, past the outbox; why it was not taken."""
     from trading_ops.notifications.alert import Alert, Severity
-    from trading_ops.notifications.channel import DeliveryError
-    from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+    from trading_ops.notifications.lanes import Lane, side_by_side, told_of
     from trading_ops.notifications.outbox import SEND_S
 
     alert = Alert(
@@ -157,10 +156,7 @@ def _try(services: Services, name: str) -> str | None:
 
     side_by_side([lane()], workers=1, timeout_s=SEND_S)
     (error,) = outcome
-    if error is None:
-        return None
-    known = isinstance(error, DeliveryError | TookTooLong)  # another's text may hold a secret
-    return str(error) if known else type(error).__name__
+    return told_of(error) if error else None
 
 
 def _not_chosen(services: Services, name: str) -> str:

@@ -27,7 +27,7 @@ from trading_ops.notifications.delivery import (
     undelivered,
     unsettled,
 )
-from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side, told_of
 from trading_ops.notifications.order import (
     AFTER,
     Named,
@@ -234,7 +234,7 @@ class Courier:
             self._note_failure(key, name, claim, attempts, unreadable)
             return unreadable
         doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
-        duplicate = doubt and not getattr(channel, "deduplicates", False)
+        duplicate = doubt and not channel.deduplicates
         opening = handle_of_opening(self._store, alert, name)
         handles: list[str | None] = []
 
@@ -268,9 +268,7 @@ class Courier:
         def ours(delivery: Mapping[str, Any]) -> bool:
             return delivery["claim"] == claim  # who took over after a minute has the last word
 
-        # of an error that no channel describes only the type is kept: its text may hold a secret
-        known = isinstance(error, DeliveryError | TookTooLong)
-        reason = str(error) if known else type(error).__name__
+        reason = told_of(error)
         asked = _asked_to_wait(error)
         state, wait_s = FAILED, self._backoff.wait_s(attempts, asked)
         if asked is not None:

@@ -10,8 +10,13 @@ from typing import Any
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.delivery import given_up
 
-KEY = "alerts_dead/"  # and the day; what has it is never told about itself
+KEY = "alerts_dead/"  # and the day
 MONDAY = 0
+
+
+def is_obituary(body: Mapping[str, Any]) -> bool:
+    """Whether an alert only says that others were given up: it is never told about itself."""
+    return str(body["alert"]["dedup_key"]).startswith(KEY)
 
 
 def obituary(bodies: Iterable[Mapping[str, Any]], channels: Collection[str], day: str) -> Alert | None:
@@ -26,7 +31,7 @@ def obituary(bodies: Iterable[Mapping[str, Any]], channels: Collection[str], day
     for body in bodies:
         died = {name: datetime.fromisoformat(body["channels"][name]["at"]).date() for name in given_up(body)}
         names = [name for name in died if name in channels and died[name] >= first]
-        if names and not str(body["alert"]["dedup_key"]).startswith(KEY):
+        if names and not is_obituary(body):
             dead += 1
             reasons.update(f"{name}: {body['channels'][name].get('error') or 'no reason was kept'}" for name in names)
     if not dead:

@@ -13,7 +13,7 @@ from trading_ops.audit.store import InvalidRecord, StoreError, StoreUnavailable
 from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import Channel
 from trading_ops.notifications.courier import Courier, Told
-from trading_ops.notifications.dead_letters import KEY as ABOUT_THE_DEAD
+from trading_ops.notifications.dead_letters import is_obituary
 from trading_ops.notifications.delivery import STATE, given_up, quiet_until, undelivered, unknown_alert, unsettled
 from trading_ops.notifications.fallback import Fallback, FallbackError
 from trading_ops.notifications.routes import Routes
@@ -168,7 +168,7 @@ class Outbox:
                     and not quiet_until(body["channels"][name], self._now())
                     for name in undelivered(body)
                 )
-                and not str(body["alert"]["dedup_key"]).startswith(ABOUT_THE_DEAD)
+                and not is_obituary(body)
             ]
         else:
             keys = [key]
