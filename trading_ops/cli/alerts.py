@@ -11,6 +11,7 @@ from trading_ops.cli import incidents
 from trading_ops.cli.terminal import (
     Json,
     fail,
+    line,
     minute,
     open_services,
     plain,
@@ -80,7 +81,7 @@ def show_(
         for name, c in delivery["channels"].items()
     ]
     show_table("channels", ["channel", "state", "attempts", "last (UTC)", "next (UTC)"], rows)
-    for name, why in _reasons(services, delivery).items():
+    for name, why in (_superseded(delivery) | _reasons(services, delivery)).items():
         typer.echo(f"{name}: {why}")
 
 
@@ -181,9 +182,16 @@ def _severity(alert: Mapping[str, Any]) -> str:
 
 def _told(services: Services, delivery: Mapping[str, Any]) -> list[str]:
     """Who was told, and a line for each who was not."""
-    sent = [name for name, state in _states(delivery).items() if state == "sent"]
-    missing = [f"{name}: {why}" for name, why in _reasons(services, delivery).items()]
-    return [f"sent: {', '.join(sent)}", *missing] if sent else missing or ["kept, told nobody"]
+    superseded = _superseded(delivery)
+    sent = [name for name, state in _states(delivery).items() if state == "sent" and name not in superseded]
+    others = [f"{name}: {why}" for name, why in (superseded | _reasons(services, delivery)).items()]
+    return [f"sent: {', '.join(sent)}", *others] if sent else others or ["kept, told nobody"]
+
+
+def _superseded(delivery: Mapping[str, Any]) -> dict[str, str]:
+    """Where it was an update that a later message said before it was shown, which counts as sent."""
+    by = {name: channel.get("superseded_by") for name, channel in delivery["channels"].items()}
+    return {name: f"superseded by {line(key)}, which was told instead" for name, key in by.items() if key}
 
 
 def _reasons(
