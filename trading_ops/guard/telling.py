@@ -23,7 +23,7 @@ from trading_ops.guard.actions import (
     action_id,
     latencies,
 )
-from trading_ops.guard.rules import GUARD_BLIND, StrategyRisk, describe
+from trading_ops.guard.rules import GUARD_BLIND, WARN_AT, StrategyRisk, describe
 from trading_ops.notifications.alert import Alert, Severity, Step
 
 if TYPE_CHECKING:
@@ -36,7 +36,13 @@ STOP_BY_HAND = (
 )
 SHOWN = 5
 UNREADABLE, DOUBTS = "guard/unreadable", "guard/doubts"
-SOFT = (GUARD_BLIND, "daily_loss_near_limit", "consecutive_losses_near_limit", "recent_win_rate_low")
+STOPS = f"At {100 * WARN_AT:g} % of the limit the guard warns; what exceeds it stops the strategy."
+BEYOND = {
+    "daily_loss_near_limit": STOPS,
+    "consecutive_losses_near_limit": STOPS,
+    "recent_win_rate_low": "A low win rate alone stops nothing.",
+}
+SOFT = (GUARD_BLIND, *BEYOND)
 
 
 def through(desk: IncidentDesk) -> Callable[[Alert], None]:
@@ -107,7 +113,6 @@ def alert_of(action: Action, phase: str) -> Alert:
         done=done,
         incident=f"guard/{name}",
         step=Step.RESOLVED if phase == RESUMED else Step.OPENED,
-        since=min(action["at"].values()),
     )
 
 
@@ -127,8 +132,10 @@ def warnings(name: str, risk: StrategyRisk, limits: Mapping[str, Any], day: str)
         Alert(
             severity=Severity.CRITICAL if rule == GUARD_BLIND else Severity.WARNING,
             dedup_key=f"guard/{name}/{rule}/{day}",
-            what=f"The guard is blind for {name}" if rule == GUARD_BLIND else f"{name} comes near a limit",
-            why=f"{name}: {describe(rule, figures, limits)}",
+            what=f"The guard is blind for {name}"
+            if rule == GUARD_BLIND
+            else f"{name} comes near a limit: {describe(rule, figures, limits)}",
+            why=f"{name}: {describe(rule, figures, limits)}" if rule == GUARD_BLIND else BEYOND[rule],
             what_to_do="Give the strategy an equity at the bot (docs/bot-interface.md, Portfolio): until then only its"
             " losses in a row can stop it."
             if rule == GUARD_BLIND
@@ -163,11 +170,11 @@ def unreadable(why: str, since: datetime, source: str) -> Alert:
         severity=Severity.CRITICAL,
         dedup_key=f"guard/{source}/unreadable/{since:%Y-%m-%dT%H:%M}",
         what="The guard is blind: the bot cannot be read",
-        why=why,
+        why=f"{why}\nIt has not been read since {since:%Y-%m-%d %H:%M:%S} UTC.",
         what_to_do="See that the bot runs and answers: `trading-ops doctor`. Until then watch its strategies by hand.",
+        done="Nothing: until the bot answers no strategy is judged, and none is stopped.",
         day=str(since.date()),
         incident=UNREADABLE,
-        since=since.isoformat(),
     )
 
 
