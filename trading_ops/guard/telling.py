@@ -139,7 +139,9 @@ def warnings(name: str, risk: StrategyRisk, limits: Mapping[str, Any], day: str)
             what_to_do="Give the strategy an equity at the bot (docs/bot-interface.md, Portfolio): until then only its"
             " losses in a row can stop it."
             if rule == GUARD_BLIND
-            else "Nothing was done. Look at its open positions; `trading-ops strategies list` shows what is left.",
+            else "Look at its open positions; `trading-ops strategies list` shows what is left,"
+            f" `{command('strategies disable', name, reason='...')}` stops it.",
+            done="" if rule == GUARD_BLIND else "Nothing was done.",
             day=day,
             numbers=figures,
             incident=warning_of(name, rule),
@@ -151,14 +153,16 @@ def warnings(name: str, risk: StrategyRisk, limits: Mapping[str, Any], day: str)
 def doubted(doubts: Sequence[tuple[Any, str]], day: str) -> Alert:
     """Trades that were not believed, and so cannot stop anybody."""
     digest = hashlib.sha256(repr(sorted(map(str, doubts))).encode()).hexdigest()[:16]
-    more = len(doubts) - SHOWN
+    more, several = len(doubts) - SHOWN, len(doubts) > 1
     lines = [reason for _, reason in doubts[:SHOWN]] + ([f"and {more} more"] if more > 0 else [])
     return Alert(
         severity=Severity.ERROR,
         dedup_key=f"guard/doubts/{digest}",
-        what=f"{len(doubts)} trade{'s' if len(doubts) > 1 else ''} of today cannot be true and do not count",
+        what=f"{len(doubts)} trade{'s' if several else ''} of today cannot be true and {'do' if several else 'does'}"
+        " not count",
         why="\n".join(lines),
-        what_to_do="Correct them at the bot: until then a strategy is only stopped by its other trades and its equity.",
+        what_to_do=f"Correct {'them' if several else 'it'} at the bot: until then a strategy is only stopped by its"
+        " other trades and its equity.",
         day=day,
         incident=DOUBTS,
     )
@@ -172,7 +176,7 @@ def unreadable(why: str, since: datetime, source: str) -> Alert:
         what="The guard is blind: the bot cannot be read",
         why=f"{why}\nIt has not been read since {since:%Y-%m-%d %H:%M:%S} UTC.",
         what_to_do="See that the bot runs and answers: `trading-ops doctor`. Until then watch its strategies by hand.",
-        done="Nothing: until the bot answers no strategy is judged, and none is stopped.",
+        done="Nothing: until the bot answers no strategy is judged.",
         day=str(since.date()),
         incident=UNREADABLE,
     )
