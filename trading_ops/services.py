@@ -1,4 +1,4 @@
-"""Which adapters does this configuration ask for? The one place where they are chosen and built."""
+"""Which adapters does this configuration ask for? They are chosen and built here, the channels in `channels.py`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from trading_ops import policies
+from trading_ops.channels import configured_channel
 from trading_ops.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from trading_ops.audit.history import History
     from trading_ops.audit.spool import SpooledStore
     from trading_ops.audit.store import AuditStore
     from trading_ops.bot.client import Bot, Calendar
     from trading_ops.costs.budget import Limits as CostLimits
-    from trading_ops.guard.switch import Guard, Policy
+    from trading_ops.guard.switch import Guard
+    from trading_ops.guard.switch import Policy as GuardPolicy
     from trading_ops.market.candles import CandleSource
     from trading_ops.market.exchange import ExchangeCandles
     from trading_ops.notifications.channel import Channel
@@ -181,62 +182,7 @@ class Services:
 
     def channel(self, name: str) -> Channel:
         """One channel as it is configured, chosen or not; raises KeyError for a name that is none."""
-        return {
-            "console": self._console,
-            "slack": self._slack,
-            "email": self._email,
-            "discord": self._discord,
-            "telegram": self._telegram,
-            "pagerduty": self._pagerduty,
-            "webhook": self._webhook,
-        }[name]()
-
-    def _console(self) -> Channel:
-        from trading_ops.notifications.channels.console import ConsoleChannel
-
-        return ConsoleChannel()
-
-    def _slack(self) -> Channel:
-        from trading_ops.notifications.channels.slack import SlackChannel
-
-        s = self.settings
-        return SlackChannel(
-            webhook_url=_told(s.slack_webhook_url), bot_token=_told(s.slack_bot_token), channel=s.slack_channel
-        )
-
-    def _email(self) -> Channel:
-        from trading_ops.notifications.channels.email import EmailChannel
-
-        return EmailChannel(
-            host=self.settings.smtp_host,
-            port=self.settings.smtp_port,
-            security=self.settings.smtp_security,
-            username=self.settings.smtp_username,
-            password=_told(self.settings.smtp_password),
-            sender=self.settings.email_from,
-            recipients=self.settings.email_to,
-        )
-
-    def _discord(self) -> Channel:
-        from trading_ops.notifications.channels.discord import DiscordChannel
-
-        return DiscordChannel(webhook_url=_told(self.settings.discord_webhook_url))
-
-    def _telegram(self) -> Channel:
-        from trading_ops.notifications.channels.telegram import TelegramChannel
-
-        token = _told(self.settings.telegram_bot_token)
-        return TelegramChannel(bot_token=token, chat_id=self.settings.telegram_chat_id)
-
-    def _pagerduty(self) -> Channel:
-        from trading_ops.notifications.channels.pagerduty import PagerDutyChannel
-
-        return PagerDutyChannel(routing_key=_told(self.settings.pagerduty_routing_key))
-
-    def _webhook(self) -> Channel:
-        from trading_ops.notifications.channels.webhook import WebhookChannel
-
-        return WebhookChannel(url=_told(self.settings.webhook_url), secret=_told(self.settings.webhook_secret))
+        return configured_channel(name, self.settings)
 
     @cached_property
     def outbox(self) -> Outbox:
@@ -260,14 +206,9 @@ class Services:
         """What is wrong, and what is told of it through the outbox; updates where a channel shows them."""
         from trading_ops.audit.late import late
         from trading_ops.notifications.desk import IncidentDesk
-        from trading_ops.notifications.incident import Policy
 
-        shown = any(getattr(channel, "updates", False) for channel in self.channels.values())
-        policy = Policy(
-            escalate_after=timedelta(minutes=self.settings.notification_escalate_minutes),
-            escalation_steps=max(len(self.settings.notification_escalation), 1),
-            update_every=Policy().update_every if shown else None,
-        )
+        shown = any(channel.updates for channel in self.channels.values())
+        policy = policies.incident_policy(self.settings, updates_are_shown=shown)
         return IncidentDesk(late(lambda: self.store), self.outbox, lambda: self.now(), policy)
 
     @cached_property
@@ -279,55 +220,15 @@ class Services:
 
     @property
     def performance_limits(self) -> PerformanceLimits:
-        from trading_ops.performance.verdict import Limits
-
-        return Limits(
-            win_rate_target_pct=self.settings.win_rate_target_pct,
-            win_rate_critical_pct=self.settings.win_rate_critical_pct,
-            avg_profit_target_pct=self.settings.avg_profit_target_pct,
-            avg_profit_critical_pct=self.settings.avg_profit_critical_pct,
-            sharpe_target=self.settings.sharpe_target,
-            sharpe_critical=self.settings.sharpe_critical,
-            min_trades=self.settings.min_trades,
-        )
+        return policies.performance_limits(self.settings)
 
     @property
     def cost_limits(self) -> CostLimits:
-        from trading_ops.costs.budget import Limits
-
-        return Limits(
-            day_warning_usd=self.settings.cost_day_warning_usd,
-            day_critical_usd=self.settings.cost_day_critical_usd,
-            month_warning_usd=self.settings.cost_month_warning_usd,
-            month_critical_usd=self.settings.cost_month_critical_usd,
-        )
+        return policies.cost_limits(self.settings)
 
     @property
-    def guard_policy(self) -> Policy:
-        from trading_ops.guard.drawdown import PortfolioLimits
-        from trading_ops.guard.rules import Limits
-        from trading_ops.guard.switch import Policy
-
-        limits = Limits(
-            daily_loss_pct=self.settings.guard_daily_loss_pct,
-            consecutive_losses=self.settings.guard_consecutive_losses,
-            recent_win_rate_pct=self.settings.guard_recent_win_rate_pct,
-        )
-        return Policy(
-            limits=limits,
-            own_limits={
-                name: Limits(
-                    daily_loss_pct=own.get("daily_loss_pct", limits.daily_loss_pct),
-                    consecutive_losses=int(own.get("consecutive_losses", limits.consecutive_losses)),
-                    recent_win_rate_pct=own.get("recent_win_rate_pct", limits.recent_win_rate_pct),
-                )
-                for name, own in self.settings.guard_limits.items()
-            },
-            portfolio=PortfolioLimits(
-                self.settings.guard_portfolio_from_peak_pct, self.settings.guard_portfolio_from_start_pct
-            ),
-            observe_only=self.settings.guard_mode == "observe_only",
-        )
+    def guard_policy(self) -> GuardPolicy:
+        return policies.guard_policy(self.settings)
 
     @cached_property
     def guard(self) -> Guard:
@@ -341,7 +242,3 @@ class Services:
         local = f"sqlite:///{self.settings.data_dir / 'guard.db'}"
         memory = GuardMemory(self.store, lambda: open_store(local), self.bot.source)
         return Guard(self.bot, memory, Watch(self.now), self.guard_policy, through(self.incidents))
-
-
-def _told(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None

@@ -14,11 +14,14 @@ import pytest
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.cli.alerts import _try
 from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.console import ConsoleChannel
 from trading_ops.notifications.channels.slack import SlackChannel
+from trading_ops.notifications.desk import IncidentDesk
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.routes import Routes, parse_quiet_hours
 from trading_ops_tests.notifications.test_damage import damaged
+from trading_ops_tests.notifications.test_outbox import Clock, Recorder
 from trading_ops_tests.servers.vendors import SLACK_PATH, Answer, VendorServer, slack_webhook
 from trading_ops_tests.test_cli import command
 
@@ -163,6 +166,24 @@ def test_one_alert_is_shown_with_its_way(home, slack):
         assert part in said, part
     assert json.loads(run(home, "show", KEY, "--json", slack=slack))["alert"]["dedup_key"] == KEY
     assert "no alert has the key 'nothing'" in run(home, "show", "nothing", slack=slack, code=1)
+
+
+def test_an_update_that_a_later_message_said_instead_names_that_message(home):
+    clock = Clock()
+    chat = Recorder("chat")
+    chat.updates = True
+    bad = Alert(Severity.ERROR, "risk/first", "risk is bad", "11 %, above 10 %", "", incident="risk")
+    with SqliteStore(home / "var" / "audit.db") as store:
+        desk = IncidentDesk(store, Outbox(store, {"chat": chat}, clock), clock)
+        desk.observe(bad)
+        clock.advance(timedelta(minutes=61))
+        chat._errors = [DeliveryError("HTTP 503")]
+        desk.observe(replace(bad, why="12 %, above 10 %"))
+        clock.advance(timedelta(seconds=5))
+        desk.recover("risk")
+    said = run(home, "show", "risk/1/2")
+    assert "chat: superseded by risk/1/3, which was told instead" in said
+    assert "    risk/1/2\n    chat: superseded by risk/1/3" in run(home, "list")
 
 
 def test_a_replay_sends_what_died_and_exits_1_while_it_does_not(home, slack):

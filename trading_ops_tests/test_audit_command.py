@@ -22,6 +22,8 @@ from trading_ops_tests.test_cli import command
 
 class Deaf:
     name = "chat"
+    deduplicates = updates = False
+    reports = True
 
     def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
         raise OSError

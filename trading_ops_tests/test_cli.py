@@ -255,6 +255,13 @@ def test_the_readmes_commands_work(home, line):
     assert own == []
 
 
+def test_who_follows_the_readme_leaves_no_strategy_stopped():
+    lines = readme_commands()
+    after = lines[next(n for n, line in enumerate(lines) if "strategies halt --all" in line) :]
+    resumed = [shlex.split(line)[3] for line in after if line.startswith("trading-ops strategies resume")]
+    assert sorted(resumed) == ["bollinger", "macd", "rsi", "volume"]
+
+
 def test_the_readmes_make_targets_exist():
     wanted = re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / "README.md").read_text(), re.M)
     shown = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.desk import IncidentDesk
 from trading_ops.notifications.outbox import Outbox
+from trading_ops.notifications.text import message_of
 from trading_ops_tests.notifications.test_outbox import Recorder
 from trading_ops_tests.test_alerts_command import run
 from trading_ops_tests.test_cli import command
@@ -68,6 +70,16 @@ def test_a_messages_key_acknowledges_its_incident_and_a_key_that_is_none_fails(h
     assert "no open incident has the key 'nothing'" in run(home, "ack", "nothing", code=1)
     desk.recover("risk")
     assert "no open incident has the key 'risk'" in run(home, "ack", "risk", code=1)
+
+
+def test_the_command_that_a_message_shows_acknowledges_its_incident_whatever_its_name_is(home, desk):
+    for name in ("guard/rsi; rm -rf ~", "guard/a  'b'", "guard/x\ny"):
+        desk.observe(alert(name))
+        _, _, shown = message_of(alert(name), possible_duplicate=False).footer.partition(
+            "acknowledge: trading-ops alerts "
+        )
+        assert "looks after it" in run(home, *shlex.split(shown), "--by", "ana")
+        assert desk.incident(name).acknowledged_by == "ana"
 
 
 def test_an_incident_that_nothing_looks_at_any_more_is_resolved_by_a_person(home, desk):

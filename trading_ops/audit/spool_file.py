@@ -14,6 +14,7 @@ from typing import Any
 from trading_ops.audit import chain
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import Entry, Record, StoreError
+from trading_ops.commands import shell
 
 SPOOL = "spool"
 REFUSED = "spool_refused"
@@ -159,9 +160,10 @@ class SpoolFile(SqliteStore):
         try:
             return [_waiting(*row) for row in self._file.rows(sql, seq, upto, lane, limit)]
         except _Damaged as error:
+            own = f"TRADING_OPS_STORE=sqlite:///{self._file._path}"
+            look = shell("env", "MONGODB_URI=", own, "trading-ops", "audit", "verify")
             raise StoreError(
-                f"the spool's {error}; stop what writes, keep a copy, and look at it with"
-                f" MONGODB_URI= TRADING_OPS_STORE=sqlite:///{self._file._path} trading-ops audit verify"
+                f"the spool's {error}; stop what writes, keep a copy, and look at it with {look}"
             ) from error
 
     def firsts(self) -> list[Waiting]:

@@ -11,6 +11,7 @@ from trading_ops.cli import incidents
 from trading_ops.cli.terminal import (
     Json,
     fail,
+    line,
     minute,
     open_services,
     plain,
@@ -82,7 +83,7 @@ def show_(
         for name, c in delivery["channels"].items()
     ]
     show_table("channels", ["channel", "state", "attempts", "last (UTC)", "next (UTC)"], rows)
-    for name, why in _reasons(services, delivery).items():
+    for name, why in (_superseded(delivery) | _reasons(services, delivery)).items():
         typer.echo(f"{name}: {why}")
 
 
@@ -112,8 +113,8 @@ def retry_(
                 typer.echo(f"{one}  {name}: {said}", err=True)
         replaced = [(one, by) for one in tried if (by := _superseded(one, only=channel))]
         for delivery, by in replaced:
-            for name, later in by.items():
-                typer.echo(f"{delivery['alert']['dedup_key']}  {name}: not sent, superseded by {later}")
+            for name, said in by.items():
+                typer.echo(f"{delivery['alert']['dedup_key']}  {name}: not sent, {said}")
         kept = {one for one, _ in missing} | {delivery["alert"]["dedup_key"] for delivery, _ in replaced}
         if damaged:
             typer.echo(damaged, err=True)
@@ -149,8 +150,7 @@ def try_(channel: Channel = None) -> None:
 def _try(services: Services, name: str) -> str | None:
     """Send a test message straight to the channel, past the outbox; why it was not taken."""
     from trading_ops.notifications.alert import Alert, Severity
-    from trading_ops.notifications.channel import DeliveryError
-    from trading_ops.notifications.lanes import Lane, TookTooLong, side_by_side
+    from trading_ops.notifications.lanes import Lane, side_by_side, told_of
     from trading_ops.notifications.outbox import SEND_S
 
     alert = Alert(
@@ -167,10 +167,7 @@ def _try(services: Services, name: str) -> str | None:
 
     side_by_side([lane()], workers=1, timeout_s=SEND_S)
     (error,) = outcome
-    if error is None:
-        return None
-    known = isinstance(error, DeliveryError | TookTooLong)  # another's text may hold a secret
-    return str(error) if known else type(error).__name__
+    return told_of(error) if error else None
 
 
 def _not_chosen(services: Services, name: str) -> str:
@@ -202,9 +199,17 @@ def _severity(alert: Mapping[str, Any]) -> str:
 
 def _told(services: Services, delivery: Mapping[str, Any]) -> list[str]:
     """Who was told, and a line for each who was not."""
-    sent = [name for name, state in _states(delivery).items() if state == "sent"]
-    missing = [f"{name}: {why}" for name, why in _reasons(services, delivery).items()]
-    return [f"sent: {', '.join(sent)}", *missing] if sent else missing or ["kept, told nobody"]
+    superseded = _superseded(delivery)
+    sent = [name for name, state in _states(delivery).items() if state == "sent" and name not in superseded]
+    others = [f"{name}: {why}" for name, why in (superseded | _reasons(services, delivery)).items()]
+    return [f"sent: {', '.join(sent)}", *others] if sent else others or ["kept, told nobody"]
+
+
+def _superseded(delivery: Mapping[str, Any], only: str | None = None) -> dict[str, str]:
+    """Where a later message said what it says, which counts as sent."""
+    channels = delivery["channels"].items()
+    by = {name: channel.get("superseded_by") for name, channel in channels if only in (None, name)}
+    return {name: f"superseded by {line(key)}, which was told instead" for name, key in by.items() if key}
 
 
 def _reasons(
@@ -223,12 +228,6 @@ def _reasons(
         gone = "" if name in services.channels else "; the channel is not configured any more"
         reasons[name] = why + gone
     return reasons
-
-
-def _superseded(delivery: Mapping[str, Any], only: str | None) -> dict[str, str]:
-    """What was told instead on channels that do not get it any more."""
-    channels = delivery["channels"].items()
-    return {name: c["superseded_by"] for name, c in channels if "superseded_by" in c and only in (None, name)}
 
 
 def _next(services: Services, channel: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from trading_ops.cli.terminal import fail, open_services, reported
+from trading_ops.commands import shell
 
 app = typer.Typer(help="The built-in paper bot.", no_args_is_help=True)
 
@@ -45,7 +46,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listening.getsockname()[1]}"
     typer.echo(f"The paper bot ({label} candles) answers on {url}; Ctrl-C stops it. In a second terminal:")
-    typer.echo(f"  export TRADING_OPS_BOT_URL={url}")
+    typer.echo(f"  {shell('export', f'TRADING_OPS_BOT_URL={url}')}")
     if secret is not None:
         typer.echo("  export TRADING_OPS_BOT_TOKEN=...  # the token that is set here")
     token = secret.get_secret_value() if secret else None

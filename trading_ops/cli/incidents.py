@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trading_ops.cli.terminal import Json, fail, minute, open_services, reported, show, show_entry, show_json
+from trading_ops.commands import visible
 
 if TYPE_CHECKING:
     from trading_ops.notifications.incident import Incident
@@ -70,7 +71,7 @@ def ack(
         return
     for incident, earlier in found:
         other = f" (before: {earlier})" if earlier and earlier != incident.acknowledged_by else ""
-        typer.echo(f"{incident.key}: {incident.acknowledged_by} looks after it{other}")
+        typer.echo(f"{visible(incident.key)}: {incident.acknowledged_by} looks after it{other}")
 
 
 @app.command()
@@ -87,7 +88,7 @@ def resolve(
     if as_json:
         show_json(incident.to_document())
     else:
-        typer.echo(f"{incident.key}: {'over, told later' if incident.told_open else 'over'}")
+        typer.echo(f"{visible(incident.key)}: {'over, told later' if incident.told_open else 'over'}")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from trading_ops.cli.optimize import optimize
 from trading_ops.cli.terminal import Day, Json, open_services, prepare, reported, show, show_json, show_table
 from trading_ops.cli.up import up
 from trading_ops.cli.watchdog import watchdog
+from trading_ops.commands import command
 
 app = typer.Typer(
     help="Watch, measure and look after a trading bot.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -154,7 +155,7 @@ def flow(
         record_flow(services.store, services.bot, amount_usdt, moment, strategy=strategy, reason=reason)
     show(
         f"noted: {amount_usdt:+,.2f} USDT on {moment:%Y-%m-%d %H:%M} UTC for {strategy or 'the account'};"
-        f" measure the days since again: trading-ops backfill --first {moment:%Y-%m-%d}"
+        f" measure the days since again: {command('backfill', first=moment.date())}"
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_ops.cli.terminal import Json, fail, open_services, reported, show, show_json, show_table
+from trading_ops.cli.terminal import Json, fail, line, open_services, plain, reported, show, show_json, show_table
 
 if TYPE_CHECKING:
     from trading_ops.strategies.signals import Strategy
@@ -65,7 +65,7 @@ def list_(as_json: Json = False) -> None:
     )
     for row in rows:
         if row["why"]:
-            show(f"{row['strategy']}: {row['why']}")
+            show(plain(line(f"{row['strategy']}: {row['why']}")))
 
 
 @app.command()
@@ -113,14 +113,15 @@ def resume(
             seen = by_hand.preflight(guard, name)
         except UnknownStrategy as error:
             fail(str(error), code=2)
-        show(f"{name} is {seen.state}{f', because {seen.stopped_because}' if seen.stopped_because else ''}")
+        because = f", because {seen.stopped_because}" if seen.stopped_because else ""
+        show(plain(line(f"{name} is {seen.state}{because}")))
         show_table("since then", ["", "then", "now"], [list(row) for row in seen.changed])
         for concern in seen.concerns:
-            show(f"[yellow]{concern}[/yellow]")
+            show(f"[yellow]{plain(line(concern))}[/yellow]")
         if not yes:
-            typer.confirm(f"Let {name} trade again?", abort=True)
+            typer.confirm(line(f"Let {name} trade again?"), abort=True)
         by_hand.resume(guard, name, reason=reason, by=by or _user(), seen=seen)
-    show(f"{name} trades again; its losses count from now on")
+    show(f"{plain(line(name))} trades again; its losses count from now on")
 
 
 def _disable(names: list[str] | None, reason: str, by: str | None, wait_s: float, as_json: bool) -> None:
@@ -140,13 +141,13 @@ def _disable(names: list[str] | None, reason: str, by: str | None, wait_s: float
     if as_json:
         show_json(actions)
     for action in actions:
-        name = action["strategy"]
+        name = line(action["strategy"])
         if action["state"] == CONFIRMED:
             if not as_json:
                 took, exits = latencies(action)["request_to_confirmed_s"] or 0.0, action["open_positions"]
-                show(f"{name} is stopped, confirmed after {took:.1f} s; {exits} open positions keep their exits")
+                show(f"{plain(name)} is stopped, confirmed after {took:.1f} s; {exits} open positions keep their exits")
         else:
-            typer.echo(f"{name} is NOT confirmed to be stopped: {action['why']}", err=True)
+            typer.echo(line(f"{name} is NOT confirmed to be stopped: {action['why']}"), err=True)
             typer.echo(STOP_BY_HAND.format(name=name), err=True)
     if any(action["state"] != CONFIRMED for action in actions):
         raise typer.Exit(1)

@@ -68,9 +68,12 @@ def show_json(document: Any) -> None:
 def show_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     from rich.table import Table
 
+    from trading_ops.notifications.text import clean
+
     table = Table(*columns, title=title)
     for row in rows:
-        table.add_row(*["-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row])
+        cells = ["-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row]
+        table.add_row(*(plain(clean(cell)) for cell in cells))
     show(table)
 
 

@@ -19,7 +19,7 @@ def spool_sensor(services: dg.ResourceParam[Services]) -> dg.SkipReason:
         return dg.SkipReason("the audit store is a file on this machine: nothing is spooled")
     shipped, backlog = spooled.ship(), spooled.backlog()
     day = str(services.now().date())
-    what_to_do = f"See `trading-ops doctor`; keep {backlog.path} until they are stored."
+    advice = f"See that the audit store runs: `trading-ops doctor`. Keep {backlog.path} until they are stored."
     if backlog.waiting and backlog.oldest is not None:
         services.incidents.observe(
             Alert(
@@ -28,8 +28,10 @@ def spool_sensor(services: dg.ResourceParam[Services]) -> dg.SkipReason:
                 dedup_key=f"{WAITING}/{backlog.oldest.isoformat()}",
                 what=f"{backlog.waiting} records wait for the audit store, since {backlog.oldest:%Y-%m-%d %H:%M} UTC",
                 why=backlog.shared_error or "they are being shipped",
-                what_to_do=what_to_do,
+                what_to_do=advice,
                 day=day,
+                numbers={"waiting_records": backlog.waiting},
+                done="They were kept on this machine, to be shipped in order once the audit store is back.",
             )
         )
     else:
@@ -42,8 +44,10 @@ def spool_sensor(services: dg.ResourceParam[Services]) -> dg.SkipReason:
                 dedup_key=f"{REFUSED}/{backlog.refused}",
                 what=f"{backlog.refused} records were refused by the audit store",
                 why=backlog.refusal or "no reason was recorded",
-                what_to_do=what_to_do,
+                what_to_do=f"Correct what wrote them, and keep {backlog.path}: it alone has them.",
                 day=day,
+                numbers={"refused_records": backlog.refused},
+                done="They were kept on this machine; the others are not held up.",
             ),
             {f"{backlog.refused} records": Severity.ERROR},
         )

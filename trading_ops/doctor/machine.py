@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trading_ops.commands import shell
 from trading_ops.doctor.diagnosis import Diagnosis, state_of
 from trading_ops.settings import overruled_variables, unknown_variables
 
@@ -74,8 +75,9 @@ def permissions(services: Services) -> Iterator[Diagnosis]:
     private = [path for path in (Path(".env"), *sorted(folder.glob("*.db"))) if path.exists()]
     open_ones = [str(path) for path in private if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
     if open_ones and os.name == "posix":
-        names = " ".join(open_ones)
-        yield Diagnosis("permissions", "failed", f"others may read {names}", f"chmod 600 {names}")
+        yield Diagnosis(
+            "permissions", "failed", f"others may read {' '.join(open_ones)}", shell("chmod", "600", *open_ones)
+        )
     else:
         yield Diagnosis("permissions", "ok", f"{folder} can be written; .env and the audit files are private")
 

@@ -48,11 +48,11 @@ def spool(services: Services) -> Iterator[Diagnosis]:
 
 def outbox(services: Services) -> Iterator[Diagnosis]:
     """Alerts that have not reached people."""
-    from trading_ops.notifications.dead_letters import about_the_dead
+    from trading_ops.notifications.dead_letters import is_obituary
     from trading_ops.notifications.delivery import given_up, quiet_until, undelivered, unsettled
 
     chosen = services.channels
-    bodies = [body for body in services.outbox.undelivered() if not about_the_dead(body)]
+    bodies = [b for b in services.outbox.undelivered() if not is_obituary(b)]
     dead = sum(any(name in chosen for name in given_up(body)) for body in bodies)
     waits = [[body["channels"][name] for name in unsettled(body) if name in chosen] for body in bodies]
     held = [bool(some) and all(quiet_until(one, services.now()) for one in some) for some in waits]

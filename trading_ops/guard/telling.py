@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import StoreUnavailable
+from trading_ops.commands import command
 from trading_ops.guard.actions import (
     BY_HAND,
     CONFIRMED,
@@ -22,21 +23,26 @@ from trading_ops.guard.actions import (
     action_id,
     latencies,
 )
-from trading_ops.guard.rules import GUARD_BLIND, StrategyRisk, describe
+from trading_ops.guard.rules import GUARD_BLIND, WARN_AT, StrategyRisk, describe
 from trading_ops.notifications.alert import Alert, Severity, Step
 
 if TYPE_CHECKING:
     from trading_ops.notifications.desk import IncidentDesk
 
 STOPPING = "stopping"
-RESUME = "It stays stopped until a person resumes it: `trading-ops strategies resume {name} --reason ...`."
 STOP_BY_HAND = (
     "Stop {name} by hand, at the bot's own interface or by stopping the bot, cancel its entry orders at the exchange,"
     " and leave its exits. The guard goes on trying, and says when it is confirmed."
 )
 SHOWN = 5
 UNREADABLE, DOUBTS = "guard/unreadable", "guard/doubts"
-SOFT = (GUARD_BLIND, "daily_loss_near_limit", "consecutive_losses_near_limit", "recent_win_rate_low")
+STOPS = f"At {100 * WARN_AT:g} % of the limit the guard warns; what exceeds it stops the strategy."
+BEYOND = {
+    "daily_loss_near_limit": STOPS,
+    "consecutive_losses_near_limit": STOPS,
+    "recent_win_rate_low": "A low win rate alone stops nothing.",
+}
+SOFT = (GUARD_BLIND, *BEYOND)
 
 
 def through(desk: IncidentDesk) -> Callable[[Alert], None]:
@@ -79,7 +85,8 @@ def alert_of(action: Action, phase: str) -> Alert:
         CONFIRMED: (
             f"{name} was stopped",
             f"{name} disabled, confirmed after {waited or 0:.1f} s{kept}.",
-            f"See why; close positions by hand if you do not trust their exits. {RESUME.format(name=name)}",
+            f"See why; close positions by hand if you do not trust their exits. It stays stopped until a"
+            f" person resumes it: `{command('strategies resume', name, reason='...')}`.",
         ),
         ESCALATED: (
             f"{name} could not be stopped",
@@ -89,7 +96,7 @@ def alert_of(action: Action, phase: str) -> Alert:
         OBSERVED: (
             f"{name} should be stopped",
             "Nothing was done: the guard only observes (observe_only).",
-            f"Decide whether to stop it: `trading-ops strategies disable {name} --reason ...`.",
+            f"Decide whether to stop it: `{command('strategies disable', name, reason='...')}`.",
         ),
         RESUMED: (f"{name} was resumed", "", "Nothing: its losses count from now on, trades before do not."),
     }[phase]
@@ -106,7 +113,6 @@ def alert_of(action: Action, phase: str) -> Alert:
         done=done,
         incident=f"guard/{name}",
         step=Step.RESOLVED if phase == RESUMED else Step.OPENED,
-        since=min(action["at"].values()),
     )
 
 
@@ -126,12 +132,16 @@ def warnings(name: str, risk: StrategyRisk, limits: Mapping[str, Any], day: str)
         Alert(
             severity=Severity.CRITICAL if rule == GUARD_BLIND else Severity.WARNING,
             dedup_key=f"guard/{name}/{rule}/{day}",
-            what=f"The guard is blind for {name}" if rule == GUARD_BLIND else f"{name} comes near a limit",
-            why=f"{name}: {describe(rule, figures, limits)}",
+            what=f"The guard is blind for {name}"
+            if rule == GUARD_BLIND
+            else f"{name} comes near a limit: {describe(rule, figures, limits)}",
+            why=f"{name}: {describe(rule, figures, limits)}" if rule == GUARD_BLIND else BEYOND[rule],
             what_to_do="Give the strategy an equity at the bot (docs/bot-interface.md, Portfolio): until then only its"
             " losses in a row can stop it."
             if rule == GUARD_BLIND
-            else "Nothing was done. Look at its open positions; `trading-ops strategies list` shows what is left.",
+            else "Look at its open positions; `trading-ops strategies list` shows what is left,"
+            f" `{command('strategies disable', name, reason='...')}` stops it.",
+            done="" if rule == GUARD_BLIND else "Nothing was done.",
             day=day,
             numbers=figures,
             incident=warning_of(name, rule),
@@ -143,14 +153,16 @@ def warnings(name: str, risk: StrategyRisk, limits: Mapping[str, Any], day: str)
 def doubted(doubts: Sequence[tuple[Any, str]], day: str) -> Alert:
     """Trades that were not believed, and so cannot stop anybody."""
     digest = hashlib.sha256(repr(sorted(map(str, doubts))).encode()).hexdigest()[:16]
-    more = len(doubts) - SHOWN
+    more, several = len(doubts) - SHOWN, len(doubts) > 1
     lines = [reason for _, reason in doubts[:SHOWN]] + ([f"and {more} more"] if more > 0 else [])
     return Alert(
         severity=Severity.ERROR,
         dedup_key=f"guard/doubts/{digest}",
-        what=f"{len(doubts)} trade{'s' if len(doubts) > 1 else ''} of today cannot be true and do not count",
+        what=f"{len(doubts)} trade{'s' if several else ''} of today cannot be true and {'do' if several else 'does'}"
+        " not count",
         why="\n".join(lines),
-        what_to_do="Correct them at the bot: until then a strategy is only stopped by its other trades and its equity.",
+        what_to_do=f"Correct {'them' if several else 'it'} at the bot: until then a strategy is only stopped by its"
+        " other trades and its equity.",
         day=day,
         incident=DOUBTS,
     )
@@ -162,11 +174,11 @@ def unreadable(why: str, since: datetime, source: str) -> Alert:
         severity=Severity.CRITICAL,
         dedup_key=f"guard/{source}/unreadable/{since:%Y-%m-%dT%H:%M}",
         what="The guard is blind: the bot cannot be read",
-        why=why,
+        why=f"{why}\nIt has not been read since {since:%Y-%m-%d %H:%M:%S} UTC.",
         what_to_do="See that the bot runs and answers: `trading-ops doctor`. Until then watch its strategies by hand.",
+        done="Nothing: until the bot answers no strategy is judged.",
         day=str(since.date()),
         incident=UNREADABLE,
-        since=since.isoformat(),
     )
 
 

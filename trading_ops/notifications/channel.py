@@ -42,13 +42,12 @@ class Channel(Protocol):
 
 def concerns(channel: Channel, alert: Alert) -> bool:
     """Whether the alert has a place on the channel."""
-    if alert.step is Step.UPDATED and not getattr(channel, "updates", False):
+    if alert.step is Step.UPDATED and not channel.updates:
         return False
-    reports = bool(getattr(channel, "reports", True))
     if alert.step is Step.GROUPED:  # people read of it in the message about several
-        return not reports
+        return not channel.reports
     no_emergency = alert.incident is None and alert.severity == Severity.INFO
-    return reports or not (no_emergency or alert.step is Step.SEVERAL)
+    return channel.reports or not (no_emergency or alert.step is Step.SEVERAL)
 
 
 class DeliveryError(Exception):

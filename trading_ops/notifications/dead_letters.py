@@ -12,13 +12,13 @@ from trading_ops.audit.store import StoreError
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.delivery import alert_of, given_up
 
-KEY = "alerts_dead/"  # and the day; what has it is never told about itself
+KEY = "alerts_dead/"  # and the day
 MONDAY = 0
 
 
-def about_the_dead(body: Mapping[str, Any]) -> bool:
-    """Whether an alert says that others were given up; one that cannot be read says nothing."""
-    with suppress(StoreError):
+def is_obituary(body: Mapping[str, Any]) -> bool:
+    """Whether an alert only says that others were given up: it is never told about itself."""
+    with suppress(StoreError):  # one that cannot be read says nothing
         return alert_of(body, KEY).dedup_key.startswith(KEY)
     return False
 
@@ -35,7 +35,7 @@ def obituary(bodies: Iterable[Mapping[str, Any]], channels: Collection[str], day
     for body in bodies:
         died = {name: datetime.fromisoformat(body["channels"][name]["at"]).date() for name in given_up(body)}
         names = [name for name in died if name in channels and died[name] >= first]
-        if names and not about_the_dead(body):
+        if names and not is_obituary(body):
             dead += 1
             reasons.update(f"{name}: {body['channels'][name].get('error') or 'no reason was kept'}" for name in names)
     if not dead:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import Entry, StoreError, StoreUnavailable
+from trading_ops.commands import visible
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.delivery import STATE as OUTBOX
@@ -160,7 +161,10 @@ class IncidentDesk:
         try:
             alert = alert_of(self._outbox.delivery(key), key)
         except LookupError:
-            return [key]
+            shown = [
+                one.key for one in self._incidents.unsettled()[0] if visible(one.key) == key
+            ]  # as messages show it
+            return shown[:1] or [key]
         if alert.step is Step.SEVERAL:
             return [str(incident) for incident in alert.numbers.get("incidents", [])]
         return [alert.incident or key]

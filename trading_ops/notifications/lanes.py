@@ -8,11 +8,22 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from queue import Empty, SimpleQueue
 
+from trading_ops.notifications.channel import DeliveryError
+
 Lane = Generator[Callable[[], object], Exception | None, None]
 
 
 class TookTooLong(Exception):
     """A send did not end in time; its thread is left behind, and nobody knows whether it arrives."""
+
+
+def told_of(error: Exception) -> str:
+    """Why a send failed, fit to be stored and shown; of what no channel describes its kind: its text may hold a secret.
+
+    >>> told_of(DeliveryError("HTTP 500")), told_of(ValueError("https://api.example.org/bot123:SECRET"))
+    ('HTTP 500', 'ValueError')
+    """
+    return str(error) if isinstance(error, DeliveryError | TookTooLong) else type(error).__name__
 
 
 def side_by_side(

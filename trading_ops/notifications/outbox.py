@@ -12,7 +12,7 @@ from trading_ops.audit.store import InvalidRecord, StoreError, StoreUnavailable
 from trading_ops.notifications.backoff import Backoff
 from trading_ops.notifications.channel import Channel
 from trading_ops.notifications.courier import Courier, Told
-from trading_ops.notifications.dead_letters import KEY as ABOUT_THE_DEAD
+from trading_ops.notifications.dead_letters import is_obituary
 from trading_ops.notifications.delivery import (
     STATE,
     checked,
@@ -162,7 +162,7 @@ class Outbox:
                     and not quiet_until(body["channels"][name], self._now())
                     for name in undelivered(body)
                 )
-                and not key.startswith(ABOUT_THE_DEAD)
+                and not is_obituary(body)
             ]
         else:
             keys = [key]

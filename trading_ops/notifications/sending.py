@@ -14,7 +14,7 @@ from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import believed, lies_ahead
 from trading_ops.notifications.channel import Channel, DeliveryError
 from trading_ops.notifications.delivery import DEAD, FAILED, HISTORY, SENDING, SENT, alert_of, history_key, quiet_until
-from trading_ops.notifications.lanes import TookTooLong
+from trading_ops.notifications.lanes import TookTooLong, told_of
 from trading_ops.notifications.order import comes_first, handle_of_opening
 from trading_ops.notifications.progress import change
 from trading_ops.notifications.waiting import dead_letters
@@ -90,7 +90,7 @@ class Sending:
             self._note_failure(key, name, claim, attempts, Outcome(error=unreadable))
             return Outcome(error=unreadable)
         doubt = self._doubtful or before["state"] == SENDING or bool(before.get("in_doubt"))
-        duplicate = doubt and not getattr(channel, "deduplicates", False)
+        duplicate = doubt and not channel.deduplicates
         opening = handle_of_opening(self._store, alert, name)
         handles: list[str | None] = []
 
@@ -130,9 +130,7 @@ class Sending:
             return delivery["claim"] == claim  # who took over after a minute has the last word
 
         error, asked = outcome.error, outcome.asked_to_wait_s
-        # of an error that no channel describes only the type is kept: its text may hold a secret
-        known = isinstance(error, DeliveryError | TookTooLong)
-        reason = str(error) if known else type(error).__name__
+        reason = told_of(error) if error else ""
         state, wait_s = FAILED, self._backoff.wait_s(attempts, asked)
         if asked is not None:
             self._rests.keep(name, self._now() + timedelta(seconds=believed(asked)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from trading_ops.commands import command
 from trading_ops.notifications.alert import Alert, Severity, Step
 
 MARKER = "… [shortened]"
@@ -20,6 +20,7 @@ LINES = 60  # of figures that anybody reads
 LONGEST = 200_000  # characters of a text that are looked at: more than any channel takes
 MOST_KEY = 255
 MOST_LINK = 500  # a longer address is no link to a run
+ANSWERED = (Step.RESOLVED, Step.ESCALATED)  # it needs no acknowledgement, or says itself how to give one
 STEPS = {Step.UPDATED: "updated", Step.REMINDED: "still open", Step.ESCALATED: "escalated"}
 # how a name's last part is read
 UNITS = {"pct": " %", "usd": " USD", "usdt": " USDT", "s": " s", "h": " h", "hours": " h", "days": " days"}
@@ -90,8 +91,8 @@ def message_of(alert: Alert, *, possible_duplicate: bool, now: datetime | None =
     more = [Figure(0, "…", "")] if len(numbers) > LINES else []
     severity = one_line(str(alert.severity)) or "UNKNOWN"
     resolved = alert.step is Step.RESOLVED
-    asked = alert.incident and alert.severity == Severity.CRITICAL and alert.step is Step.OPENED
-    answer = f"acknowledge: trading-ops alerts ack {shlex.quote(alert.incident or '')}" if asked else ""
+    asked = alert.incident and alert.severity == Severity.CRITICAL and alert.step not in ANSWERED
+    answer = f"acknowledge: {command('alerts ack', alert.incident)}" if asked else ""
     return Message(
         severity=severity,
         label="RESOLVED" if resolved else ", ".join(filter(None, (severity, STEPS.get(alert.step)))),
@@ -103,7 +104,7 @@ def message_of(alert: Alert, *, possible_duplicate: bool, now: datetime | None =
         what_to_do=clean(alert.what_to_do),
         numbers=(*numbers[:LINES], *more),
         link=safe_link(alert.link or ""),
-        footer=one_line(" · ".join(filter(None, (alert.day, alert.dedup_key, answer)))),
+        footer=" · ".join(filter(None, (one_line(alert.day or ""), one_line(alert.dedup_key), answer))),
         notice="possible duplicate: this may have been told before" if possible_duplicate else "",
     )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from trading_ops.commands import command
 from trading_ops.notifications.alert import Alert, Step
 from trading_ops.notifications.text import duration
 
@@ -43,7 +44,7 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
         )
     if step is Step.ESCALATED:
         waited = f"Nobody has acknowledged it for {_length(now - (incident.unanswered_since or now))}."
-        answer = f"Say who looks after it: `trading-ops alerts ack {incident.key}`."
+        answer = f"Say who looks after it: `{command('alerts ack', incident.key)}`."
         return replace(
             message,
             why=_lines(waited, alert.why, seen),
@@ -59,16 +60,19 @@ def worded(incident: Incident, step: Step, key: str, now: datetime, policy: Poli
 
 
 def together(incidents: Sequence[Incident], key: str) -> Alert:
-    """One message about several incidents of one severity that began at about the same time."""
+    """One message about several incidents of one severity that began at about the same time; it links to the first."""
     shown, more = incidents[:LISTED], len(incidents) - LISTED
     lines = [f"{incident.alert.what}: {_first(incident.alert.why)}" for incident in shown]
     advice = dict.fromkeys(incident.alert.what_to_do for incident in shown)
+    done = dict.fromkeys(incident.alert.done for incident in shown)
     return Alert(
         severity=incidents[0].alert.severity,
         dedup_key=key,
         what=f"{incidents[0].alert.what}, and {len(incidents) - 1} more",
-        why=_lines(*lines, f"and {more} more: `trading-ops alerts incidents`" if more > 0 else ""),
-        what_to_do=_lines(*advice),
+        why=_lines(*lines, f"and {more} more" if more > 0 else ""),
+        what_to_do=_lines(*advice, "Each by itself: `trading-ops alerts incidents`."),
+        done=_lines(*done),
+        link=next((incident.alert.link for incident in shown if incident.alert.link), None),
         step=Step.SEVERAL,
         numbers={"incidents": [incident.key for incident in incidents]},
         since=min(incident.opened_at for incident in incidents).isoformat(),

@@ -108,7 +108,8 @@ def _silent(heartbeat: DaemonHeartbeat | None, now: datetime, watching_since: da
         Severity.CRITICAL,
         since,
         what,
-        f"{said} No schedule or sensor runs, nothing is measured, and no strategy that bleeds is stopped.",
+        f"{said} No schedule or sensor runs, nothing is measured, and no strategy that bleeds is stopped"
+        " unless `trading-ops guard watch` runs.",
         "See that it runs and can load its code: `trading-ops doctor`, then `make ui` or `docker compose up -d daemon`,"
         " whose first lines say what is wrong. What was due meanwhile is made up for.",
     )

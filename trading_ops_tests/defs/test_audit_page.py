@@ -6,7 +6,7 @@ import pytest
 
 from trading_ops.audit.spool import SpooledStore
 from trading_ops.audit.store import Entry
-from trading_ops.defs.audit import spool_sensor
+from trading_ops.defs.audit import REFUSED, WAITING, spool_sensor
 from trading_ops.services import Services
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 
@@ -55,6 +55,28 @@ def test_an_outage_is_told_once_however_often_it_is_looked_at(outage: Outage):
         outage.record()
     ((severity, what),) = outage.told()
     assert (severity, what.split(",")[0]) == ("ERROR", "1 records wait for the audit store")
+
+
+def test_what_waits_and_what_was_refused_say_what_was_done_with_it_and_what_to_do(outage: Outage):
+    outage.shared.largest = 5_000
+    outage.be(DOWN)
+    outage.record("y" * 6_000)
+    outage.look()
+    outage.be(UP)
+    outage.look()
+    outage.told()
+    deliveries = outage.services.outbox.deliveries()
+    waiting, refused = (
+        next(a for d in deliveries if (a := d["alert"])["incident"] == incident and a["step"] == "opened")
+        for incident in (WAITING, REFUSED)
+    )
+    assert (waiting["numbers"], refused["numbers"]) == ({"waiting_records": 1}, {"refused_records": 1})
+    assert "shipped in order" in waiting["done"]
+    assert "the others are not held up" in refused["done"]
+    for alert in (waiting, refused):
+        assert str(outage.spooled.backlog().path) in alert["what_to_do"]
+    assert "trading-ops doctor" in waiting["what_to_do"]
+    assert refused["what_to_do"].startswith("Correct what wrote them")
 
 
 def test_the_end_of_an_outage_is_told_and_a_second_one_on_the_same_day_too(outage: Outage):

@@ -287,6 +287,8 @@ def test_candles_that_are_missing_are_named(make_services, market):
 
 class Deaf:
     name = "deaf"
+    deduplicates = updates = False
+    reports = True
 
     def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> None:
         raise DeliveryError("nobody listens")

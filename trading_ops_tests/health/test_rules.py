@@ -15,8 +15,8 @@ from trading_ops.health.rules import (
     worst,
 )
 from trading_ops.health.telling import ADVICE, alert_of
+from trading_ops.health_settings import COMPONENTS
 from trading_ops.notifications.alert import Severity
-from trading_ops.settings import COMPONENTS
 from trading_ops_tests.conftest import NOON
 
 LIMITS = Limits()

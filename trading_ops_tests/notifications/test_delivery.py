@@ -403,7 +403,7 @@ def test_what_may_have_arrived_is_a_possible_duplicate_next_time(store, clock, e
 
 def test_a_channel_that_recognises_repeats_is_never_told_of_a_possible_duplicate(store, clock):
     page, chat = Recorder("page", DeliveryError("timeout", in_doubt=True)), Recorder("chat", RuntimeError())
-    page.deduplicates = True  # type: ignore[attr-defined]
+    page.deduplicates = True
     box = outbox(store, clock, page, chat)
     box.publish(ALERT)
     box.drain()
@@ -575,6 +575,8 @@ class Busy:
     """A channel that notes how many sends are under way; `judge` is asked how many, and which."""
 
     name = "chat"
+    deduplicates = updates = False
+    reports = True
 
     def __init__(self, judge: Callable[[int, Alert], object]) -> None:
         self.told: list[str] = []
@@ -700,6 +702,8 @@ from trading_ops.notifications.outbox import Outbox
 from trading_ops.notifications.pace import WIDENS_AFTER
 from trading_ops.notifications.rests import RESTING
 class Hangs:
+    deduplicates = updates = False
+    reports = True
     def send(self, alert, *, possible_duplicate, opening=None):
         time.sleep(600)
 store = open_store("sqlite:///{tmp_path}/audit.db")

@@ -61,6 +61,8 @@ class Mortal(SqliteStore):
 
 class Channel:
     name = "chat"
+    deduplicates = updates = False
+    reports = True
     def send(self, alert, *, possible_duplicate, opening=None):
         with open(folder / "delivered", "a") as file:
             file.write(f"{alert.dedup_key} {possible_duplicate}\\n")
@@ -140,7 +142,7 @@ def test_what_is_well_and_was_never_bad_is_told_nobody_and_written_nowhere(store
 
 def test_an_update_is_for_the_channels_that_show_it(store, clock):
     mail, chat = Recorder("mail"), Recorder("chat")
-    chat.updates = True  # type: ignore[attr-defined]
+    chat.updates = True
     for loss in (12, 13):
         desk(store, clock, mail, chat, policy=Policy()).observe(replace(alert(), why=f"{loss} %, above 10 %"))
         clock.advance(timedelta(hours=1))
@@ -184,7 +186,7 @@ def test_after_the_window_the_next_one_is_the_first_again(store, clock):
 
 def test_what_pages_for_each_incident_hears_of_each_and_of_no_summary(store, clock):
     pager, chat = Recorder("pager"), Recorder("chat")
-    pager.reports = False  # type: ignore[attr-defined]
+    pager.reports = False
     for name in "abc":
         desk(store, clock, pager, chat).observe(alert(name))
     clock.advance(timedelta(minutes=1))
@@ -489,7 +491,7 @@ def test_while_the_silences_are_damaged_people_are_told(store, clock):
 
 def test_incidents_told_together_are_published_at_once_so_that_a_dead_channel_is_waited_for_once(store, clock):
     pager = Recorder("pager")
-    pager.reports = False  # type: ignore[attr-defined]
+    pager.reports = False
     published: list[int] = []
     there = desk(store, clock, pager)
     several = there._outbox.publish_all

@@ -26,6 +26,8 @@ REPORT = Alert(Severity.INFO, "report/portfolio/2025-03-09", "w", "", "")
 class Chat:
     """Names its messages m1, m2, ...; keeps what it was sent and as an answer to which."""
 
+    deduplicates = False
+
     def __init__(self, name: str = "chat", *errors: Exception, updates: bool = False, reports: bool = True) -> None:
         self.name, self.updates, self.reports = name, updates, reports
         self.heard: list[tuple[str, str | None]] = []

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.incident import Incident, Policy, unsettled
 from trading_ops.notifications.incidents import acknowledge, adopt, observe, recover, sent, settle, told_together
+from trading_ops.notifications.text import message_of
+from trading_ops.notifications.wording import together
 
 KEY = "strategy_risk/risk_within_limits"
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
@@ -289,6 +291,13 @@ def test_an_unacknowledged_critical_escalates_once_a_step_and_no_further():
     assert f"trading-ops alerts ack {KEY}" in story.alerts[1].what_to_do
 
 
+def test_a_rise_to_critical_is_told_with_how_to_acknowledge_it():
+    story = Story().seen(WARNING, "rsi").at(5).seen(CRITICAL, "rsi")
+    footers = [message_of(message, possible_duplicate=False).footer for message in story.alerts]
+    assert story.steps == [("12:00", "opened"), ("12:05", "reminded")]
+    assert footers == [f"{KEY}/1/1", f"{KEY}/1/2 · acknowledge: trading-ops alerts ack {KEY}"]
+
+
 def test_what_is_below_critical_does_not_escalate():
     assert Story().seen(ERROR).at(60).tick().steps == [("12:00", "opened")]
 
@@ -331,6 +340,20 @@ def test_a_critical_that_comes_back_at_once_is_not_escalated_again():
 def test_new_findings_do_not_put_an_escalation_off():
     story = Story().seen(CRITICAL, "rsi").at(10).seen(CRITICAL, "rsi", "macd").at(15).tick()
     assert story.steps[-1] == ("12:15", "escalated")
+
+
+def test_a_message_about_several_says_what_was_done_and_what_to_do_and_links_to_the_first_that_a_run_found():
+    found = [
+        replace(alert(), what="rsi lost 12 %"),
+        replace(alert(), what="macd is late", what_to_do="Look.", link="http://127.0.0.1:3000/runs/a", done="Kept."),
+        replace(alert(), what="disk is full", what_to_do="Free some.", link="http://127.0.0.1:3000/runs/b"),
+    ]
+    incidents = [Incident(f"risk/{n}", one, True, 1, NOON, NOON, NOON) for n, one in enumerate(found)]
+    told = together(incidents, "incidents_together/1")
+    assert told.what == "rsi lost 12 %, and 2 more"
+    assert told.why == "rsi lost 12 %: above 10 %\nmacd is late: above 10 %\ndisk is full: above 10 %"
+    assert told.what_to_do == "Look.\nFree some.\nEach by itself: `trading-ops alerts incidents`."
+    assert (told.done, told.link) == ("Kept.", "http://127.0.0.1:3000/runs/a")
 
 
 def test_what_is_told_together_with_others_is_told_once_and_ends_by_itself():

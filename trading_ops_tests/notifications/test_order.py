@@ -111,7 +111,7 @@ def test_a_channel_that_heard_of_the_beginning_waits_for_no_other(store, clock):
 
 def test_an_update_that_no_channel_has_shown_is_not_shown_after_what_is_newer(store, clock):
     chat = Recorder("chat")
-    chat.updates = True  # type: ignore[attr-defined]
+    chat.updates = True
     incidents, box = desk(store, clock, chat)
     incidents.observe(alert())
     clock.advance(timedelta(minutes=61))

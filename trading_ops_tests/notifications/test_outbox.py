@@ -50,6 +50,8 @@ def stop_here():
 
 class Channel:
     name = "chat"
+    deduplicates = updates = False
+    reports = True
     def send(self, alert, *, possible_duplicate, opening=None):
         if hang == "inside":
             stop_here()
@@ -73,6 +75,9 @@ Outbox(open_store(uri), {"chat": Channel()}, clock).publish(alert)
 
 class Recorder:
     """A channel that keeps what it was given; it can fail, and things can happen while it sends."""
+
+    deduplicates = updates = False
+    reports = True
 
     def __init__(self, name: str = "chat", *errors: Exception | None, during: Callable[[], object] | None = None):
         self.name = name

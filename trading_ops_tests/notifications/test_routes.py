@@ -28,7 +28,8 @@ def alert(severity: Severity = Severity.CRITICAL, step: Step = Step.OPENED, esca
 class Kept:
     """A channel that keeps what it was told."""
 
-    deduplicates = False
+    deduplicates = updates = False
+    reports = True
     target = "nobody"
 
     def __init__(self, name: str) -> None:

@@ -59,11 +59,26 @@ def test_only_what_is_still_open_is_counted_to_the_moment_it_is_told():
     assert (opened.since, over.since) == ("2025-03-09 12:00 UTC, for 2 h 5 min", "2025-03-09 12:00 UTC")
 
 
-def test_only_the_first_message_about_what_is_critical_says_how_to_acknowledge_it():
-    answer = "acknowledge: trading-ops alerts ack strategy_risk/rsi"
+ANSWER = "acknowledge: trading-ops alerts ack strategy_risk/rsi"
+
+
+@pytest.mark.parametrize("step", [Step.OPENED, Step.UPDATED, Step.REMINDED, Step.GROUPED])
+def test_what_is_critical_and_open_says_how_to_acknowledge_it_also_where_it_was_milder_before(step):
+    message = message_of(replace(then(step), told=(Severity.WARNING,)), possible_duplicate=False)
+    assert message.footer == f"2025-03-09 · strategy_risk/rsi/2 · {ANSWER}"
+
+
+def test_what_is_over_or_milder_or_no_incident_asks_for_no_answer_and_an_escalation_not_twice():
     report, milder = replace(OPENED, incident=None), replace(OPENED, severity=Severity.ERROR)
-    footers = [message_of(a, possible_duplicate=False).footer for a in (OPENED, then(Step.RESOLVED), report, milder)]
-    assert [answer in footer for footer in footers] == [True, False, False, False]
+    for alert in (then(Step.RESOLVED), then(Step.ESCALATED), report, milder):
+        assert "acknowledge" not in message_of(alert, possible_duplicate=False).footer
+
+
+@pytest.mark.parametrize("name", [name for name in RIGS if name != "webhook"])
+def test_every_channel_shows_how_to_acknowledge_an_incident_that_became_critical(name):
+    warned = replace(OPENED, severity=Severity.WARNING)
+    asked, _ = told(name, warned, replace(then(Step.REMINDED), told=(Severity.WARNING,)))
+    assert [ANSWER in str(one.document) for one in asked] == [False, True]
 
 
 def test_a_chat_shows_of_a_digest_what_compares_it_and_a_mail_and_a_webhook_all_of_it():
