@@ -98,6 +98,21 @@ def settled(action: Action) -> Action:
     return {**kept, "episode": action["episode"], "turn": action["turn"] + 1, "state": WATCHING}
 
 
+def require_sound(action: Action) -> None:
+    """Raises KeyError, TypeError or ValueError where this is no document of ours."""
+    if not (action["strategy"] and isinstance(action["strategy"], str) and action["state"] in ORDER):
+        raise ValueError(f"strategy {action['strategy']!r:.40}, state {action['state']!r:.40}")
+    _progress(action)
+    if action["since"] is not None:
+        datetime.fromisoformat(action["since"])
+    if "at" in action or action["state"] != WATCHING:
+        for time in action["at"].values():
+            datetime.fromisoformat(time)
+        action["trigger"]["why"], action["trigger"]["by"], [*action["told"], *action["recorded"]], action["numbers"]
+    if action["state"] == RESUMING:
+        action["resume"]["at"], action["resume"]["equity_usdt"], action["resume"]["unrealised_usdt"]
+
+
 def reached(action: Action, state: str, now: datetime, **facts: Any) -> Action:
     """The action with what was found out; a phase keeps the time at which it was first reached."""
     return {**action, **facts, "state": state, "at": {state: now.isoformat(), **action["at"]}}

@@ -87,7 +87,7 @@ def test_a_trade_that_changed_is_no_second_trade():
     at = START.to_pydatetime()
     assert ledger.add("a", at, -5.0, None)
     assert not ledger.add("a", at, -5.0, None)
-    with pytest.raises(Contradiction, match=r"trade a was .*-5\.0.* is .*-4\.0"):
+    with pytest.raises(Contradiction, match=r"trade a: .*-4\.0, but was read before with .*-5\.0"):
         ledger.add("a", at, -4.0, None)
 
 
