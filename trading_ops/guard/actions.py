@@ -100,17 +100,18 @@ def settled(action: Action) -> Action:
 
 def require_sound(action: Action) -> None:
     """Raises KeyError, TypeError or ValueError where this is no document of ours."""
-    if not (action["strategy"] and isinstance(action["strategy"], str) and action["state"] in ORDER):
+    if not isinstance(action["strategy"], str) or action["state"] not in ORDER:
         raise ValueError(f"strategy {action['strategy']!r:.40}, state {action['state']!r:.40}")
     _progress(action)
-    if action["since"] is not None:
-        datetime.fromisoformat(action["since"])
+    times = [action["since"]] if action["since"] is not None else []
     if "at" in action or action["state"] != WATCHING:
-        for time in action["at"].values():
-            datetime.fromisoformat(time)
-        action["trigger"]["why"], action["trigger"]["by"], [*action["told"], *action["recorded"]], action["numbers"]
+        times += action["at"].values()
+        if missing := {"trigger", "numbers", "trades", "why", "told", "recorded"} - action.keys():
+            raise KeyError(*sorted(missing))
     if action["state"] == RESUMING:
-        action["resume"]["at"], action["resume"]["equity_usdt"], action["resume"]["unrealised_usdt"]
+        times.append(action["resume"]["at"])
+    for moment in times:
+        datetime.fromisoformat(moment)
 
 
 def reached(action: Action, state: str, now: datetime, **facts: Any) -> Action:

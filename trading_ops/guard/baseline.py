@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from trading_ops.audit.store import StoreError, StoreUnavailable
+from trading_ops.audit.store import StoreError
 from trading_ops.guard.actions import Action
 from trading_ops.performance.trades import midnight, read_equity
 from trading_ops.portfolio.equity import PORTFOLIO
-from trading_ops.portfolio.snapshots import deposits_told_at
+from trading_ops.portfolio.snapshots import deposits_told_at, noted_flows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,14 +41,10 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Morning:
-    """How things stood at 00:00 UTC of the day. `deposits_usdt`: net, from the start until then, None: not known.
-
-    `trouble`: what the store holds and cannot be used, None: nothing.
-    """
+    """How things stood at 00:00 UTC of the day. `trouble`: what the store holds and cannot be used, None: nothing."""
 
     day: date
     baselines: Mapping[str, Baseline]
-    deposits_usdt: float | None
     trouble: str | None = None
 
     def baseline(self, name: str, state: StrategyState | None, action: Action | None) -> Baseline:
@@ -65,15 +61,24 @@ class Morning:
         whole = self.baselines.get(PORTFOLIO)
         return Baseline(whole.equity_usdt if whole else None, unrealised, "portfolio")
 
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """What is known of today's deposits and withdrawals, USDT. `before`: net, from the start to 00:00 UTC, None: not
+    known; `noted`: those of single strategies that people noted down, as (when, strategy, amount)."""
+
+    before: float | None
+    noted: tuple[tuple[datetime, str, float], ...]
+
     def paid_in(self, account: Portfolio) -> float | None:
-        """Into the account since then, USDT; None where that is not known."""
+        """Into the account today; None where that is not known."""
         now = account.net_deposits_usdt
-        if now is None or self.deposits_usdt is None:
+        if now is None or self.before is None:
             return 0.0 if now == 0.0 else None  # none at all since the start are none today
-        return now - self.deposits_usdt
+        return now - self.before
 
 
-def read_morning(store: AuditStore, bot: Bot, day: date, account: Portfolio) -> Morning:
+def read_morning(store: AuditStore, bot: Bot, day: date) -> Morning:
     """Raises BotError. Records that cannot be used are named, and what they would tell is unknown."""
     before, baselines, trouble = midnight(day - DAY), {}, None
     try:
@@ -82,12 +87,19 @@ def read_morning(store: AuditStore, bot: Bot, day: date, account: Portfolio) -> 
             equity, unrealised = (_figure(frame, before, name) for frame in (daily.equity, daily.unrealised))
             basis = "closed_only" if daily.rebuilt(str(name), before) else "equity"
             baselines[str(name)] = Baseline(equity, unrealised, basis)
-        deposits = _deposits(store, bot, day, account)
     except NO_RECORD as error:
         trouble = f"the equity at 00:00 UTC cannot be read from the audit store ({type(error).__name__}: {error})"
         _log.warning("%s", trouble)
-        deposits = None
-    return Morning(day, baselines, deposits, trouble)
+    return Morning(day, baselines, trouble)
+
+
+def read_flows(store: AuditStore, bot: Bot, day: date, account: Portfolio) -> Flows:
+    """Raises BotError; what cannot be read from the store is not known."""
+    try:
+        return Flows(_deposits(store, bot, day, account), tuple(noted_flows(store, bot, day)))
+    except NO_RECORD as error:
+        _log.warning("today's flows cannot be read from the audit store: %s", error)
+        return Flows(None, ())
 
 
 def moment(text: str | None) -> datetime | None:
@@ -97,10 +109,7 @@ def moment(text: str | None) -> datetime | None:
 
 def _deposits(store: AuditStore, bot: Bot, day: date, account: Portfolio) -> float | None:
     """As a snapshot tells them, else as the flows that the bot itself keeps add up."""
-    try:
-        told = deposits_told_at(store, bot, day)
-    except StoreUnavailable:
-        told = None
+    told = deposits_told_at(store, bot, day)
     if told is not None or not account.net_deposits_usdt:
         return told
     kept = bot.equity_history(midnight(bot.calendar().first_day), midnight(day) + DAY)

@@ -100,11 +100,11 @@ class Reading:
         self._sinces, self.ledgers, self._owners = dict(sinces), {}, {}
         self.doubts, self.old_doubts, self.complete, self.trouble = {}, {}, True, None
         first = self.first_day = max(seen.calendar.first_day, day - LOOKBACK_DAYS * DAY)
-        self.morning = Morning(day, {}, None)
+        self.morning = Morning(day, {})
         if first < day:
             past = self._past(bot, store, first, day)
             _, self.old_doubts = self._count(past, midnight(day), lambda _: None, final=True)
-            self.morning = read_morning(store, bot, day, seen.account)
+            self.morning = read_morning(store, bot, day)
         self.newest = None  # the past does not tell the day
         self._until, self._anew = midnight(day), seen.now
 

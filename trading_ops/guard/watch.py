@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from trading_ops.audit.store import StoreError
 from trading_ops.bot.client import BotError
 from trading_ops.guard.actions import Action
-from trading_ops.guard.baseline import NO_RECORD, Baseline, Morning
+from trading_ops.guard.baseline import Baseline, Flows, Morning, read_flows
 from trading_ops.guard.ledger import Ledger
 from trading_ops.guard.reading import Doubt, Present, Reading
 from trading_ops.guard.rules import Limits, StrategyRisk, document, unlisted, with_unseen
 from trading_ops.guard.sight import Sight
 from trading_ops.guard.unseen import Books, lost_unseen
-from trading_ops.portfolio.snapshots import noted_flows
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
@@ -76,9 +75,7 @@ class Watch:
     _states: dict[str, StrategyState] = field(default_factory=dict)
     _calendar: Calendar | None = None
     _looked_round: datetime | None = None
-    _flows: list[tuple[datetime, str, float]] | None = (
-        None  # those noted today; None: to be read, if trades are in doubt
-    )
+    _flows: Flows | None = None  # read where trades are in doubt
     _unlisted: set[str] = field(default_factory=set)
 
     def look(
@@ -117,7 +114,7 @@ class Watch:
         seen = Present(account, self._states, calendar, actions, as_of, max(as_of, clock), now)
         morning, reading = self._reading.read(bot, store, seen), self._reading
         if reading.doubts and self._flows is None:
-            self._flows = self._noted(bot, store, morning.day)
+            self._flows = read_flows(store, bot, morning.day, account)
         return View(
             at=as_of if reading.newest is None else max(as_of, reading.newest + TICK),
             day=morning.day,
@@ -163,13 +160,6 @@ class Watch:
         self._states = {state.name: state for state in bot.strategies()}
         self._calendar, self._looked_round, self._flows = bot.calendar(), now, None
         return self._calendar
-
-    def _noted(self, bot: Bot, store: AuditStore, day: date) -> list[tuple[datetime, str, float]]:
-        try:
-            return noted_flows(store, bot, day)
-        except NO_RECORD as error:
-            _log.warning("the flows noted today cannot be read: %s", error)
-            return []
 
     def _risks(
         self, morning: Morning, seen: Present, limits: Callable[[str], Limits], *, looked_round: bool
@@ -220,10 +210,10 @@ class Watch:
 
     def _unseen(self, morning: Morning, seen: Present) -> dict[str, tuple[float, bool]]:
         """What each strategy lost that its trades do not show, while some of today's are in doubt."""
-        if not self._reading.doubts:
+        if not self._reading.doubts or self._flows is None:
             return {}
         own, marks = seen.account.equity_by_strategy or {}, seen.account.unrealised_by_strategy or {}
-        paid_in = morning.paid_in(seen.account)
+        paid_in = self._flows.paid_in(seen.account)
         books = {}
         for name in dict.fromkeys([*self._states, *own]):
             action = seen.actions.get(name)
@@ -238,7 +228,7 @@ class Watch:
                 unrealised_then=baseline.unrealised_usdt,
                 paid_in=sum(
                     usdt
-                    for at, strategy, usdt in self._flows or ()
+                    for at, strategy, usdt in self._flows.noted
                     if strategy == name and (since is None or at >= datetime.fromisoformat(since))
                 ),
             )
