@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -38,11 +38,15 @@ class UnknownSymbol(BotError):
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """The complete UTC days a bot can be measured on, first to last; `live` while new days keep coming."""
+    """The complete UTC days a bot can be measured on, first to last; `live` while new days keep coming.
+
+    `now`: the bot's clock as it tells it, None where it tells none and runs in our present.
+    """
 
     first_day: date
     last_day: date
     live: bool
+    now: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ class HttpBot:
                 f" (its clock says {now:%Y-%m-%d %H:%M} UTC)"
             )
         live = all(abs(wall - moment) < LIVE_WITHIN for moment in (now, health.last_candle_at or now))
-        return Calendar(self._since, last_day, live)
+        return Calendar(self._since, last_day, live, health.now)
 
     def strategies(self) -> list[StrategyState]:
         data = self._get(STRATEGIES).data

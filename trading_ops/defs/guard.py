@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import date
-from hashlib import sha256
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -23,6 +22,7 @@ from trading_ops.performance.trades import DAY, read_equity, trailing_trades
 from trading_ops.services import Services
 
 PATIENCE_S = 10.0  # for a step: the daemon's sensors wait for each other, and give up one that takes a minute
+OBSERVED_EVERY = timedelta(minutes=1)  # at most, while there is no action
 
 
 @daily_asset(group_name="guard", deps=["closed_trades"])
@@ -161,15 +161,16 @@ def guard_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam
         return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
     for problem in filter(None, (seen.problem, services.guard.memory.problem)):
         context.log.warning(problem)
-    return answer(seen, json.loads(context.cursor or "{}"))
+    return answer(seen, json.loads(context.cursor or "{}"), services.now())
 
 
-def answer(seen: Seen, before: Mapping[str, Any]) -> dg.SensorResult:
-    """The running day's value where it changed, and a run for each action that had none. `before`: the last cursor."""
-    digest = before.get("risk")
-    observed = []
-    if seen.risk is not None and _digest(seen.risk) != digest:
-        digest = _digest(seen.risk)
+def answer(seen: Seen, before: Mapping[str, Any], now: datetime) -> dg.SensorResult:
+    """The running day's value where that is worth it, and a run for each action that had none. `before`: the last
+    cursor."""
+    shown, observed = before.get("shown"), []
+    new_action = any(action_id(action) not in before.get("actions", ()) for action in seen.actions)
+    if seen.risk is not None and worth_observing(seen.risk, shown, now, new_action=new_action):
+        shown = {"at": now.isoformat(), **_shown(seen.risk)}
         figures = {"day": seen.risk["day"], "as_of": seen.risk["as_of"], "status": seen.risk["status"]}
         table = table_of(_rows(seen.risk))
         observed.append(dg.AssetObservation(asset_key="strategy_risk", metadata={**figures, "strategies": table}))
@@ -187,14 +188,32 @@ def answer(seen: Seen, before: Mapping[str, Any]) -> dg.SensorResult:
         run_requests=requests or None,
         skip_reason=None if requests else dg.SkipReason(nothing),
         asset_events=observed,
-        cursor=json.dumps({"risk": digest, "actions": sorted(open_now)}),
+        cursor=json.dumps({"shown": shown, "actions": sorted(open_now)}),
     )
 
 
-def _digest(risk: Mapping[str, Any]) -> str:
-    """The same while nothing changed that a person would look at: figures to a tenth of a percent."""
-    rows = [[round(value, 1) if isinstance(value, float) else value for value in row.values()] for row in _rows(risk)]
-    return sha256(json.dumps([risk["day"], risk["status"], rows]).encode()).hexdigest()[:16]
+def worth_observing(
+    risk: Mapping[str, Any], shown: Mapping[str, Any] | None, now: datetime, *, new_action: bool
+) -> bool:
+    """Whether the value differs enough from the one that was observed last (`shown`, None: none was): in a verdict, or
+    by a whole point in a distance, and a minute later at the earliest; always when there is a new action."""
+    if shown is None or new_action:
+        return True
+    if now - datetime.fromisoformat(shown["at"]) < OBSERVED_EVERY:
+        return False
+    current = _shown(risk)
+    if current["verdict"] != shown["verdict"] or current["left"].keys() != shown["left"].keys():
+        return True
+    pairs = [(left, shown["left"][name]) for name, left in current["left"].items()]
+    return any((a is None) != (b is None) or (a is not None and abs(a - b) >= 1.0) for a, b in pairs)
+
+
+def _shown(risk: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdicts, and the distance to each limit: percent points, and losses."""
+    strategies = risk["strategies"].items()
+    verdicts = [[name, own["breach"], *own["warnings"]] for name, own in strategies]
+    left = {f"{name} {rule}": left for name, own in strategies for rule, left in own["distance"].items()}
+    return {"verdict": [risk["day"], risk["status"], *verdicts], "left": left}
 
 
 defs = dg.Definitions(

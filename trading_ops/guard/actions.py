@@ -98,6 +98,22 @@ def settled(action: Action) -> Action:
     return {**kept, "episode": action["episode"], "turn": action["turn"] + 1, "state": WATCHING}
 
 
+def require_sound(action: Action) -> None:
+    """Raises KeyError, TypeError or ValueError where this is no document of ours."""
+    if not isinstance(action["strategy"], str) or action["state"] not in ORDER:
+        raise ValueError(f"strategy {action['strategy']!r:.40}, state {action['state']!r:.40}")
+    _progress(action)
+    times = [action["since"]] if action["since"] is not None else []
+    if "at" in action or action["state"] != WATCHING:
+        times += action["at"].values()
+        if missing := {"trigger", "numbers", "trades", "why", "told", "recorded"} - action.keys():
+            raise KeyError(*sorted(missing))
+    if action["state"] == RESUMING:
+        times.append(action["resume"]["at"])
+    for moment in times:
+        datetime.fromisoformat(moment)
+
+
 def reached(action: Action, state: str, now: datetime, **facts: Any) -> Action:
     """The action with what was found out; a phase keeps the time at which it was first reached."""
     return {**action, **facts, "state": state, "at": {state: now.isoformat(), **action["at"]}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from trading_ops.bot.client import UnknownStrategy
@@ -21,6 +21,7 @@ from trading_ops.guard.actions import (
     request,
     resumed,
 )
+from trading_ops.guard.deposits import with_deposits
 from trading_ops.guard.switch import Guard, account_risk, count_account_anew, finish, stop_pending
 from trading_ops.guard.watch import View
 
@@ -34,7 +35,8 @@ class NothingToResume(ValueError):
 def look(guard: Guard) -> View:
     """The bot as it is now; nothing is acted on. Raises BotError."""
     guard.watch.look_round_next()
-    return guard.watch.look(guard.bot, guard.memory.shared, guard.memory.load(), guard.policy.limits_of)
+    view = guard.watch.look(guard.bot, guard.memory.shared, guard.memory.load(), guard.policy.limits_of)
+    return replace(view, account=with_deposits(view.account, guard.memory, guard.watch))
 
 
 def disable(guard: Guard, names: Sequence[str], *, reason: str, by: str, within_s: float) -> list[Action]:

@@ -14,7 +14,7 @@ Place = tuple[datetime, str]  # when the last exit was, and its trade
 
 
 class Contradiction(Exception):
-    """A trade that was read before has another content now: what was counted must be counted anew."""
+    """A trade that was read before has another content now: only one of them can be true."""
 
 
 @dataclass(slots=True)
@@ -27,6 +27,9 @@ class _Position:
 class Ledger:
     """One strategy's trades, folded one at a time, in any order; those before `since` (its resume) do not count.
 
+    A trade closed at the very moment of `since` counts, as a period's first moment does everywhere; a resume's moment
+    lies after every trade that its person was shown (`View.at`).
+
     A trade costs the same however many came before, a verdict as much as the streak is long. Profits are summed
     exactly, so that no order of arrival changes a sum. `risk` equals `rules.judge` on all the trades.
     """
@@ -36,18 +39,20 @@ class Ledger:
     _positions: dict[str, _Position] = field(default_factory=dict)
     _flat: list[tuple[Place, float]] = field(default_factory=list)  # by place
     _days: dict[date, Fraction] = field(default_factory=lambda: defaultdict(Fraction))
+    _days_before: dict[date, Fraction] = field(default_factory=lambda: defaultdict(Fraction))  # of before `since`
 
     def add(self, trade_id: str, closed_at: datetime, pnl_usdt: float, position_id: str | None) -> bool:
-        """Count a trade; False where it was counted before. Raises Contradiction where it was another then."""
-        if self.since is not None and closed_at < self.since:
-            return False
+        """Count a trade; False where it does not count (any more). Raises Contradiction where it was another then."""
         content = (closed_at, pnl_usdt, position_id)
         if (known := self._trades.setdefault(trade_id, content)) is not content:
             if known != content:
-                raise Contradiction(f"trade {trade_id} was {known}, and is {content} now")
+                raise Contradiction(f"trade {trade_id}: {_said(content)}, but was read before with {_said(known)}")
             return False
-        exact = Fraction(pnl_usdt)
-        self._days[closed_at.astimezone(UTC).date()] += exact
+        exact, day = Fraction(pnl_usdt), closed_at.astimezone(UTC).date()
+        if self.since is not None and closed_at < self.since:
+            self._days_before[day] += exact
+            return False
+        self._days[day] += exact
         # the prefixes keep a position from meeting a trade that happens to carry the same id
         identity = f"t:{trade_id}" if position_id is None else f"p:{position_id}"
         place = (closed_at, trade_id)
@@ -67,19 +72,24 @@ class Ledger:
         *,
         unrealised_now: float | None = 0.0,
         unrealised_at_midnight: float | None = 0.0,
-        change_usdt: float | None = None,
+        more_usdt: float = 0.0,
     ) -> StrategyRisk:
-        """The verdict on the UTC day, as `rules.judge` gives it; `change_usdt` replaces the profit of its trades."""
+        """The verdict on the UTC day, as `rules.judge` gives it; `more_usdt`: profit that no trade shows."""
         until = self._until(day)
         return assess(
             limits,
-            realised_usdt=float(self._days.get(day, 0)) if change_usdt is None else change_usdt,
+            realised_usdt=float(self._days.get(day, 0)) + more_usdt,
             streak=self._streak(until),
             recent=[profit for _, profit in self._flat[max(0, until - RECENT_TRADES) : until]],
             equity_at_midnight=equity_at_midnight,
             unrealised_now=unrealised_now,
             unrealised_at_midnight=unrealised_at_midnight,
         )
+
+    def realised(self, first: date, last: date, *, before_resume: bool = False) -> float:
+        """Net profit of the trades closed on these UTC days, USDT; with those before the resume where asked."""
+        counted = [self._days, self._days_before] if before_resume else [self._days]
+        return float(sum(pnl for days in counted for day, pnl in days.items() if first <= day <= last))
 
     def evidence(self, day: date, at_most: int) -> list[dict[str, str | float]]:
         """The newest positions that went flat on the day or belong to the losing streak, oldest first."""
@@ -106,3 +116,9 @@ class Ledger:
                 break
             losses += profit < 0
         return losses
+
+
+def _said(content: tuple[datetime, float, str | None]) -> str:
+    closed_at, pnl_usdt, position_id = content
+    position = "" if position_id is None else f", position_id {position_id}"
+    return f"closed_at {closed_at}, pnl_usdt {pnl_usdt}{position}"

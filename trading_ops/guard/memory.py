@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from trading_ops.audit.store import AuditStore, Conflict, Entry, StoreError
-from trading_ops.guard.actions import Action, action_id, join, latencies, watching
+from trading_ops.audit.store import AuditStore, Conflict, Entry, StateDocument, StoreError
+from trading_ops.guard.actions import Action, action_id, join, latencies, require_sound, watching
 
 GUARD_ACTIONS, GUARD_FACTS, STRATEGY_ACTIONS = "guard_actions", "guard_facts", "strategy_actions"
 Fact = dict[str, Any]
@@ -85,10 +85,14 @@ class GuardMemory:
             except StoreError as error:
                 self._note(error)
                 continue
-            if document:
+            if document and self._sound(document, GUARD_FACTS):
                 known = self._facts[name] = _more(known, document.body)
             break  # the store on this machine is asked where the shared one is away
         return known
+
+    def known_fact(self, name: str) -> Fact | None:
+        """What was last read or written of that name."""
+        return self._facts.get(name)
 
     def record(self, action: Action) -> bool:
         """Append the action to the history, its phases' latencies with it; whether that (or the spool) took it."""
@@ -113,7 +117,7 @@ class GuardMemory:
         except StoreError as error:
             self._note(error)
             return None
-        return {document.body["strategy"]: document.body for document in documents}
+        return {d.body["strategy"]: d.body for d in documents if self._sound(d, GUARD_ACTIONS)}
 
     def _put(
         self,
@@ -129,9 +133,10 @@ class GuardMemory:
             store = place()
             while True:
                 document = store.get_state(collection, key)
-                joined = joined_with(document.body if document else None, body)
+                there = document.body if document and self._sound(document, collection) else None
+                joined = joined_with(there, body)
                 assert joined is not None
-                if document and document.body == joined:
+                if document and there == joined:
                     return joined
                 try:
                     expected = document.version if document else 0
@@ -141,6 +146,15 @@ class GuardMemory:
         except StoreError as error:
             self._note(error)
             return None
+
+    def _sound(self, document: StateDocument, collection: str) -> bool:
+        """Whether the document can be used; one that cannot is named, left out, and written over by the next write."""
+        try:
+            _rank(document.body) if collection == GUARD_FACTS else require_sound(document.body)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            self._note(StoreError(f"{collection} {document.key} is damaged ({type(error).__name__}: {error})"))
+            return False
+        return True
 
     def _local(self) -> AuditStore:
         if self._opened is None:

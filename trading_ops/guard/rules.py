@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 WARN_AT = 0.8  # of a hard limit
 RECENT_TRADES = 20
-GUARD_BLIND = "guard_blind"
+GUARD_BLIND, EQUITY_FELL, NOT_LISTED = "guard_blind", "equity_fell", "not_listed"
+NEAR_LOSS = "daily_loss_near_limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,9 @@ class StrategyRisk:
     """One strategy's risk on one UTC day; percentages in percent, None where unknown or not applicable.
 
     `breach`: daily_loss or consecutive_losses, the hard limit that was exceeded. `warnings`: the soft lane, and
-    guard_blind where the loss cannot be known. `distance` tells what is left to each hard limit, in its own unit.
+    guard_blind where the loss cannot be known; equity_fell where the loss may be a withdrawal, and not_listed where the
+    bot does not list the strategy, so that it cannot be stopped. `distance` tells what is left to each hard limit, in
+    its own unit.
     """
 
     daily_loss_pct: float | None
@@ -155,11 +158,35 @@ def describe(rule: str, risk: Mapping[str, Any], limits: Mapping[str, Any]) -> s
     loss, streak, rate = risk["daily_loss_pct"], risk["consecutive_losses"], risk["recent_win_rate_pct"]
     if rule == GUARD_BLIND:
         return "its loss is unknown: no equity at 00:00 UTC"
+    if rule == EQUITY_FELL:
+        return (
+            f"by its equity it lost {loss:.2f} % today, the limit is {limits['daily_loss_pct']:g} %; its trades do not"
+            " show that, and it may have been paid out"
+        )
+    if rule == NOT_LISTED:
+        return "it crossed a limit, and the bot does not list it any more"
     if rule.startswith("daily_loss"):
         return f"lost {loss:.2f} % today, the limit is {limits['daily_loss_pct']:g} %"
     if rule.startswith("consecutive_losses"):
         return f"{streak} losses in a row, the limit is {limits['consecutive_losses']}"
     return f"won {rate:.0f} % of its last {RECENT_TRADES} trades, {limits['recent_win_rate_pct']:g} % is low"
+
+
+def with_unseen(by_trades: StrategyRisk, by_equity: StrategyRisk, *, sure: bool) -> StrategyRisk:
+    """The verdict where trades are in doubt: the larger loss counts. One that may be a withdrawal only warns."""
+    if (by_equity.daily_loss_pct or 0.0) <= (by_trades.daily_loss_pct or 0.0):
+        return by_trades
+    found = replace(by_equity, basis="equity", equity_basis=by_trades.equity_basis)
+    if sure:
+        return found
+    if NEAR_LOSS not in by_equity.warnings:
+        return by_trades
+    return replace(found, breach=by_trades.breach, warnings=(*by_trades.warnings, EQUITY_FELL))
+
+
+def unlisted(risk: StrategyRisk) -> StrategyRisk:
+    """The verdict on a strategy that the bot does not list: it cannot be stopped, so it is no breach but a warning."""
+    return replace(risk, breach=None, warnings=() if risk.breach is None else (NOT_LISTED,))
 
 
 def _judge_day(
@@ -228,7 +255,7 @@ def _breach(loss: float | None, streak: int, limits: Limits) -> str | None:
 def _warnings(loss: float | None, streak: int, win_rate: float | None, limits: Limits) -> tuple[str, ...]:
     found = {
         GUARD_BLIND: loss is None,
-        "daily_loss_near_limit": loss is not None and round(loss - WARN_AT * limits.daily_loss_pct, 9) >= 0,
+        NEAR_LOSS: loss is not None and round(loss - WARN_AT * limits.daily_loss_pct, 9) >= 0,
         "consecutive_losses_near_limit": streak >= WARN_AT * limits.consecutive_losses,
         "recent_win_rate_low": win_rate is not None and win_rate < limits.recent_win_rate_pct,
     }

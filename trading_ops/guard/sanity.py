@@ -12,7 +12,9 @@ MOST_CHANGE = 10.0  # times, of the price between entry and exit
 
 
 def impossible(trade: Mapping[str, Any], now: datetime, equity_usdt: float | None) -> str | None:
-    """Why a believed trade cannot be true; None where it can. `equity_usdt`: what stood behind it, None: unknown.
+    """Why a believed trade cannot be true; None where it can. `now`: the latest that can have happened.
+
+    `equity_usdt`: what stood behind the trade when it was opened, None: unknown; never less, such as what it left over.
 
     What the row contradicts in itself is quarantined before, by trading_ops/bot/records.py.
     """
@@ -23,5 +25,6 @@ def impossible(trade: Mapping[str, Any], now: datetime, equity_usdt: float | Non
         return f"the price changed {change:.0f}-fold, from {trade['entry_price']:g} to {trade['exit_price']:g}"
     notional = trade["quantity"] * trade["entry_price"]
     if equity_usdt is not None and equity_usdt > 0 and notional > MOST_LEVERAGE * equity_usdt:
-        return f"its {notional:,.0f} USDT are {notional / equity_usdt:.0f} times the strategy's equity"
+        times = notional / equity_usdt
+        return f"its {notional:,.0f} USDT are {times:.0f} times the strategy's equity of {equity_usdt:,.0f}"
     return None

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,11 @@ from trading_ops.guard.actions import (
     resumed,
     settled,
 )
+from trading_ops.guard.deposits import DEPOSITS, with_deposits
 from trading_ops.guard.drawdown import PortfolioLimits, PortfolioRisk, describe_account, drawdown, earned
 from trading_ops.guard.memory import GuardMemory
 from trading_ops.guard.rules import Limits, StrategyRisk, describe
+from trading_ops.guard.sight import OF_THE_PAST
 from trading_ops.guard.stop import look_again, pursue
 from trading_ops.guard.watch import View, Watch
 
@@ -114,7 +116,8 @@ def step(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell
     except BotError as error:
         problem: str | None = str(error)
     else:
-        problem = None if view.fresh else f"the bot's data ends at {view.at:%Y-%m-%d %H:%M} UTC: nothing starts"
+        view = replace(view, account=with_deposits(view.account, memory, watch))
+        problem = view.stale
         account = account_risk(memory, view.account, policy)
         risk = {**view.document(policy.limits, policy.own_limits), "portfolio": _figures(account)}
         if view.looked_round:
@@ -122,7 +125,8 @@ def step(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell
         if view.fresh:
             _judge(memory, watch, policy, view, account, actions)
     stop_pending(bot, memory, watch.now, tell)
-    _tell_sight(memory, watch, tell, problem if view is None else None)
+    of_the_past = view is not None and view.label.startswith(OF_THE_PAST)
+    _tell_sight(memory, watch, tell, None if of_the_past else problem, stale=view is not None)
     if view is not None and view.fresh:
         _warn(memory, watch, policy, view, tell)
     return Seen(risk, tuple(a for a in memory.all().values() if a["state"] != WATCHING), problem)
@@ -220,15 +224,15 @@ def count_account_anew(memory: GuardMemory, account: Portfolio) -> None:
     memory.keep(ACCOUNT, {"number": (known["number"] if known else 1) + 1, "level": now, "start": now})
 
 
-def _tell_sight(memory: GuardMemory, watch: Watch, tell: Tell, why: str | None) -> None:
-    """`why` the bot could not be read, None: it could."""
+def _tell_sight(memory: GuardMemory, watch: Watch, tell: Tell, why: str | None, *, stale: bool) -> None:
+    """`why` the bot could not be read or (`stale`) showed no present, None: it did."""
     if why is None:
         watch.unread_since = None
         _over(watch, tell, telling.UNREADABLE)
         return
     watch.unread_since = watch.unread_since or watch.now()
     if watch.now() - watch.unread_since >= BLIND_AFTER:
-        _once(watch, tell, telling.unreadable(why, watch.unread_since, memory.source))
+        _once(watch, tell, telling.blind(why, watch.unread_since, memory.source, stale=stale))
 
 
 def _warn(memory: GuardMemory, watch: Watch, policy: Policy, view: View, tell: Tell) -> None:
@@ -238,9 +242,18 @@ def _warn(memory: GuardMemory, watch: Watch, policy: Policy, view: View, tell: T
         _once(watch, tell, telling.doubted(view.doubts, day))
     else:
         _over(watch, tell, telling.DOUBTS)
+    if view.trouble:
+        _once(watch, tell, telling.impaired(view.trouble, day))
+    else:
+        _over(watch, tell, telling.IMPAIRED)
+    assumed, held_to = memory.known_fact(DEPOSITS), policy.portfolio
+    if assumed and assumed["jump"] and (held_to.from_peak_pct, held_to.from_start_pct) != (None, None):
+        _once(watch, tell, telling.assumed_flow(assumed, day))
+    else:
+        _over(watch, tell, telling.FLOW)
     for name, risk in view.risks.items():
         state = view.strategies.get(name)
-        trades_on = state is not None and state.enabled and memory.get(name)["state"] not in STOPPED
+        trades_on = state is None or (state.enabled and memory.get(name)["state"] not in STOPPED)
         if trades_on:
             for alert in telling.warnings(name, risk, asdict(policy.limits_of(name)), day):
                 _once(watch, tell, alert)

@@ -23,7 +23,7 @@ from trading_ops.guard.actions import (
     action_id,
     latencies,
 )
-from trading_ops.guard.rules import GUARD_BLIND, WARN_AT, StrategyRisk, describe
+from trading_ops.guard.rules import EQUITY_FELL, GUARD_BLIND, NOT_LISTED, WARN_AT, StrategyRisk, describe
 from trading_ops.notifications.alert import Alert, Severity, Step
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ STOP_BY_HAND = (
     " and leave its exits. The guard goes on trying, and says when it is confirmed."
 )
 SHOWN = 5
-UNREADABLE, DOUBTS = "guard/unreadable", "guard/doubts"
+UNREADABLE, DOUBTS, IMPAIRED, FLOW = "guard/unreadable", "guard/doubts", "guard/impaired", "guard/flow"
 STOPS = f"At {100 * WARN_AT:g} % of the limit the guard warns; what exceeds it stops the strategy."
 BEYOND = {
     "daily_loss_near_limit": STOPS,
     "consecutive_losses_near_limit": STOPS,
     "recent_win_rate_low": "A low win rate alone stops nothing.",
 }
-SOFT = (GUARD_BLIND, *BEYOND)
+SOFT = (GUARD_BLIND, EQUITY_FELL, NOT_LISTED, *BEYOND)
 
 
 def through(desk: IncidentDesk) -> Callable[[Alert], None]:
@@ -113,6 +113,7 @@ def alert_of(action: Action, phase: str) -> Alert:
         done=done,
         incident=f"guard/{name}",
         step=Step.RESOLVED if phase == RESUMED else Step.OPENED,
+        since=min(action["at"].values()),
     )
 
 
@@ -122,25 +123,34 @@ def warning_of(strategy: str, rule: str) -> str:
 
 
 def warnings(name: str, risk: StrategyRisk, limits: Mapping[str, Any], day: str) -> list[Alert]:
-    """The soft lane: one message a day for each limit that is near, and a guard that cannot see is CRITICAL."""
+    """The soft lane: one message a day for each limit that is near, and a guard that cannot see is CRITICAL. That the
+    bot does not list a strategy is told once."""
     figures = {
         "daily_loss_pct": risk.daily_loss_pct,
         "consecutive_losses": risk.consecutive_losses,
         "recent_win_rate_pct": risk.recent_win_rate_pct,
     }
+    stop = f"`{command('strategies disable', name, reason='...')}`"
+    titles = {
+        GUARD_BLIND: f"The guard is blind for {name}",
+        EQUITY_FELL: f"{name} may have lost more than its trades show",
+        NOT_LISTED: f"{name} lost, and the bot does not list it",
+    }
+    advice = {
+        GUARD_BLIND: "Give the strategy an equity at the bot (docs/bot-interface.md, Portfolio): until then only its"
+        " losses in a row can stop it.",
+        EQUITY_FELL: "Correct the trades that are in doubt, and note what was paid out: `trading-ops flow`. If it was a"
+        f" loss: {stop}.",
+        NOT_LISTED: "The guard can only stop what the bot lists: see that it trades no more.",
+    }
+    near = f"Look at its open positions; `trading-ops strategies list` shows what is left, {stop} stops it."
     return [
         Alert(
             severity=Severity.CRITICAL if rule == GUARD_BLIND else Severity.WARNING,
-            dedup_key=f"guard/{name}/{rule}/{day}",
-            what=f"The guard is blind for {name}"
-            if rule == GUARD_BLIND
-            else f"{name} comes near a limit: {describe(rule, figures, limits)}",
-            why=f"{name}: {describe(rule, figures, limits)}" if rule == GUARD_BLIND else BEYOND[rule],
-            what_to_do="Give the strategy an equity at the bot (docs/bot-interface.md, Portfolio): until then only its"
-            " losses in a row can stop it."
-            if rule == GUARD_BLIND
-            else "Look at its open positions; `trading-ops strategies list` shows what is left,"
-            f" `{command('strategies disable', name, reason='...')}` stops it.",
+            dedup_key=f"guard/{name}/{rule}" + ("" if rule == NOT_LISTED else f"/{day}"),
+            what=titles.get(rule, f"{name} comes near a limit: {describe(rule, figures, limits)}"),
+            why=BEYOND.get(rule, f"{name}: {describe(rule, figures, limits)}"),
+            what_to_do=advice.get(rule, near),
             done="" if rule == GUARD_BLIND else "Nothing was done.",
             day=day,
             numbers=figures,
@@ -158,8 +168,7 @@ def doubted(doubts: Sequence[tuple[Any, str]], day: str) -> Alert:
     return Alert(
         severity=Severity.ERROR,
         dedup_key=f"guard/doubts/{digest}",
-        what=f"{len(doubts)} trade{'s' if several else ''} of today cannot be true and {'do' if several else 'does'}"
-        " not count",
+        what=f"{len(doubts)} trade{'s' if several else ''} cannot be true and {'do' if several else 'does'} not count",
         why="\n".join(lines),
         what_to_do=f"Correct {'them' if several else 'it'} at the bot: until then a strategy is only stopped by its"
         " other trades and its equity.",
@@ -168,17 +177,48 @@ def doubted(doubts: Sequence[tuple[Any, str]], day: str) -> Alert:
     )
 
 
-def unreadable(why: str, since: datetime, source: str) -> Alert:
-    """The bot cannot be read: nobody knows what its strategies lose."""
+def impaired(why: str, day: str) -> Alert:
+    """The guard goes on with less than it should know."""
+    digest = hashlib.sha256(why.encode()).hexdigest()[:16]
+    return Alert(
+        severity=Severity.ERROR,
+        dedup_key=f"guard/impaired/{digest}",
+        what="The guard reads records that cannot be used, and goes on without them",
+        why=why,
+        what_to_do="Find the damaged record with `trading-ops audit verify`.",
+        day=day,
+        incident=IMPAIRED,
+    )
+
+
+def assumed_flow(fact: Mapping[str, Any], day: str) -> Alert:
+    """The account moved by what no trade explains; `fact`: as trading_ops/guard/deposits.py keeps it."""
+    jump = fact["jump"]
+    return Alert(
+        severity=Severity.WARNING,
+        dedup_key=f"guard/flow/{fact['number']}",
+        what=f"The account {'rose' if jump > 0 else 'fell'} by {abs(jump):,.2f} USDT that no trade explains",
+        why="It is taken for a deposit or withdrawal, because the bot tells none: it counts in no drawdown.",
+        what_to_do="If it was a loss, stop what made it: `trading-ops strategies disable`. Let the bot tell its"
+        " net_deposits_usdt (docs/bot-interface.md, Portfolio), so that nothing needs to be assumed.",
+        day=day,
+        numbers={"jump_usdt": jump, "assumed_net_deposits_usdt": fact["assumed"]},
+        incident=FLOW,
+    )
+
+
+def blind(why: str, since: datetime, source: str, *, stale: bool) -> Alert:
+    """The bot cannot be read, or (`stale`) shows no present: nobody knows what its strategies lose."""
     return Alert(
         severity=Severity.CRITICAL,
-        dedup_key=f"guard/{source}/unreadable/{since:%Y-%m-%dT%H:%M}",
-        what="The guard is blind: the bot cannot be read",
-        why=f"{why}\nIt has not been read since {since:%Y-%m-%d %H:%M:%S} UTC.",
+        dedup_key=f"guard/{source}/{'stale' if stale else 'unreadable'}/{since:%Y-%m-%dT%H:%M}",
+        what=f"The guard is blind: the bot {'shows no fresh data' if stale else 'cannot be read'}",
+        why=why,
         what_to_do="See that the bot runs and answers: `trading-ops doctor`. Until then watch its strategies by hand.",
-        done="Nothing: until the bot answers no strategy is judged.",
+        done="Nothing: until it is seen again no strategy is judged.",
         day=str(since.date()),
         incident=UNREADABLE,
+        since=since.isoformat(),
     )
 
 

@@ -2,61 +2,54 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.plain import plain
+from trading_ops.audit.store import StoreError
+from trading_ops.bot.client import BotError
 from trading_ops.guard.actions import Action
-from trading_ops.guard.ledger import Contradiction, Ledger
-from trading_ops.guard.rules import Limits, StrategyRisk, document
-from trading_ops.guard.sanity import impossible
-from trading_ops.performance.trades import LOOKBACK_DAYS, midnight, read_equity, read_trades
-from trading_ops.portfolio.equity import PORTFOLIO
+from trading_ops.guard.baseline import Baseline, Flows, Morning, read_flows
+from trading_ops.guard.ledger import Ledger
+from trading_ops.guard.reading import Doubt, Present, Reading
+from trading_ops.guard.rules import Limits, StrategyRisk, document, unlisted, with_unseen
+from trading_ops.guard.sight import Sight
+from trading_ops.guard.unseen import Books, lost_unseen
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from trading_ops.audit.store import AuditStore
-    from trading_ops.bot.client import Bot
+    from trading_ops.bot.client import Bot, Calendar
     from trading_ops.bot.records import Portfolio, StrategyState
 
-DAY = timedelta(days=1)
-OVERLAP = timedelta(minutes=15)  # trades that come late by less are seen at once
-ANEW = timedelta(hours=1)  # those that come later, and a midnight snapshot that came late, are seen then
-READ = ("trade_id", "strategy", "symbol", "quantity", "entry_price", "exit_price", "opened_at", "closed_at", "pnl_usdt",
-        "position_id")  # fmt: skip
+DAY, TICK = timedelta(days=1), timedelta(microseconds=1)
 ROUND = timedelta(seconds=15)  # which strategies there are, whether they are enabled, whether the data is fresh
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """What a day's loss is measured against: equity and unrealised profit at its start (or at the resume), in USDT.
-
-    `basis`: equity, closed_only, allocation, portfolio (of the whole account, for want of the strategy's own), resume.
-    """
-
-    equity_usdt: float | None
-    unrealised_usdt: float | None
-    basis: str
+NO_JUDGEMENT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The bot as it was seen at `at`, its own clock. `doubts`: rows that were not believed, as (row, reason)."""
+    """The bot as it was seen. `at`: its own clock, never before a trade that was seen; `stale`: why none of it is its
+    present and may start something, None: it is. `doubts`: rows that were not believed, as (row, reason); `trouble`:
+    what the store holds and cannot be used."""
 
     at: datetime
     day: date
-    fresh: bool
+    stale: str | None
     label: str
     account: Portfolio
     strategies: dict[str, StrategyState]
     risks: dict[str, StrategyRisk]
-    doubts: tuple[tuple[Any, str], ...]
+    doubts: tuple[Doubt, ...]
     incomplete: bool
     looked_round: bool
+    trouble: str | None = None
+
+    @property
+    def fresh(self) -> bool:
+        return self.stale is None
 
     def document(self, limits: Limits, own_limits: Mapping[str, Limits]) -> dict[str, Any]:
         """The running day's value of `strategy_risk`."""
@@ -74,20 +67,16 @@ class Watch:
     """
 
     now: Callable[[], datetime]
-    unread_since: datetime | None = None  # since when the bot cannot be read, None: it can
+    unread_since: datetime | None = None  # since when the bot cannot be read or shows no present, None: it does
     told: dict[str, str | None] = field(default_factory=dict)  # what was told last of an incident, None: it is over
-    _ledgers: dict[str, Ledger] = field(default_factory=dict)
-    _baselines: dict[str, Baseline] = field(default_factory=dict)
-    _sinces: dict[str, datetime | None] = field(default_factory=dict)
+    unexplained_since: datetime | None = None  # since when the balance differs from what the trades explain
+    _reading: Reading = field(default_factory=Reading)
+    _sight: Sight = field(default_factory=Sight)
     _states: dict[str, StrategyState] = field(default_factory=dict)
-    _doubts: dict[str, tuple[Any, str]] = field(default_factory=dict)
-    _entries: dict[str, datetime] = field(default_factory=dict)
-    _day: date | None = None
-    _read_until: datetime | None = None
-    _read_anew: datetime | None = None
+    _calendar: Calendar | None = None
     _looked_round: datetime | None = None
-    _fresh: bool = False
-    _incomplete: bool = False
+    _flows: Flows | None = None  # read where trades are in doubt
+    _unlisted: set[str] = field(default_factory=set)
 
     def look(
         self,
@@ -96,37 +85,48 @@ class Watch:
         actions: Mapping[str, Action],
         limits: Callable[[str], Limits],
     ) -> View:
-        """Read what is new, and judge; raises BotError. `limits` gives each strategy's."""
+        """Read what is new, and judge; raises BotError, also where what was read cannot be judged. `limits` gives each
+        strategy's."""
+        try:
+            return self._look(bot, store, actions, limits)
+        except StoreError as error:  # of a bot that lives in a store
+            self._reading.begin_again()
+            raise BotError(f"the bot's own store: {error}") from error
+        except NO_JUDGEMENT as error:
+            self._reading.begin_again()
+            _log.exception("what was read cannot be judged")
+            raise BotError(f"what was read cannot be judged ({type(error).__name__}: {error})") from error
+
+    def _look(
+        self, bot: Bot, store: AuditStore, actions: Mapping[str, Action], limits: Callable[[str], Limits]
+    ) -> View:
         now = self.now()
         account = bot.portfolio()
-        at = account.as_of.astimezone(UTC)
-        day = at.date()
-        looks_round = self._looked_round is None or now - self._looked_round >= ROUND
-        if looks_round:
-            self._states = {state.name: state for state in bot.strategies()}
-            self._fresh = bot.calendar().live
-            self._looked_round = now
-        sinces = {name: _moment(action["since"]) for name, action in actions.items()}
-        late = self._read_anew is None or now - self._read_anew >= ANEW
-        if late or day != self._day or any(self._sinces.get(name) != since for name, since in sinces.items()):
-            self._read_all(bot, store, day, sinces, now)
-        try:
-            self._read_new(bot, at, account)
-        except Contradiction:
-            self._read_all(bot, store, day, sinces, now)
-            self._read_new(bot, at, account)
-        names = [*self._states, *(name for name in sorted(self._ledgers) if name not in self._states)]
+        calendar, looks_round = self._calendar, False
+        if calendar is None or self._looked_round is None or now - self._looked_round >= ROUND:
+            calendar, looks_round = self._look_round(bot, now), True
+        as_of, clock, label = account.as_of.astimezone(UTC), (calendar.now or now).astimezone(UTC), bot.label
+        stale = self._sight.stale(as_of, calendar, label, now, asked=looks_round)
+        if stale is not None:
+            self.unread_since = self.unread_since or self._sight.since
+        if abs(as_of - clock) > DAY:
+            as_of = clock  # it is stale, and must not lead the reading astray
+        seen = Present(account, self._states, calendar, actions, as_of, max(as_of, clock), now)
+        morning, reading = self._reading.read(bot, store, seen), self._reading
+        if reading.doubts and self._flows is None:
+            self._flows = read_flows(store, bot, morning.day, account)
         return View(
-            at=at,
-            day=day,
-            fresh=self._fresh,
-            label=bot.label,
+            at=as_of if reading.newest is None else max(as_of, reading.newest + TICK),
+            day=morning.day,
+            stale=stale,
+            label=label,
             account=account,
             strategies=dict(self._states),
-            risks={name: self._risk(name, day, account, actions.get(name), limits(name)) for name in names},
-            doubts=tuple(self._doubts.values()),
-            incomplete=self._incomplete or bool(self._doubts),
+            risks=self._risks(morning, seen, limits, looked_round=looks_round),
+            doubts=(*reading.doubts.values(), *reading.old_doubts.values()),
+            incomplete=bool(reading.doubts or reading.old_doubts) or not reading.complete,
             looked_round=looks_round,
+            trouble=reading.trouble or morning.trouble,
         )
 
     def look_round_next(self) -> None:
@@ -135,99 +135,111 @@ class Watch:
 
     def evidence(self, strategy: str, day: date, at_most: int) -> list[dict[str, str | float]]:
         """The trades a verdict rests on."""
-        return self._ledgers[strategy].evidence(day, at_most) if strategy in self._ledgers else []
+        ledger = self._reading.ledgers.get(strategy)
+        return ledger.evidence(day, at_most) if ledger else []
 
     def last_entry(self, strategy: str) -> datetime | None:
         """When the newest of the closed trades that were read was opened."""
-        return self._entries.get(strategy)
+        return self._reading.entries.get(strategy)
 
-    def _read_all(
-        self, bot: Bot, store: AuditStore, day: date, sinces: Mapping[str, datetime | None], now: datetime
-    ) -> None:
-        """Begin with the trades of the days before today, and with what each strategy was worth at midnight."""
-        self._sinces, self._ledgers, self._doubts, self._incomplete = dict(sinces), {}, {}, False
-        self._read_anew = None  # what breaks off here is begun again
-        first = max(bot.calendar().first_day, day - LOOKBACK_DAYS * DAY)
-        if first < day:
-            past = read_trades(store, bot, first, day - DAY)
-            self._count(past.frame, midnight(day), {})
-            daily = read_equity(store, bot, day - DAY, day - DAY)
-            before = midnight(day - DAY)
-            self._baselines = {}
-            for name in daily.equity:
-                equity, unrealised = (_figure(frame, before, name) for frame in (daily.equity, daily.unrealised))
-                basis = "closed_only" if daily.rebuilt(str(name), before) else "equity"
-                self._baselines[str(name)] = Baseline(equity, unrealised, basis)
-        self._day, self._read_until, self._read_anew = day, midnight(day), now
+    @property
+    def day(self) -> date | None:
+        """The running day of the last look."""
+        return self._reading.morning.day if self._reading.morning is not None else None
 
-    def _read_new(self, bot: Bot, at: datetime, account: Portfolio) -> None:
-        assert self._read_until is not None
-        closed = bot.closed_trades(self._read_until - OVERLAP, at + DAY)
-        doubts = [
-            (bad.row, bad.reason)
-            for bad in closed.quarantined
-            if bad.closed_at is None or bad.closed_at >= midnight(at.date())
-        ]
-        doubts += self._count(closed.frame, at, account.equity_by_strategy or {})
-        for row, reason in doubts:
-            self._doubts[f"{reason}\n{row}"] = row, reason
-        self._incomplete = self._incomplete or not closed.complete
-        newest = closed.frame["closed_at"].iloc[-1].to_pydatetime() if len(closed.frame) else self._read_until
-        self._read_until = max(self._read_until, min(newest, at))
+    @property
+    def first_day(self) -> date | None:
+        """The first day whose trades were read."""
+        return self._reading.first_day
 
-    def _count(
-        self, frame: pd.DataFrame, at: datetime, equity: Mapping[str, float]
-    ) -> list[tuple[dict[str, Any], str]]:
-        """Fold the trades in; those that cannot be true, with the reason, are not counted."""
-        doubts = []
-        columns = {name: frame[name].tolist() for name in READ}  # far quicker than row by row
-        for values in zip(*columns.values(), strict=True):
-            trade = dict(zip(columns, values, strict=True))
-            closed_at, strategy = trade["closed_at"].to_pydatetime(), trade["strategy"]
-            if reason := impossible(trade, at, equity.get(strategy)):
-                doubts.append((plain(trade), reason))
-                continue
-            position = trade["position_id"] if isinstance(trade["position_id"], str) else None
-            ledger = self._ledgers.setdefault(strategy, Ledger(self._sinces.get(strategy)))
-            if ledger.add(trade["trade_id"], closed_at, trade["pnl_usdt"], position):
-                entry = trade["opened_at"].to_pydatetime()
-                self._entries[strategy] = max(entry, self._entries.get(strategy, entry))
-        return doubts
+    def realised_since(self, first: date) -> float:
+        """Net profit of all trades that were read and closed from this UTC day on, USDT."""
+        return sum(ledger.realised(first, date.max, before_resume=True) for ledger in self._reading.ledgers.values())
 
-    def _risk(self, name: str, day: date, account: Portfolio, action: Action | None, limits: Limits) -> StrategyRisk:
-        baseline = self._baseline(name, day, action)
-        now = (account.unrealised_by_strategy or {}).get(name)
-        ledger = self._ledgers.get(name) or Ledger()
-        risk = ledger.risk(
-            day, baseline.equity_usdt, limits, unrealised_now=now, unrealised_at_midnight=baseline.unrealised_usdt
+    def _look_round(self, bot: Bot, now: datetime) -> Calendar:
+        self._states = {state.name: state for state in bot.strategies()}
+        self._calendar, self._looked_round, self._flows = bot.calendar(), now, None
+        return self._calendar
+
+    def _risks(
+        self, morning: Morning, seen: Present, limits: Callable[[str], Limits], *, looked_round: bool
+    ) -> dict[str, StrategyRisk]:
+        unseen = self._unseen(morning, seen)
+        risks = {}
+        for name in [*self._states, *(name for name in sorted(self._reading.ledgers) if name not in self._states)]:
+            baseline = morning.baseline(name, self._states.get(name), seen.actions.get(name))
+            risk = self._risk(name, morning.day, baseline, seen.account, limits(name))
+            if name in unseen:
+                lost, sure = unseen[name]
+                by_equity = self._risk(name, morning.day, baseline, seen.account, limits(name), more_usdt=lost)
+                risk = with_unseen(risk, by_equity, sure=sure)
+            if name not in self._states:
+                risk = self._of_unlisted(name, risk, looked_round=looked_round)
+            risks[name] = risk
+        self._unlisted.difference_update(self._states)
+        return risks
+
+    def _risk(
+        self,
+        name: str,
+        day: date,
+        baseline: Baseline,
+        account: Portfolio,
+        limits: Limits,
+        *,
+        more_usdt: float = 0.0,
+    ) -> StrategyRisk:
+        risk = (self._reading.ledgers.get(name) or Ledger()).risk(
+            day,
+            baseline.equity_usdt,
+            limits,
+            unrealised_now=(account.unrealised_by_strategy or {}).get(name),
+            unrealised_at_midnight=baseline.unrealised_usdt,
+            more_usdt=more_usdt,
         )
-        own = (account.equity_by_strategy or {}).get(name)
-        if self._doubts and own is not None and baseline.equity_usdt and baseline.basis in ("equity", "resume"):
-            # trades are missing, so the equity itself is asked: the larger loss counts
-            by_equity = ledger.risk(day, baseline.equity_usdt, limits, change_usdt=own - baseline.equity_usdt)
-            if (by_equity.daily_loss_pct or 0.0) > (risk.daily_loss_pct or 0.0):
-                risk = replace(by_equity, basis="equity")
         return replace(risk, equity_basis=baseline.basis)
 
-    def _baseline(self, name: str, day: date, action: Action | None) -> Baseline:
-        since = _moment(action["since"]) if action else None
-        if action is not None and since is not None and since.date() == day:
-            return Baseline(action.get("since_equity_usdt"), action.get("since_unrealised_usdt"), "resume")
-        own = self._baselines.get(name)
-        if own is not None and own.equity_usdt is not None:
-            return own
-        unrealised = own.unrealised_usdt if own else None
-        state = self._states.get(name)
-        if state is not None and state.allocated_usdt:
-            return Baseline(state.allocated_usdt, unrealised, "allocation")
-        whole = self._baselines.get(PORTFOLIO)
-        return Baseline(whole.equity_usdt if whole else None, unrealised, "portfolio")
+    def _of_unlisted(self, name: str, risk: StrategyRisk, *, looked_round: bool) -> StrategyRisk:
+        """A strategy that the bot does not list; before that is said, the list is asked for once more."""
+        if looked_round:
+            self._unlisted.add(name)
+        elif name not in self._unlisted:
+            self.look_round_next()
+            return replace(risk, breach=None, warnings=())
+        return unlisted(risk)
 
+    def _unseen(self, morning: Morning, seen: Present) -> dict[str, tuple[float, bool]]:
+        """What each strategy lost that its trades do not show, while some of today's are in doubt."""
+        if not self._reading.doubts or self._flows is None:
+            return {}
+        own, marks = seen.account.equity_by_strategy or {}, seen.account.unrealised_by_strategy or {}
+        paid_in = self._flows.paid_in(seen.account)
+        books = {}
+        for name in dict.fromkeys([*self._states, *own]):
+            action = seen.actions.get(name)
+            baseline = morning.baseline(name, self._states.get(name), action)
+            since = action["since"] if action is not None and baseline.basis == "resume" else None
+            books[name] = Books(
+                equity=own.get(name),
+                baseline=baseline.equity_usdt,
+                basis=baseline.basis,
+                realised=self._realised(name, baseline.basis, morning.day, seen, paid_in),
+                unrealised=marks.get(name),
+                unrealised_then=baseline.unrealised_usdt,
+                paid_in=sum(
+                    usdt
+                    for at, strategy, usdt in self._flows.noted
+                    if strategy == name and (since is None or at >= datetime.fromisoformat(since))
+                ),
+            )
+        return lost_unseen(books, paid_in)
 
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def _figure(frame: pd.DataFrame, day: datetime, name: str) -> float | None:
-    value = float(frame.at[day, name]) if day in frame.index and name in frame else math.nan
-    return value if math.isfinite(value) else None
+    def _realised(self, name: str, basis: str, day: date, seen: Present, paid_in: float | None) -> float | None:
+        """By the strategy's trades since its baseline; None where that or what was paid in since then is not known."""
+        ledger, first = self._reading.ledgers.get(name) or Ledger(), self._reading.first_day
+        if basis == "allocation":
+            whole = first is not None and first == seen.calendar.first_day and seen.account.net_deposits_usdt == 0.0
+            return ledger.realised(seen.calendar.first_day, day, before_resume=True) if whole else None
+        if basis == "resume" and paid_in != 0.0:
+            return None
+        return ledger.realised(day, day)

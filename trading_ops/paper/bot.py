@@ -75,7 +75,8 @@ class PaperBot:
             raise BotUnreachable(
                 f"the {self.label} candles hold no complete UTC day ({coverage.first} to {coverage.end})"
             )
-        return Calendar(coverage.first_day, coverage.last_day, self._wall_clock() - coverage.end < LIVE_WITHIN)
+        live = self._wall_clock() - coverage.end < LIVE_WITHIN
+        return Calendar(coverage.first_day, coverage.last_day, live, coverage.end)
 
     def strategies(self) -> list[StrategyState]:
         return [self._state(name) for name in PARAMETERS]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 LOOKBACK_DAYS = 90  # what the 90-day Sharpe ratio and a slow losing streak need
 DAY = timedelta(days=1)
+_NUMBERS = ("quantity", "entry_price", "exit_price", "pnl_usdt")
+_log = logging.getLogger(__name__)
 
 
 def midnight(day: str | date) -> datetime:
@@ -86,7 +90,8 @@ def trailing_trades(store: AuditStore, bot: Bot, days: Sequence[str]) -> Trades:
 def read_trades(store: AuditStore, bot: Bot, first: date, last: date) -> Trades:
     """All trades closed from `first` to `last`, from the stored days; days not stored yet are read from the bot.
 
-    A day stored of another source than the bot's counts as not stored, and while the store is down none is.
+    A day stored of another source than the bot's counts as not stored, and so does a record that cannot be used; while
+    the store is down none is.
     """
     import pandas as pd
 
@@ -122,7 +127,30 @@ def _stored(store: AuditStore, first: str, last: str, source: str) -> dict[str, 
         records = store.read("closed_trades", first=first, last=last)
     except StoreUnavailable:
         return {}  # the bot has them, too
-    return {record.partition: record.body for record in records if record.body["source"] == source}
+    known: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        if record.body.get("source") != source:
+            continue
+        if wrong := _unusable(record.body):
+            _log.warning(
+                "closed_trades of %s: the record cannot be used, the bot is asked: %s", record.partition, wrong
+            )
+        else:
+            known[record.partition] = record.body
+    return known
+
+
+def _unusable(document: Mapping[str, Any]) -> str | None:
+    """What is wrong with a stored day, None where nothing is."""
+    if missing := [name for name in ("trades", "quarantined", "complete") if name not in document]:
+        return f"it has no {', '.join(missing)}"
+    for number, row in enumerate(document["trades"]):
+        if not isinstance(row, Mapping) or row.keys() < {"trade_id", "strategy", "opened_at", "closed_at", *_NUMBERS}:
+            return f"trades[{number}] lacks fields of a trade"
+        for name in _NUMBERS:
+            if not isinstance(row[name], (int, float)) or not math.isfinite(row[name]):
+                return f"trades[{number}].{name} is {row[name]!r:.40}; a number is needed"
+    return None
 
 
 def _day_of(bad: Quarantined, days: Sequence[str]) -> str:

@@ -76,6 +76,25 @@ def record_flow(
     return receipt
 
 
+def deposits_told_at(store: AuditStore, bot: Bot, day: date) -> float | None:
+    """Net deposits from the start to 00:00 UTC of the day, as the snapshot nearest to it tells them, within 15 minutes;
+    None where none does."""
+    midnight = datetime.combine(day, time(), UTC)
+    told = [
+        (abs(datetime.fromisoformat(row["as_of"]) - midnight), row["net_deposits_usdt"])
+        for slot in MIDNIGHT_SLOTS
+        for row in _read(store, SNAPSHOTS, bot, day - DAY, day, slot)
+    ]
+    near = [(apart, amount) for apart, amount in told if apart <= SLOT and amount is not None]
+    return min(near)[1] if near else None
+
+
+def noted_flows(store: AuditStore, bot: Bot, day: date) -> list[tuple[datetime, str, float]]:
+    """What people noted as paid into a strategy (or below 0, out of it) on the UTC day: when, which one, USDT."""
+    rows = _read(store, FLOWS, bot, day, day)
+    return [(datetime.fromisoformat(r["at"]), r["strategy"], r["amount_usdt"]) for r in rows if r["strategy"]]
+
+
 def read_daily_equity(
     store: AuditStore,
     bot: Bot,

@@ -17,7 +17,7 @@ from trading_ops.defs.guard import emergency_strategy_disable, guard_sensor
 from trading_ops.guard.by_hand import preflight, resume
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NOON
-from trading_ops_tests.guard.bots import TradingBot
+from trading_ops_tests.guard.bots import Clock, TradingBot
 from trading_ops_tests.servers.bot import serving
 
 
@@ -84,22 +84,45 @@ def test_the_sensor_stops_within_its_tick_and_launches_one_run_an_action_B097(bo
     assert alerts(served) == ["rsi was stopped"]
 
 
-def test_the_running_days_value_is_observed_when_it_changed(bot: TradingBot, served: Services):
+def observations(events: Any) -> list[list[tuple[Any, ...]]]:
+    return [
+        [
+            (row.data["strategy"], row.data["left %"], row.data["losses left"])
+            for row in event.metadata["strategies"].records
+        ]
+        for event in events
+    ]
+
+
+def test_the_running_days_value_is_observed_where_a_verdict_or_a_distance_changed(bot: TradingBot, served: Services):
+    """A loss a minute for as long as nothing changes would be 1,440 observations a day."""
+    clock = Clock(NOON.isoformat())
+    bot.clock, services = clock, Services(served.settings, clock)
+    observed, cursor = [], None
+    with dg.DagsterInstance.ephemeral() as instance:
+        for loss, seconds in [(0.0, 0), (99.0, 61), (0.5, 61), (1.0, 61), (150.0, 5), (0.0, 61), (0.0, 61)]:
+            clock.go(seconds)
+            if loss:
+                bot.lose("rsi", loss)
+                bot.lose("rsi", -0.1)  # no streak grows
+            ticked = tick(services, instance, cursor)
+            cursor = ticked.cursor
+            observed.append(observations(ticked.asset_events))
+    assert [len(events) for events in observed] == [1, 0, 0, 1, 0, 1, 0]
+    first, _, _, after_a_point, _, a_minute_later, _ = observed
+    assert first[0] == [("rsi", 10.0, 10.0), ("macd", 10.0, 10.0)]
+    assert after_a_point[0][0][1] == pytest.approx(9.0, abs=0.01)
+    assert a_minute_later[0][0][1] == pytest.approx(7.5, abs=0.01)
+
+
+def test_an_action_is_observed_at_once(bot: TradingBot, served: Services):
     with dg.DagsterInstance.ephemeral() as instance:
         first = tick(served, instance)
-        (observed,) = first.asset_events
-        assert observed.asset_key == dg.AssetKey("strategy_risk")
-        assert observed.metadata["day"].value == "2025-03-10"
-        rows = [record.data for record in observed.metadata["strategies"].records]
-        assert [(row["strategy"], row["left %"], row["losses left"]) for row in rows] == [
-            ("rsi", 10.0, 10.0),
-            ("macd", 10.0, 10.0),
-        ]
-        same = tick(served, instance, first.cursor)
-        assert list(same.asset_events) == []
-        bot.lose("rsi", 500.0)
-        changed = tick(served, instance, same.cursor)
-        assert len(changed.asset_events) == 1
+        bot.lose("rsi", 1500.0)
+        stopped = tick(served, instance, first.cursor)
+        assert len(stopped.asset_events) == 1
+        again = tick(served, instance, stopped.cursor)
+        assert list(again.asset_events) == []
 
 
 def test_a_resume_opens_a_new_episode_with_a_run_of_its_own(bot: TradingBot, served: Services):

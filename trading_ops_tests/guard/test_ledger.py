@@ -87,8 +87,17 @@ def test_a_trade_that_changed_is_no_second_trade():
     at = START.to_pydatetime()
     assert ledger.add("a", at, -5.0, None)
     assert not ledger.add("a", at, -5.0, None)
-    with pytest.raises(Contradiction, match=r"trade a was .*-5\.0.* is .*-4\.0"):
+    with pytest.raises(Contradiction, match=r"trade a: .*-4\.0, but was read before with .*-5\.0"):
         ledger.add("a", at, -4.0, None)
+
+
+def test_a_trade_closed_at_the_very_moment_counts_and_one_before_it_does_not_as_judge_says():
+    at = START.to_pydatetime()
+    ledger = Ledger(at)
+    assert not ledger.add("before", (START - pd.Timedelta(1, "us")).to_pydatetime(), -5.0, None)
+    assert ledger.add("at", at, -6.0, None)
+    assert ledger.risk(START.date(), 100.0).daily_loss_pct == 6.0
+    assert ledger.realised((START - pd.Timedelta(days=1)).date(), START.date(), before_resume=True) == -11.0
 
 
 def test_the_evidence_is_the_days_trades_and_the_whole_streak():
