@@ -13,7 +13,7 @@ from trading_ops.bot.client import Bot, BotError
 from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
 from trading_ops.defs.partitions import MAX_RUNTIME, daily_asset, run_days
 from trading_ops.defs.presenting import show, table_of
-from trading_ops.guard.actions import PENDING, action_id, latencies
+from trading_ops.guard.actions import PENDING, STOPPED, action_id, latencies
 from trading_ops.guard.by_hand import disable, follow
 from trading_ops.guard.rules import GUARD_BLIND, describe, judge_days
 from trading_ops.guard.switch import Seen
@@ -22,7 +22,7 @@ from trading_ops.notifications.alert import Severity
 from trading_ops.performance.trades import DAY, read_equity, trailing_trades
 from trading_ops.services import Services
 
-PATIENCE_S = 10.0  # for a step: the daemon's sensors wait for each other, and give up one that takes a minute
+PATIENCE_S = 10.0  # for a look: the daemon's sensors wait for each other, and give up one that takes a minute
 
 
 @daily_asset(group_name="guard", deps=["closed_trades"])
@@ -125,7 +125,7 @@ def stop_and_prove(context: dg.OpExecutionContext, config: Stop, services: dg.Re
         context.log.info(f"dry run: {name} ({action['state']}) would be stopped; set dry_run to false to act")
         return
     if begun:
-        action = follow(guard, name, config.within_s)
+        (action,) = follow(guard, [name], config.within_s)
     else:
         (action,) = disable(guard, [name], reason=config.reason, by="Dagster", within_s=config.within_s)
     context.add_output_metadata({
@@ -155,17 +155,17 @@ def emergency_strategy_disable() -> None:
     description="One step of the guard: judges the running day, stops what bleeds, and has each stop followed up once.",
 )
 def guard_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]) -> dg.SensorResult:
-    seen = services.guard.step_within(PATIENCE_S)
-    if seen is None:
-        why = f"the bot has not answered within {PATIENCE_S:g} s; the same step goes on"
-        return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
+    seen = services.guard.step(PATIENCE_S)
     for problem in filter(None, (seen.problem, services.guard.memory.problem)):
         context.log.warning(problem)
     return answer(seen, json.loads(context.cursor or "{}"))
 
 
 def answer(seen: Seen, before: Mapping[str, Any]) -> dg.SensorResult:
-    """The running day's value where it changed, and a run for each action that had none. `before`: the last cursor."""
+    """The running day's value where it changed, and a run for each stop that had none. `before`: the last cursor.
+
+    What is only observed, or being resumed, is no stop to follow up.
+    """
     digest = before.get("risk")
     observed = []
     if seen.risk is not None and _digest(seen.risk) != digest:
@@ -173,7 +173,7 @@ def answer(seen: Seen, before: Mapping[str, Any]) -> dg.SensorResult:
         figures = {"day": seen.risk["day"], "as_of": seen.risk["as_of"], "status": seen.risk["status"]}
         table = table_of(_rows(seen.risk))
         observed.append(dg.AssetObservation(asset_key="strategy_risk", metadata={**figures, "strategies": table}))
-    open_now = {action_id(action): action["strategy"] for action in seen.actions}
+    open_now = {action_id(action): action["strategy"] for action in seen.actions if action["state"] in STOPPED}
     requests = [
         dg.RunRequest(
             run_key=key,
