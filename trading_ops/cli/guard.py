@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trading_ops.guard.switch import Seen
     from trading_ops.services import Services
 
-PATIENCE_S = 5.0  # for a look: while it hangs, stops are driven on and the heartbeat is written
+PATIENCE_S = 10.0  # for a look: while it hangs, stops are driven on and the heartbeat is written
 
 app = typer.Typer(help="The guard that stops a bleeding strategy.", no_args_is_help=True)
 

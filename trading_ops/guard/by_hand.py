@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trading_ops.bot.client import BotError, BotUnreachable, UnknownStrategy
 from trading_ops.guard.actions import (
@@ -15,6 +15,7 @@ from trading_ops.guard.actions import (
     DISABLED_ELSEWHERE,
     GONE,
     NOT_RESUMED,
+    OBSERVED,
     PENDING,
     RESUMING,
     STOPPED,
@@ -30,6 +31,9 @@ from trading_ops.guard.actions import (
 from trading_ops.guard.pursuits import finish
 from trading_ops.guard.switch import Guard, account_risk, count_account_anew
 from trading_ops.guard.watch import View
+
+if TYPE_CHECKING:
+    from trading_ops.bot.records import StrategyState
 
 FIGURES = ("daily_loss_pct", "consecutive_losses", "recent_win_rate_pct", "equity_at_midnight_usdt")
 
@@ -229,9 +233,25 @@ def overview(guard: Guard, view: View) -> list[dict[str, Any]]:
             "consecutive_losses": risk.consecutive_losses,
             "left": risk.distance["consecutive_losses"],
             "recent_win_rate_pct": risk.recent_win_rate_pct,
-            "why": action["trigger"]["why"] if action["state"] != WATCHING else "",
+            **dict(zip(("why", "next"), _explained(action, state), strict=True)),
         })  # fmt: skip
     return rows
+
+
+def _explained(action: Action, state: StrategyState | None) -> tuple[str, str]:
+    """Why a strategy does not trade, or should not, and what a person can do about it; empty where it does."""
+    name, phase = action["strategy"], action["state"]
+    resume = f"trading-ops strategies resume {name} --reason ..."
+    if phase == WATCHING:
+        if state is None or state.enabled:
+            return "", ""
+        return state.reason or "disabled at the bot, not by the guard", f"to let it trade: {resume}"
+    return action["trigger"]["why"], {
+        OBSERVED: f"to stop it: trading-ops strategies disable {name} --reason ...",
+        GONE: "not at the bot any more; once it is back, it is stopped",
+        CONFIRMED: f"to let it trade again: {resume}",
+        RESUMING: f"being resumed; where that is broken off: {resume}",
+    }.get(phase, f"not confirmed yet: {action['why'] or 'the bot was told'}")
 
 
 def _equity(view: View, name: str) -> float | None:

@@ -115,7 +115,8 @@ class World:
     def bot_falters(self, where: str) -> None:
         if where == self.resume_meets_a_step_at:
             self.resume_meets_a_step_at = None
-            self.clock.go(self.random.choice([0.5, 7.0, 16.0, 31.0]))
+            # what a process that is killed then enabled after a stop was confirmed is seen by the next look only
+            self.clock.go(self.random.choice([0.5, 7.0, 16.0, 16.0 if self.resume_dies_at else 31.0]))
             self.step()
         if where == self.resume_dies_at:
             self.resume_dies_at = None
