@@ -207,7 +207,9 @@ def test_a_replay_says_what_it_did_not_send_because_its_end_was_told(home, slack
         box.publish(opening)
         box.publish(replace(opening, dedup_key="risk/1/2", step=Step.RESOLVED, opening="risk/1/1"))
     said = run(home, "retry", slack=slack)
-    assert "risk/1/1  slack: not sent, superseded by risk/1/2\n0 of 1 alerts are now sent" in said
+    assert (
+        "risk/1/1  slack: not sent, superseded by risk/1/2, which was told instead\n0 of 1 alerts are now sent" in said
+    )
     assert len(slack.taken) == 1
 
 

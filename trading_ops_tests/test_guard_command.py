@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
+from trading_ops.bot.client import BotUnreachable
+from trading_ops.bot.records import OpenOrder
 from trading_ops.bot.server import create_app
 from trading_ops_tests.guard.bots import TradingBot
 from trading_ops_tests.servers.bot import serving
@@ -47,6 +49,13 @@ def ops(home: Path, url: str, *line: str, **environment: str) -> subprocess.Comp
     )  # fmt: skip
 
 
+def environment_of(home: Path, url: str) -> dict[str, str]:
+    return {
+        "PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home), "DAGSTER_HOME": str(home), "TRADING_OPS_BOT_URL": url,
+        "TRADING_OPS_BOT_SINCE": SINCE,
+    }  # fmt: skip
+
+
 def test_a_person_stops_looks_and_resumes(bot: TradingBot, home: Path, url: str):
     done = ops(home, url, "strategies", "disable", "rsi", "--reason", "the feed is wrong", "--by", "ana")
     assert done.returncode == 0, done.stderr
@@ -57,7 +66,7 @@ def test_a_person_stops_looks_and_resumes(bot: TradingBot, home: Path, url: str)
     rows = {row["strategy"]: row for row in json.loads(ops(home, url, "strategies", "list", "--json").stdout)}
     assert (rows["rsi"]["enabled"], rows["rsi"]["guard"], rows["macd"]["guard"]) == (False, "confirmed", "watching")
     shown = ops(home, url, "strategies", "list").stdout
-    assert "rsi: the feed is wrong" in shown
+    assert "rsi: the feed is wrong\n  to let it trade again: trading-ops strategies resume rsi --reason ..." in shown
     assert max(map(len, shown.splitlines())) <= 80
 
     asked = ops(home, url, "strategies", "resume", "rsi", "--reason", "it is right again")
@@ -83,6 +92,40 @@ def test_halt_stops_everything_and_only_with_all(bot: TradingBot, home: Path, ur
     assert done.returncode == 0
     assert [action["state"] for action in json.loads(done.stdout)] == ["confirmed"] * 2
     assert sorted(bot.switched) == [("macd", False), ("rsi", False)]
+
+
+def test_halt_waits_for_all_at_once_and_says_of_each_when_it_is_stopped(bot: TradingBot, home: Path, url: str):
+    order = OpenOrder(order_id="o1", strategy="rsi", symbol="BTCUSDT", intent="entry", created_at=bot.clock())
+    bot.orders = [order]  # with it rsi is not confirmed
+    line = [BIN / "trading-ops", "strategies", "halt", "--all", "--reason", "storm", "--wait", "600"]
+    with subprocess.Popen(line, cwd=home, env=environment_of(home, url), stdout=subprocess.PIPE, text=True) as halt:
+        assert halt.stdout is not None
+        assert halt.stdout.readline().startswith("macd is stopped, confirmed after")  # while rsi is being tried
+        bot.orders = []
+        assert halt.stdout.readline().startswith("rsi is stopped, confirmed after")
+        assert halt.wait(timeout=120) == 0
+    assert sorted(bot.switched) == [("macd", False), ("rsi", False)]
+
+
+def test_a_stop_by_hand_that_the_bot_does_not_hear_is_written_down_and_carried_out_by_the_guard(
+    bot: TradingBot, home: Path, url: str
+):
+    """With the audit store away as well, so that this machine's disk alone remembers it."""
+
+    def away(method: str) -> None:
+        raise BotUnreachable("the exchange is away")
+
+    bot.before = away
+    asked = ("strategies", "disable", "rsi", "--reason", "storm", "--wait", "0")
+    done = ops(home, url, *asked, MONGODB_URI=NOBODY, TRADING_OPS_BOT_TIMEOUT_S="1")
+    assert done.returncode == 1, done.stderr
+    assert "rsi is NOT confirmed to be stopped" in done.stderr
+    bot.before = lambda method: None
+    assert ops(home, url, "guard", "watch", "--looks", "1").returncode == 0  # the store is another one, and there
+    assert bot.switched == [("rsi", False)]
+    with SqliteStore(home / "var" / "audit.db") as store:
+        (document,) = store.list_state("guard_actions")
+    assert (document.body["state"], document.body["trigger"]["why"]) == ("confirmed", "storm")
 
 
 def test_what_cannot_be_stopped_exits_1_and_says_what_to_do_by_hand(bot: TradingBot, home: Path, url: str):
@@ -118,15 +161,13 @@ def test_the_watcher_stops_a_strategy_without_dagster_and_without_the_audit_stor
 
 
 def test_the_watcher_ends_between_two_looks_when_it_is_told_to(home: Path, url: str):
-    environment = {
-        "PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home), "DAGSTER_HOME": str(home), "TRADING_OPS_BOT_URL": url,
-        "TRADING_OPS_BOT_SINCE": SINCE,
-    }  # fmt: skip
     beat = home / "beat.json"
     line: list[Any] = [BIN / "trading-ops", "guard", "watch", "--every", "0.2", "--heartbeat", beat]
-    with subprocess.Popen(line, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watcher:
+    with subprocess.Popen(
+        line, cwd=home, env=environment_of(home, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as watcher:
         until = time.monotonic() + 120
-        while not beat.exists():
+        while not beat.exists() or json.loads(beat.read_text())["problem"]:  # the first look may take its time
             assert time.monotonic() < until
             assert watcher.poll() is None
             time.sleep(0.05)

@@ -34,22 +34,34 @@ TOGETHER = """
 import sys
 from trading_ops.cli import up
 import typer
-role, folder, ends, settled_s = sys.argv[1:]
+role, folder, ends, settled_s, pause_s = sys.argv[1:]
 up.PATIENCE_S = 2.0
 line = lambda name, ends: [sys.executable, "-c", role, folder, name, ends]
 ui, watchdog = up.Child("the UI", line("ui", ends)), up.Child("the watchdog", line("watchdog", "politely"))
+if ends == "signalled":
+    import os, signal, subprocess
+    class Popen(subprocess.Popen):
+        # a signal comes when the child is there and nobody has kept it yet
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            print(self.pid, file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+    up.subprocess.Popen = Popen
 try:
-    up.run_together(ui, watchdog, pause_s=0.1, settled_s=float(settled_s))
+    up.run_together(ui, watchdog, pause_s=float(pause_s), settled_s=float(settled_s))
 except typer.Exit as end:
     sys.exit(end.exit_code)
 """
 
 
 @contextmanager
-def together(folder: Path, ends: str = "politely", settled_s: str = "60") -> Iterator[subprocess.Popen[str]]:
+def together(
+    folder: Path, ends: str = "politely", settled_s: str = "60", pause_s: str = "0.1"
+) -> Iterator[subprocess.Popen[str]]:
     """Both, started as a script starts something in the background: with SIGINT ignored."""
     process = subprocess.Popen(
-        [sys.executable, "-c", TOGETHER, ROLE, str(folder), ends, settled_s], stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", TOGETHER, ROLE, str(folder), ends, settled_s, pause_s],
+        stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )  # fmt: skip
     try:
@@ -138,3 +150,23 @@ def test_a_ui_that_dies_again_and_again_does_not_take_the_watchdog_with_it(tmp_p
             until(lambda times=times: len(starts(tmp_path, "ui")) == times + 1)
         assert len(starts(tmp_path, "watchdog")) == 1
         assert process.poll() is None
+
+
+def test_a_signal_just_after_a_child_was_started_loses_no_child(tmp_path):
+    with together(tmp_path, ends="signalled") as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    pids = [int(line) for line in said.splitlines() if line.isdecimal()]
+    assert pids
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_the_pause_before_one_is_started_again_holds_up_neither_the_other_nor_the_end(tmp_path):
+    """The watchdog is to wait for ten minutes; the UI, which cannot start, ends all of it meanwhile."""
+    with together(tmp_path, pause_s="600") as process:
+        until(lambda: both_run(tmp_path))
+        os.kill(starts(tmp_path, "watchdog")[0][0], signal.SIGKILL)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("the watchdog ended by itself (exit code -9)")
+        os.kill(starts(tmp_path, "ui")[0][0], signal.SIGKILL)
+        assert process.wait(timeout=60) == 1

@@ -47,9 +47,9 @@ class Transport:
         self._base_url = base_url
         self._token = token or ""
         self._timeout_s = timeout_s
-        self._clock = _Clock()
+        self._clock = Clock()
         self._client = httpx.Client(
-            transport=_Wire(_trusted(ca_file), self._clock),
+            transport=Wire(_trusted(ca_file), self._clock),
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=timeout_s,
             trust_env=False,
@@ -172,7 +172,7 @@ def _trusted(ca_file: Path | None) -> ssl.SSLContext:
         ) from None
 
 
-class _Clock:
+class Clock:
     """The moment by which the current thread's attempt must be over."""
 
     def __init__(self) -> None:
@@ -189,10 +189,10 @@ class _Clock:
         return left if timeout is None else min(left, timeout)
 
 
-class _Wire(httpx.BaseTransport):
+class Wire(httpx.BaseTransport):
     """httpx's own transport, but for the clock: httpx bounds each read, so a dripping server could go on for ever."""
 
-    def __init__(self, trusted: ssl.SSLContext, clock: _Clock) -> None:
+    def __init__(self, trusted: ssl.SSLContext | None, clock: Clock) -> None:
         self._pool = httpcore.ConnectionPool(
             ssl_context=trusted,
             max_connections=20,
@@ -235,7 +235,7 @@ class _Body(httpx.SyncByteStream):
 
 
 class _Backend(httpcore.SyncBackend):
-    def __init__(self, clock: _Clock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     def connect_tcp(
@@ -251,7 +251,7 @@ class _Backend(httpcore.SyncBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, clock: _Clock) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, clock: Clock) -> None:
         self._stream, self._clock = stream, clock
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from trading_ops.guard.switch import Seen
     from trading_ops.services import Services
 
+PATIENCE_S = 10.0  # for a look: while it hangs, stops are driven on and the heartbeat is written
+
 app = typer.Typer(help="The guard that stops a bleeding strategy.", no_args_is_help=True)
 
 
@@ -48,7 +50,7 @@ def watch(
     said = ""
     done = 0
     while not over.is_set():
-        seen = guard.step()
+        seen = guard.step(PATIENCE_S)
         done += 1
         if heartbeat is not None:
             _beat(services, seen, heartbeat)

@@ -9,6 +9,7 @@ import typer
 from trading_ops.cli.terminal import Json, fail, line, open_services, plain, reported, show, show_json, show_table
 
 if TYPE_CHECKING:
+    from trading_ops.guard.actions import Action
     from trading_ops.strategies.signals import Strategy
 
 STOP_MEANING = {
@@ -65,7 +66,7 @@ def list_(as_json: Json = False) -> None:
     )
     for row in rows:
         if row["why"]:
-            show(plain(line(f"{row['strategy']}: {row['why']}")))
+            show(f"{plain(line(row['strategy']))}: {plain(line(row['why']))}\n  {plain(line(row['next']))}")
 
 
 @app.command()
@@ -89,7 +90,7 @@ def halt(
     wait_s: Wait = 30.0,
     as_json: Json = False,
 ) -> None:
-    """Stop every strategy at once."""
+    """Stop every strategy at once, all of them side by side."""
     if not everything:
         fail("halt stops every strategy: say --all, or `trading-ops strategies disable NAME`", code=2)
     _disable(None, reason, by, wait_s, as_json)
@@ -126,31 +127,44 @@ def resume(
 
 def _disable(names: list[str] | None, reason: str, by: str | None, wait_s: float, as_json: bool) -> None:
     from trading_ops.bot.client import UnknownStrategy
-    from trading_ops.guard.actions import CONFIRMED, latencies
+    from trading_ops.guard.actions import CONFIRMED
     from trading_ops.guard.by_hand import disable as stop
-    from trading_ops.guard.telling import STOP_BY_HAND
 
     _require(reason, name="--reason")
     guard = open_services().guard
     with reported():
         chosen = names or [state.name for state in guard.bot.strategies()]
         try:
-            actions = stop(guard, chosen, reason=reason, by=by or _user(), within_s=wait_s)
+            actions = stop(
+                guard,
+                chosen,
+                reason=reason,
+                by=by or _user(),
+                within_s=wait_s,
+                on_end=lambda action: _show_end(action, quiet=as_json),
+            )
         except UnknownStrategy as error:
             fail(str(error), code=2)
     if as_json:
         show_json(actions)
-    for action in actions:
-        name = line(action["strategy"])
-        if action["state"] == CONFIRMED:
-            if not as_json:
-                took, exits = latencies(action)["request_to_confirmed_s"] or 0.0, action["open_positions"]
-                show(f"{plain(name)} is stopped, confirmed after {took:.1f} s; {exits} open positions keep their exits")
-        else:
-            typer.echo(line(f"{name} is NOT confirmed to be stopped: {action['why']}"), err=True)
-            typer.echo(STOP_BY_HAND.format(name=name), err=True)
     if any(action["state"] != CONFIRMED for action in actions):
         raise typer.Exit(1)
+
+
+def _show_end(action: Action, *, quiet: bool) -> None:
+    """How one stop went; `quiet`: only where something is left to do."""
+    from trading_ops.guard.actions import CONFIRMED, GONE, latencies
+    from trading_ops.guard.telling import STOP_BY_HAND
+
+    name = line(action["strategy"])
+    if action["state"] == CONFIRMED:
+        if not quiet:
+            took, exits = latencies(action)["request_to_confirmed_s"] or 0.0, action["open_positions"]
+            show(f"{plain(name)} is stopped, confirmed after {took:.1f} s; {exits} open positions keep their exits")
+        return
+    typer.echo(line(f"{name} is NOT confirmed to be stopped: {action['why'] or 'no answer yet'}"), err=True)
+    if action["state"] != GONE:
+        typer.echo(STOP_BY_HAND.format(name=name), err=True)
 
 
 def _require(text: str, *, name: str) -> None:

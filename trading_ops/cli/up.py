@@ -7,9 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -30,19 +31,30 @@ class Child:
 
     name: str
     line: list[str]
-    process: subprocess.Popen[bytes] = field(init=False)
-    started: float = field(init=False)
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    ended: float = 0.0
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.line, process_group=0)
         self.started = time.monotonic()
 
+    def exit_code(self) -> int | None:
+        """How it ended by itself; None: it runs, or waits to be started again."""
+        return self.process.poll() if self.process else None
+
+    def forget(self) -> None:
+        """It has ended; what it may have left behind would fight with the next one."""
+        self.send(signal.SIGKILL)
+        self.process, self.ended = None, time.monotonic()
+
     def send(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
+        if self.process:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
 
     def lasted_s(self) -> float:
-        return time.monotonic() - self.started
+        return time.monotonic() - self.started if self.process else 0.0
 
 
 def up(
@@ -65,41 +77,40 @@ def up(
 
 def run_together(ui: Child, watchdog: Child, *, pause_s: float = PAUSE_S, settled_s: float = SETTLED_S) -> NoReturn:
     """Run both until a signal comes or the UI cannot start; raises typer.Exit once both have ended."""
+    leaving = threading.Event()
     for number in ENDINGS:
-        signal.signal(number, _leave)  # handled here, so that the children do not inherit an ignored one
+        # handled here, so that the children do not inherit an ignored one; a note only: what a handler raises between
+        # the start of a child and the line that keeps it would lose the child
+        signal.signal(number, lambda *_: leaving.set())
     children, settled = [ui, watchdog], False
     try:
         for child in children:
             child.start()
-        while True:
-            time.sleep(POLL_S)
+        while not leaving.wait(POLL_S):
             settled = settled or ui.lasted_s() > settled_s  # what dies later was no mistake in its settings
             for child in children:
-                if (code := child.process.poll()) is not None:
+                if (code := child.exit_code()) is not None:
+                    child.forget()
                     if child is ui and not settled:
                         raise typer.Exit(code if code > 0 else 1)
                     typer.echo(f"{child.name} ended by itself (exit code {code}); it is started again", err=True)
-                    child.send(signal.SIGKILL)  # what it may have left behind would fight with the new one
-                    time.sleep(pause_s)
+                elif child.process is None and time.monotonic() - child.ended >= pause_s:
                     child.start()
+        raise typer.Exit(0)
     finally:
         for number in ENDINGS:
             signal.signal(number, signal.SIG_IGN)
         _end(children)
 
 
-def _leave(*_: object) -> NoReturn:
-    raise typer.Exit(0)
-
-
 def _end(children: list[Child]) -> None:
     """End all of them as Ctrl-C does, with patience, then for good."""
-    started = [child for child in children if hasattr(child, "process")]
-    for child in started:
+    for child in children:
         child.send(signal.SIGINT)
     until = time.monotonic() + PATIENCE_S
-    for child in started:
-        with suppress(subprocess.TimeoutExpired):
-            child.process.wait(max(until - time.monotonic(), 0))
-        child.send(signal.SIGKILL)
-        child.process.wait()
+    for child in children:
+        if child.process:
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(until - time.monotonic(), 0))
+            child.send(signal.SIGKILL)
+            child.process.wait()

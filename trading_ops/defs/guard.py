@@ -12,7 +12,7 @@ from trading_ops.bot.client import Bot, BotError
 from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
 from trading_ops.defs.partitions import MAX_RUNTIME, daily_asset, run_days
 from trading_ops.defs.presenting import show, table_of
-from trading_ops.guard.actions import PENDING, action_id, latencies
+from trading_ops.guard.actions import PENDING, STOPPED, action_id, latencies
 from trading_ops.guard.by_hand import disable, follow
 from trading_ops.guard.rules import GUARD_BLIND, describe, judge_days
 from trading_ops.guard.switch import Seen
@@ -21,7 +21,7 @@ from trading_ops.notifications.alert import Severity
 from trading_ops.performance.trades import DAY, read_equity, trailing_trades
 from trading_ops.services import Services
 
-PATIENCE_S = 10.0  # for a step: the daemon's sensors wait for each other, and give up one that takes a minute
+PATIENCE_S = 10.0  # for a look: the daemon's sensors wait for each other, and give up one that takes a minute
 OBSERVED_EVERY = timedelta(minutes=1)  # at most, while there is no action
 
 
@@ -125,7 +125,7 @@ def stop_and_prove(context: dg.OpExecutionContext, config: Stop, services: dg.Re
         context.log.info(f"dry run: {name} ({action['state']}) would be stopped; set dry_run to false to act")
         return
     if begun:
-        action = follow(guard, name, config.within_s)
+        (action,) = follow(guard, [name], config.within_s)
     else:
         (action,) = disable(guard, [name], reason=config.reason, by="Dagster", within_s=config.within_s)
     context.add_output_metadata({
@@ -155,33 +155,31 @@ def emergency_strategy_disable() -> None:
     description="One step of the guard: judges the running day, stops what bleeds, and has each stop followed up once.",
 )
 def guard_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]) -> dg.SensorResult:
-    seen = services.guard.step_within(PATIENCE_S)
-    if seen is None:
-        why = f"the bot has not answered within {PATIENCE_S:g} s; the same step goes on"
-        return dg.SensorResult(skip_reason=dg.SkipReason(why), cursor=context.cursor)
+    seen = services.guard.step(PATIENCE_S)
     for problem in filter(None, (seen.problem, services.guard.memory.problem)):
         context.log.warning(problem)
     return answer(seen, json.loads(context.cursor or "{}"), services.now())
 
 
 def answer(seen: Seen, before: Mapping[str, Any], now: datetime) -> dg.SensorResult:
-    """The running day's value where that is worth it, and a run for each action that had none. `before`: the last
-    cursor."""
+    """The running day's value where that is worth it, and a run for each stop that had none. `before`: the last cursor.
+
+    What is only observed, or being resumed, is no stop to follow up.
+    """
+    open_now = {action_id(action): action["strategy"] for action in seen.actions if action["state"] in STOPPED}
+    new = {key: name for key, name in open_now.items() if key not in before.get("actions", ())}
     shown, observed = before.get("shown"), []
-    new_action = any(action_id(action) not in before.get("actions", ()) for action in seen.actions)
-    if seen.risk is not None and worth_observing(seen.risk, shown, now, new_action=new_action):
+    if seen.risk is not None and worth_observing(seen.risk, shown, now, new_action=bool(new)):
         shown = {"at": now.isoformat(), **_shown(seen.risk)}
         figures = {"day": seen.risk["day"], "as_of": seen.risk["as_of"], "status": seen.risk["status"]}
         table = table_of(_rows(seen.risk))
         observed.append(dg.AssetObservation(asset_key="strategy_risk", metadata={**figures, "strategies": table}))
-    open_now = {action_id(action): action["strategy"] for action in seen.actions}
     requests = [
         dg.RunRequest(
             run_key=key,
             run_config={"ops": {"stop_and_prove": {"config": {"strategy": name, "action": key, "dry_run": False}}}},
         )
-        for key, name in open_now.items()
-        if key not in before.get("actions", ())
+        for key, name in new.items()
     ]
     nothing = seen.problem or f"{len(open_now)} strategies stopped or being stopped; no new one"
     return dg.SensorResult(

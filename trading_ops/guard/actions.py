@@ -15,13 +15,14 @@ from typing import Any
 Action = dict[str, Any]
 
 WATCHING, OBSERVED, REQUESTED, SENT = "watching", "observed", "requested", "sent"
-ESCALATED, CONFIRMED, RESUMING = "escalated", "confirmed", "resuming"
-ORDER = (WATCHING, OBSERVED, REQUESTED, SENT, ESCALATED, CONFIRMED, RESUMING)
+ESCALATED, GONE, CONFIRMED, RESUMING = "escalated", "gone", "confirmed", "resuming"
+ORDER = (WATCHING, OBSERVED, REQUESTED, SENT, ESCALATED, GONE, CONFIRMED, RESUMING)
 PENDING = (REQUESTED, SENT, ESCALATED)  # the strategy is to be stopped and is not known to be
-STOPPED = (*PENDING, CONFIRMED)  # it stays stopped until a person resumes it
-CONFIRM_WITHIN = timedelta(seconds=30)
+STOPPED = (*PENDING, GONE, CONFIRMED)  # it stays stopped until a person resumes it
+CONFIRM_WITHIN = timedelta(seconds=30)  # a stop, and a resume
 BY_HAND, RESUMED, DISABLED_ELSEWHERE = "by_hand", "resumed", "disabled_elsewhere"
 ENABLED_ELSEWHERE, ENTERED_WHILE_STOPPED = "enabled_elsewhere", "entered_while_stopped"
+NOT_RESUMED, BACK_AGAIN = "not_resumed", "back_again"
 
 
 def watching(source: str, strategy: str) -> Action:
@@ -92,6 +93,13 @@ def resumed(action: Action, now: datetime) -> Action:
     }
 
 
+def not_resumed(action: Action, now: datetime, why: str) -> Action:
+    """A person's resume was not completed: it is over, and the strategy is to be stopped as before."""
+    ended = {**action, "episode": action["episode"] + 1, "turn": 0}
+    told = f"{action['trigger']['why']}; its resume by {action['resume']['by']} was not completed: {why}"
+    return request(ended, now, rule=NOT_RESUMED, why=told, numbers=action["numbers"], trades=action["trades"])
+
+
 def settled(action: Action) -> Action:
     """A breach that was only observed is over."""
     kept = {name: value for name, value in action.items() if name.startswith(("since", "source", "strategy"))}
@@ -120,7 +128,16 @@ def reached(action: Action, state: str, now: datetime, **facts: Any) -> Action:
 
 
 def overdue(action: Action, now: datetime) -> bool:
-    return now - datetime.fromisoformat(action["at"][REQUESTED]) >= CONFIRM_WITHIN
+    """Whether a stop should be confirmed by now, or a resume completed."""
+    asked = (
+        action["resume"]["asked_at"] if action["state"] == RESUMING else action["at"].get(REQUESTED, begun_at(action))
+    )
+    return now - datetime.fromisoformat(asked) >= CONFIRM_WITHIN
+
+
+def begun_at(action: Action) -> str:
+    """The earliest time that is known of an action."""
+    return min(action["at"].values())
 
 
 def join(one: Action | None, other: Action | None) -> Action | None:
@@ -131,14 +148,23 @@ def join(one: Action | None, other: Action | None) -> Action | None:
     if (less["episode"], less["turn"]) != (more["episode"], more["turn"]) or "at" not in more:
         return more
     times = {**more["at"], **less.get("at", {})}
-    earliest = {phase: min(a["at"][phase] for a in (one, other) if phase in a["at"]) for phase in times}
-    listed = {name: sorted({*less[name], *more[name]}) for name in ("told", "recorded")}
-    return {**more, **listed, "at": earliest}
+    earliest = {phase: min(a["at"][phase] for a in (one, other) if phase in a.get("at", {})) for phase in times}
+    listed = {name: sorted({*less.get(name, ()), *more[name]}) for name in ("told", "recorded")}
+    disabled = {name: less[name] for name in ("disabled_at",) if name in less}
+    return {**disabled, **more, **listed, "at": earliest}
+
+
+def beyond(one: Action, other: Action) -> bool:
+    """Whether one got further than the other: a later phase, stop or episode."""
+    return _reach(one) > _reach(other)
 
 
 def _progress(action: Action) -> tuple[Any, ...]:
-    tried = action.get("attempt", 0), bool(action.get("disabled_at"))
-    return action["episode"], action["turn"], ORDER.index(action["state"]), *tried
+    return *_reach(action), action.get("attempt", 0), bool(action.get("disabled_at"))
+
+
+def _reach(action: Action) -> tuple[int, int, int]:
+    return action["episode"], action["turn"], ORDER.index(action["state"])
 
 
 def latencies(action: Action) -> dict[str, float | None]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from trading_ops.audit.store import AuditStore, Conflict, Entry, StateDocument, StoreError
-from trading_ops.guard.actions import Action, action_id, join, latencies, require_sound, watching
+from trading_ops.guard.actions import Action, action_id, beyond, join, latencies, require_sound, watching
 
 GUARD_ACTIONS, GUARD_FACTS, STRATEGY_ACTIONS = "guard_actions", "guard_facts", "strategy_actions"
 Fact = dict[str, Any]
@@ -33,21 +34,21 @@ class GuardMemory:
         self._opened: AuditStore | None = None
         self._own: dict[str, Action] = {}
         self._facts: dict[str, Fact] = {}
+        self._lock = threading.Lock()  # stops are tried in threads of their own
 
     def load(self) -> dict[str, Action]:
         """Every strategy's action; what the shared store missed while it was away is given to it."""
         self.problem = None
-        first_time = not self._own
         shared = self._list(lambda: self.shared)
-        mirrored = self._list(self._local) if shared is None or first_time else None
+        mirrored = self._list(self._local)  # also what another process wrote while the shared store was away
         for known in (shared or {}, mirrored or {}):
             for strategy, action in known.items():
                 self._remember(strategy, action)
         if shared is not None:
-            for strategy, action in self._own.items():
+            for strategy, action in self.all().items():
                 if shared.get(strategy) != action:
                     self._put(lambda: self.shared, GUARD_ACTIONS, strategy, action, join)
-        return dict(self._own)
+        return self.all()
 
     def get(self, strategy: str) -> Action:
         """What was last loaded or saved of a strategy."""
@@ -55,7 +56,8 @@ class GuardMemory:
 
     def all(self) -> dict[str, Action]:
         """Every strategy's action as it was last loaded or saved."""
-        return dict(self._own)
+        with self._lock:
+            return dict(self._own)
 
     def save(self, action: Action) -> Action:
         """Write the action, and get what it is now: another process may have brought it further."""
@@ -65,6 +67,22 @@ class GuardMemory:
             if stored := self._put(place, GUARD_ACTIONS, strategy, joined, join):
                 joined = self._remember(strategy, stored)
         return joined
+
+    def advance(self, known: Action, action: Action) -> Action:
+        """Write what follows from the action as it was `known`, and get what it is now.
+
+        Nothing is written where the action is beyond that, as another process was first: what was decided is outdated.
+        """
+        strategy, written = action["strategy"], None
+
+        def decide(there: Action | None, new: Action) -> Action:
+            return there if there is not None and beyond(there, known) else join(there, new) or new
+
+        action = decide(self.all().get(strategy), action)
+        for place in (lambda: self.shared, self._local):
+            stored = self._put(place, GUARD_ACTIONS, strategy, written or action, join if written else decide)
+            written = stored or written
+        return self._remember(strategy, written or action)
 
     def keep(self, name: str, fact: Fact) -> Fact:
         """Write a fact about the whole bot and get what it is now; the one with the greater `number` counts, and of
@@ -106,9 +124,10 @@ class GuardMemory:
         return True
 
     def _remember(self, strategy: str, action: Action) -> Action:
-        joined = join(self._own.get(strategy), action)
-        assert joined is not None
-        self._own[strategy] = joined
+        with self._lock:
+            joined = join(self._own.get(strategy), action)
+            assert joined is not None
+            self._own[strategy] = joined
         return joined
 
     def _list(self, place: Callable[[], AuditStore]) -> dict[str, Action] | None:

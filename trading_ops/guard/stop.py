@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,14 +10,17 @@ from datetime import datetime, timedelta
 from trading_ops.bot.client import Bot, BotError, BotUnreachable, UnknownStrategy
 from trading_ops.bot.records import StrategyState
 from trading_ops.guard.actions import (
+    BACK_AGAIN,
     CONFIRMED,
     ENABLED_ELSEWHERE,
     ENTERED_WHILE_STOPPED,
     ESCALATED,
+    GONE,
     PENDING,
     REQUESTED,
     SENT,
     Action,
+    action_id,
     idempotency_key,
     overdue,
     reached,
@@ -26,30 +30,46 @@ from trading_ops.guard.actions import (
 WHOLE_SECOND = timedelta(seconds=1)  # the precision of a bot that tells its changes in whole seconds
 Now = Callable[[], datetime]
 Save = Callable[[Action], Action]
+_log = logging.getLogger(__name__)
 
 
 def pursue(bot: Bot, action: Action, now: Now, save: Save) -> Action:
     """One try to stop the strategy and to confirm it; the action as it is then. `save` makes each step durable.
 
-    Safe to be killed anywhere and to run in several processes at once: what is disabled already is not told again, and
-    the bot knows a repeated request by its key.
+    Safe to be killed anywhere and to run in several processes at once: what is disabled already is not told again, the
+    bot knows a repeated request by its key, and a stop that is over meanwhile is left as it is.
     """
-    if action["state"] not in PENDING:
-        return action
+    stop = action_id(action)
+
+    def is_open(action: Action) -> bool:
+        return action["state"] in PENDING and action_id(action) == stop
+
+    at_the_end = ESCALATED
     try:
-        state = next((state for state in bot.strategies() if state.name == action["strategy"]), None)
-        if state is None or state.enabled:
+        states = bot.strategies()
+        state = next((state for state in states if state.name == action["strategy"]), None)
+        if state is None:
+            # an empty list says nothing about this strategy: a bot that starts may not know its own yet
+            at_the_end = GONE if states else ESCALATED
+            action = {**action, "why": f"the bot does not list {action['strategy']}"}
+        elif state.enabled:
+            if not is_open(action := save(action)):
+                return action
             action, state = _tell(bot, action, now)
         if state is not None:
-            action = save(_shown_disabled(bot, action, state, now()))
+            if not is_open(action := save(_shown_disabled(bot, action, state, now()))):
+                return action
             rest = look_at_rest(bot, action)
             if rest.doubt is None:
                 return save(reached(action, CONFIRMED, now(), why="", open_positions=rest.open_positions))
             action = {**action, "why": rest.doubt}
     except BotError as error:
         action = {**action, "why": str(error)}
+    except Exception as error:  # noqa: BLE001  # tried again, and escalated
+        _log.exception("%s could not be stopped, tried again", action["strategy"])
+        action = {**action, "why": f"the try failed ({type(error).__name__})"}
     if overdue(action, now()):
-        action = reached(action, ESCALATED, now())
+        action = reached(action, at_the_end, now())
     return save(action)
 
 
@@ -62,11 +82,17 @@ def look_again(
     *,
     observe_only: bool = False,
 ) -> Action:
-    """A confirmed stop, once more: what was enabled elsewhere is to be stopped anew, a later entry is escalated.
+    """A stop that is over, once more: what was enabled elsewhere, or is back, is to be stopped anew, and a later entry
+    is escalated.
 
     `last_entry`: when the newest of the closed trades was opened.
     """
     name = action["strategy"]
+    if action["state"] == GONE:
+        if state is None:
+            return action
+        why = f"{name} is at the bot again; {action['trigger']['why']}"
+        return request(action, now(), rule=BACK_AGAIN, why=why, observe_only=observe_only)
     if state is not None and state.enabled:
         why = f"{name} was enabled at the bot without a resume ({state.reason or 'no reason given'})"
         return request(action, now(), rule=ENABLED_ELSEWHERE, why=why, observe_only=observe_only)

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping
+from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import StoreError
 from trading_ops.bot.client import Bot, BotError
 from trading_ops.guard import telling
-from trading_ops.guard.actions import (
-    CONFIRMED,
-    OBSERVED,
-    PENDING,
-    RESUMING,
-    STOPPED,
-    WATCHING,
-    Action,
-    request,
-    resumed,
-    settled,
-)
+from trading_ops.guard.actions import CONFIRMED, GONE, OBSERVED, STOPPED, WATCHING, Action, request, settled, watching
 from trading_ops.guard.deposits import DEPOSITS, with_deposits
 from trading_ops.guard.drawdown import PortfolioLimits, PortfolioRisk, describe_account, drawdown, earned
 from trading_ops.guard.memory import GuardMemory
+from trading_ops.guard.pursuits import Pursuits
 from trading_ops.guard.rules import Limits, StrategyRisk, describe
 from trading_ops.guard.sight import OF_THE_PAST
-from trading_ops.guard.stop import look_again, pursue
+from trading_ops.guard.stop import look_again
+from trading_ops.guard.telling import Tell, said
 from trading_ops.guard.watch import View, Watch
 
 if TYPE_CHECKING:
@@ -38,11 +28,9 @@ if TYPE_CHECKING:
     from trading_ops.notifications.alert import Alert
 
 BLIND_AFTER = timedelta(seconds=60)
-PATIENCE_S = 3.0  # a stop that takes longer is told before it is confirmed
 EVIDENCE = 50  # trades that an action records at most
 ACCOUNT = "account"
 _log = logging.getLogger(__name__)
-Tell = Callable[["Alert"], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +44,21 @@ class Policy:
 
     def limits_of(self, strategy: str) -> Limits:
         return self.own_limits.get(strategy, self.limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look at the bot found: a view, or the problem with it. `broken`: the problem is ours, not the bot's."""
+
+    view: View | None = None
+    risk: dict[str, Any] | None = None
+    problem: str | None = None
+    broken: bool = False
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether nobody knows what the strategies lose now; prices of the past end by their nature."""
+        return self.view is None or not (self.view.fresh or self.view.label.startswith(OF_THE_PAST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,59 +80,85 @@ class Guard:
     watch: Watch
     policy: Policy
     tell: Tell
+    pursuits: Pursuits = field(default_factory=Pursuits)
     _turn: threading.Lock = field(default_factory=threading.Lock)
-    _under_way: Future[Seen] | None = None
+    _look: Future[Sight] | None = None
 
-    def step(self) -> Seen:
+    def step(self, within_s: float | None = None) -> Seen:
+        """A step that waits at most so long for the bot (None: as long as it takes). A look that hangs goes on beside
+        the next steps, which see to all else; what it found counts as the step's own only if it ends during one.
+        """
         with self._turn:
-            return step(self.bot, self.memory, self.watch, self.policy, self.tell)
+            actions = self.memory.load()
+            if self._look is None or self._look.done():
+                self._look = look = Future[Sight]()
+                # a daemon: a bot that hangs must not keep the process from ending
+                threading.Thread(target=self._look_into, args=(look, actions), daemon=True).start()
+            sight = self._look.result() if wait([self._look], within_s).done else None
+            return _act(self.bot, self.memory, self.watch, self.policy, self.tell, self.pursuits, sight)
 
-    def step_within(self, seconds: float) -> Seen | None:
-        """A step; None where it is not done by then, because the bot hangs: it goes on, and is what comes next."""
-        done = self._under_way or Future()
-        if self._under_way is None:
-            self._under_way = done
-            # a daemon: a bot that hangs must not keep the process from ending
-            threading.Thread(target=self._step_into, args=(done,), daemon=True).start()
-        if not wait([done], seconds).done:
-            return None
-        self._under_way = None
-        return done.result()
-
-    def _step_into(self, done: Future[Seen]) -> None:
+    def _look_into(self, done: Future[Sight], actions: Mapping[str, Action]) -> None:
         try:
-            done.set_result(self.step())
+            done.set_result(_see(self.bot, self.memory, self.watch, self.policy, actions))
         except BaseException as error:  # noqa: BLE001  # raised by `result`
             done.set_exception(error)
 
 
-def step(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell) -> Seen:
-    """Read what is new, judge, stop what must be stopped, and tell; the watcher and the sensor both call this.
+def step(
+    bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, tell: Tell, pursuits: Pursuits | None = None
+) -> Seen:
+    """Read what is new, judge, stop what must be stopped, and tell; the watcher and the sensor both do this.
 
     Whatever process is killed wherever, the next step of any goes on: an action is written before the bot is told, and
     told and recorded again until that is noted. Only the running day of a bot whose data is fresh starts an action;
-    one that was started is followed to its end.
+    one that was started is followed to its end, whatever comes of the look.
     """
-    actions, view, risk = memory.load(), None, None
+    return _act(
+        bot, memory, watch, policy, tell, pursuits or Pursuits(), _see(bot, memory, watch, policy, memory.load())
+    )
+
+
+def _see(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, actions: Mapping[str, Action]) -> Sight:
+    """Look, and write down what follows from it. `actions`: as they were before; those that changed since are left."""
+    watch.unread_since = watch.unread_since or watch.now()
     try:
         view = watch.look(bot, memory.shared, actions, policy.limits_of)
-    except BotError as error:
-        problem: str | None = str(error)
-    else:
         view = replace(view, account=with_deposits(view.account, memory, watch))
-        problem = view.stale
         account = account_risk(memory, view.account, policy)
         risk = {**view.document(policy.limits, policy.own_limits), "portfolio": _figures(account)}
         if view.looked_round:
-            _look_again(bot, memory, watch, policy, view)
+            _look_again(bot, memory, watch, policy, view, actions)
         if view.fresh:
             _judge(memory, watch, policy, view, account, actions)
-    stop_pending(bot, memory, watch.now, tell)
-    of_the_past = view is not None and view.label.startswith(OF_THE_PAST)
-    _tell_sight(memory, watch, tell, None if of_the_past else problem, stale=view is not None)
-    if view is not None and view.fresh:
-        _warn(memory, watch, policy, view, tell)
-    return Seen(risk, tuple(a for a in memory.all().values() if a["state"] != WATCHING), problem)
+    except BotError as error:
+        return Sight(problem=str(error))
+    except Exception as error:  # noqa: BLE001  # told, and stops go on
+        _log.exception("the guard cannot judge")
+        # an error nobody thought of may quote what is secret, so its kind alone is told
+        return Sight(problem=f"what the bot answers cannot be judged ({type(error).__name__})", broken=True)
+    sight = Sight(view, risk, view.stale)
+    if not sight.is_blind:
+        watch.unread_since = None
+    return sight
+
+
+def _act(
+    bot: Bot,
+    memory: GuardMemory,
+    watch: Watch,
+    policy: Policy,
+    tell: Tell,
+    pursuits: Pursuits,
+    sight: Sight | None,
+) -> Seen:
+    """Drive every stop on, and tell; `sight` is None while the look hangs."""
+    if sight is None:
+        sight = Sight(problem=f"the bot has not answered since {watch.unread_since or watch.now():%H:%M:%S} UTC")
+    pursuits.drive(bot, memory, watch.now, tell)
+    _tell_sight(memory, watch, tell, sight)
+    if sight.view is not None and sight.view.fresh:
+        _warn(memory, watch, policy, sight.view, tell)
+    return Seen(sight.risk, tuple(a for a in memory.all().values() if a["state"] != WATCHING), sight.problem)
 
 
 def _judge(
@@ -142,13 +171,12 @@ def _judge(
 ) -> None:
     """Write down a stop for each strategy that crossed a limit and is not stopped yet."""
     for name, risk in view.risks.items():
-        action, state = memory.get(name), view.strategies.get(name)
-        counted_since = actions[name]["since"] if name in actions else None
-        if action["state"] not in (WATCHING, OBSERVED) or action["since"] != counted_since:
-            continue  # stopped already, or resumed since the look: what was counted is of before
+        action, state = actions.get(name) or watching(memory.source, name), view.strategies.get(name)
+        if action["state"] not in (WATCHING, OBSERVED):
+            continue  # stopped already
         rule = risk.breach or (account.breach if state is not None and state.enabled else None)
         if rule is None and action["state"] == OBSERVED:
-            memory.save(settled(action))
+            memory.advance(action, settled(action))
         elif rule is not None and (action["state"] == WATCHING or not policy.observe_only):
             limits = asdict(policy.limits_of(name))
             why = describe(rule, asdict(risk), limits) if risk.breach else describe_account(account, policy.portfolio)
@@ -161,7 +189,7 @@ def _judge(
                 numbers={**_figures(risk), "limits": limits, "portfolio": _figures(account)},
                 trades=watch.evidence(name, view.day, EVIDENCE),
             )
-            memory.save(stop)
+            memory.advance(action, stop)
 
 
 def _figures(risk: StrategyRisk | PortfolioRisk) -> dict[str, Any]:
@@ -169,42 +197,16 @@ def _figures(risk: StrategyRisk | PortfolioRisk) -> dict[str, Any]:
     return {**asdict(risk), "warnings": list(risk.warnings)}
 
 
-def _look_again(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, view: View) -> None:
-    """See that what is stopped stays stopped, and finish a resume whose process was killed."""
-    for name, action in memory.all().items():
-        state = view.strategies.get(name)
-        if action["state"] == CONFIRMED:
-            found = look_again(bot, action, state, watch.last_entry(name), watch.now, observe_only=policy.observe_only)
+def _look_again(
+    bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, view: View, actions: Mapping[str, Action]
+) -> None:
+    """See that what is stopped stays stopped."""
+    for name, action in actions.items():
+        if action["state"] in (CONFIRMED, GONE):
+            state, last_entry = view.strategies.get(name), watch.last_entry(name)
+            found = look_again(bot, action, state, last_entry, watch.now, observe_only=policy.observe_only)
             if found != action:
-                memory.save(found)
-        elif action["state"] == RESUMING and state is not None and state.enabled:
-            memory.save(resumed(action, watch.now()))
-
-
-def stop_pending(bot: Bot, memory: GuardMemory, now: Callable[[], datetime], tell: Tell) -> None:
-    """Try every stop that is not confirmed, side by side: one that hangs holds up no other."""
-    if pending := [action for action in memory.all().values() if action["state"] in PENDING]:
-        with ThreadPoolExecutor(len(pending)) as pool:
-            tries = [pool.submit(pursue, bot, action, now, memory.save) for action in pending]
-            if wait(tries, PATIENCE_S).not_done:
-                finish(memory, tell)
-            for one in tries:
-                one.result()
-    finish(memory, tell)
-
-
-def finish(memory: GuardMemory, tell: Tell) -> None:
-    """Tell and record what was not yet; noted only when it was done, so that a killed process repeats it."""
-    for action in memory.all().values():
-        if "at" not in action:
-            continue
-        noted = dict(action)
-        if (phase := telling.news(action)) and _said(tell, telling.alert_of(action, phase)):
-            noted["told"] = sorted({*action["told"], phase})
-        if action["state"] not in action["recorded"] and memory.record(action):
-            noted["recorded"] = sorted({*action["recorded"], action["state"]})
-        if noted != action:
-            memory.save(noted)
+                memory.advance(action, found)
 
 
 def account_risk(memory: GuardMemory, account: Portfolio, policy: Policy) -> PortfolioRisk:
@@ -224,15 +226,15 @@ def count_account_anew(memory: GuardMemory, account: Portfolio) -> None:
     memory.keep(ACCOUNT, {"number": (known["number"] if known else 1) + 1, "level": now, "start": now})
 
 
-def _tell_sight(memory: GuardMemory, watch: Watch, tell: Tell, why: str | None, *, stale: bool) -> None:
-    """`why` the bot could not be read or (`stale`) showed no present, None: it did."""
-    if why is None:
-        watch.unread_since = None
+def _tell_sight(memory: GuardMemory, watch: Watch, tell: Tell, sight: Sight) -> None:
+    """A bot that was not read, or showed no present, is given a minute from the beginning of the first such look."""
+    if not sight.is_blind:
         _over(watch, tell, telling.UNREADABLE)
         return
-    watch.unread_since = watch.unread_since or watch.now()
-    if watch.now() - watch.unread_since >= BLIND_AFTER:
-        _once(watch, tell, telling.blind(why, watch.unread_since, memory.source, stale=stale))
+    since = watch.unread_since or watch.now()
+    if sight.broken or watch.now() - since >= BLIND_AFTER:
+        stale = sight.view is not None
+        _once(watch, tell, telling.blind(sight.problem or "", since, memory.source, stale=stale))
 
 
 def _warn(memory: GuardMemory, watch: Watch, policy: Policy, view: View, tell: Tell) -> None:
@@ -265,21 +267,11 @@ def _warn(memory: GuardMemory, watch: Watch, policy: Policy, view: View, tell: T
 def _once(watch: Watch, tell: Tell, alert: Alert) -> None:
     """What people hear once is known to the desk that tells them; this spares it the question at every step."""
     assert alert.incident is not None
-    if watch.told.get(alert.incident) != alert.dedup_key and _said(tell, alert):
+    if watch.told.get(alert.incident) != alert.dedup_key and said(tell, alert):
         watch.told[alert.incident] = alert.dedup_key
 
 
 def _over(watch: Watch, tell: Tell, incident: str) -> None:
     """A process that was just started does not know what an earlier one told: it says so once."""
-    if watch.told.get(incident, incident) is not None and _said(tell, telling.over(incident)):
+    if watch.told.get(incident, incident) is not None and said(tell, telling.over(incident)):
         watch.told[incident] = None
-
-
-def _said(tell: Tell, alert: Alert) -> bool:
-    try:
-        tell(alert)
-    except StoreError as error:
-        level = logging.DEBUG if alert.step == "resolved" else logging.ERROR
-        _log.log(level, "%s: not told, tried again: %s", alert.what, error)
-        return False
-    return True

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import StoreUnavailable
+from trading_ops.audit.store import StoreError, StoreUnavailable
 from trading_ops.commands import command
 from trading_ops.guard.actions import (
     BY_HAND,
     CONFIRMED,
     ESCALATED,
+    GONE,
     OBSERVED,
     REQUESTED,
     RESUMED,
@@ -21,6 +23,7 @@ from trading_ops.guard.actions import (
     WATCHING,
     Action,
     action_id,
+    begun_at,
     latencies,
 )
 from trading_ops.guard.rules import EQUITY_FELL, GUARD_BLIND, NOT_LISTED, WARN_AT, StrategyRisk, describe
@@ -43,6 +46,8 @@ BEYOND = {
     "recent_win_rate_low": "A low win rate alone stops nothing.",
 }
 SOFT = (GUARD_BLIND, EQUITY_FELL, NOT_LISTED, *BEYOND)
+_log = logging.getLogger(__name__)
+Tell = Callable[[Alert], object]
 
 
 def through(desk: IncidentDesk) -> Callable[[Alert], None]:
@@ -93,6 +98,12 @@ def alert_of(action: Action, phase: str) -> Alert:
             f"NOT confirmed: {action['why'] or 'the bot did not answer'}.",
             STOP_BY_HAND.format(name=name),
         ),
+        GONE: (
+            f"{name} is not at the bot any more",
+            "It could not be stopped, for the bot does not list it; that is not tried any more. Once it is back, it is"
+            " stopped.",
+            f"See under which name the bot trades on. Look for open positions and orders of {name} at the exchange.",
+        ),
         OBSERVED: (
             f"{name} should be stopped",
             "Nothing was done: the guard only observes (observe_only).",
@@ -108,12 +119,12 @@ def alert_of(action: Action, phase: str) -> Alert:
         what=what,
         why=f"{trigger['why']} (by {trigger['by']})" if trigger["by"] else trigger["why"],
         what_to_do=what_to_do,
-        day=min(action["at"].values())[:10],
+        day=begun_at(action)[:10],
         numbers=action["numbers"],
         done=done,
         incident=f"guard/{name}",
         step=Step.RESOLVED if phase == RESUMED else Step.OPENED,
-        since=min(action["at"].values()),
+        since=begun_at(action),
     )
 
 
@@ -225,3 +236,17 @@ def blind(why: str, since: datetime, source: str, *, stale: bool) -> Alert:
 def over(incident: str) -> Alert:
     """What the incident is about is well (again); it is told where people were told of it."""
     return Alert(Severity.INFO, f"{incident}/over", "It is over", "", "", incident=incident, step=Step.RESOLVED)
+
+
+def said(tell: Tell, alert: Alert) -> bool:
+    """Whether it could be told; what could not is told by a later step."""
+    try:
+        tell(alert)
+    except StoreError as error:
+        level = logging.DEBUG if alert.step == Step.RESOLVED else logging.ERROR
+        _log.log(level, "%s: not told, tried again: %s", alert.what, error)
+        return False
+    except Exception:  # noqa: BLE001  # what is to be stopped does not wait for it
+        _log.exception("%s: not told, tried again", alert.what)
+        return False
+    return True

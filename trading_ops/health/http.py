@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import httpcore
 import httpx
 
+from trading_ops.bot.transport import Clock, Wire
 from trading_ops.health.checkup import ProbeFailed
 from trading_ops.health.rules import Limits, Verdict, judge_reply
 from trading_ops.notifications.text import fit, one_line
@@ -59,36 +61,35 @@ def shown(url: str) -> str:
 def _get(url: str, timeout_s: float, headers: Mapping[str, str], ca_file: Path | None) -> Reply:
     host = urlsplit(url).netloc
     try:
-        verify = ssl.create_default_context(cafile=ca_file) if url.startswith("https") else False
+        trusted = ssl.create_default_context(cafile=ca_file) if url.startswith("https") else None
         timeout = httpx.Timeout(timeout_s).as_dict()
         request = httpx.Request(
             "GET", url, headers={"User-Agent": "trading-ops", "Accept-Encoding": "identity", **headers}
         )
         request.extensions["timeout"] = timeout
-        began = time.monotonic()
-        # below httpx's client, which would log every address and go through proxies
-        with httpx.HTTPTransport(verify=verify, trust_env=False) as transport:
+        clock, began = Clock(), time.monotonic()
+        clock.start(timeout_s)
+        # below httpx's client, which would log every address and go through proxies, and bounds each read alone
+        with Wire(trusted, clock) as transport:
             response = transport.handle_request(request)
             try:
-                body = _read(response, began + timeout_s)
+                body = _read(response)
             finally:
                 response.close()
-    except httpx.TimeoutException:
+    except (httpx.TimeoutException, httpcore.TimeoutException):
         raise ProbeFailed(f"no answer of {host} within {timeout_s:g} s") from None
-    except httpx.ConnectError as error:
+    except httpcore.ConnectError as error:
         raise ProbeFailed(f"no connection to {host}: {error}") from None
-    except (httpx.RequestError, OSError) as error:
+    except (httpx.RequestError, httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
         raise ProbeFailed(f"the connection to {host} broke ({type(error).__name__})") from None
     return Reply(response.status_code, response.headers.get("content-type", ""), body, time.monotonic() - began)
 
 
-def _read(response: httpx.Response, until: float) -> bytes:
-    """The beginning of an answer; one that drips is over with the time."""
+def _read(response: httpx.Response) -> bytes:
+    """The beginning of an answer."""
     read = b""
     for chunk in response.iter_bytes():
         read += chunk
         if len(read) >= MAX_ANSWER:
             break
-        if time.monotonic() > until:
-            raise httpx.ReadTimeout("the time for the whole answer is over")
     return read[:MAX_ANSWER]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from urllib.parse import unquote, urlsplit
 
 from amqp import AMQPError, Connection, NotFound
@@ -44,7 +47,14 @@ def look_at_redis(url: str, limits: Limits, *, timeout_s: float) -> Verdict:
         with Redis.from_url(
             url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
         ) as server:
-            server.ping()
+            connection = server.connection_pool.make_connection()
+            try:
+                with _broken_off(timeout_s, lambda: connection._sock):
+                    connection.connect()
+                    connection.send_command("PING")
+                    connection.read_response()
+            finally:
+                connection.disconnect()
     except (ResponseError, AuthenticationError, BusyLoadingError) as error:
         return judge_answer("cache", time.monotonic() - began, limits, complaint=told(str(error)))
     except (RedisError, OSError) as error:
@@ -71,10 +81,11 @@ def look_at_rabbitmq(url: str, queues: Sequence[str], limits: Limits, *, timeout
         write_timeout=timeout_s,
     )
     try:
-        connection.connect()
-        latency_s = time.monotonic() - began
-        depths = _depths(connection, queues)
-        connection.close()
+        with _broken_off(timeout_s, lambda: connection.transport and connection.transport.sock):
+            connection.connect()
+            latency_s = time.monotonic() - began
+            depths = _depths(connection, queues)
+            connection.close()
     except AMQPError as error:
         return judge_answer("broker", time.monotonic() - began, limits, complaint=told(str(error)))
     except OSError as error:
@@ -95,3 +106,30 @@ def _depths(connection: Connection, queues: Sequence[str]) -> Mapping[str, int]:
         except NotFound:
             continue
     return depths
+
+
+@contextmanager
+def _broken_off(timeout_s: float, socket_of: Callable[[], socket.socket | None]) -> Iterator[None]:
+    """Ends a connection with its time: a client bounds each read alone, so a server that drips could go on for ever.
+
+    Raises TimeoutError then.
+    """
+    over = threading.Event()
+
+    def break_off() -> None:
+        over.set()
+        if (open_socket := socket_of()) is not None:
+            with suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(timeout_s, break_off)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if over.is_set():
+            raise TimeoutError(f"timed out: no whole answer within {timeout_s:g} s") from error
+        raise
+    finally:
+        timer.cancel()

@@ -35,7 +35,8 @@ class PaperBot:
     """The four strategies on the symbols of a candle source, each strategy with its own 10,000 USDT.
 
     Implements `trading_ops.bot.client.Bot`. Its clock stands at the end of the candles. Whether a strategy may open
-    positions is kept in the store's state, with the bot's time of each change, so that the past never changes.
+    positions is kept in the store's state under its source, with the bot's time of each change, so that the past never
+    changes.
     """
 
     def __init__(
@@ -188,8 +189,12 @@ class PaperBot:
     def _changes(self, name: str) -> list[dict[str, Any]]:
         if name not in PARAMETERS:
             raise UnknownStrategy(f"strategy {name!r} is unknown; there are {', '.join(PARAMETERS)}")
-        document = self._open_store().get_state(STATE, name)
+        document = self._open_store().get_state(STATE, self._key(name))
         return list(document.body["changes"]) if document else []
+
+    def _key(self, name: str) -> str:
+        """A stop on other candles or of other symbols is another bot's."""
+        return f"{self.source}/{name}"
 
     def _change(self, name: str, enabled: bool, reason: str, idempotency_key: str) -> StrategyState:
         change = {
@@ -198,10 +203,10 @@ class PaperBot:
             "idempotency_key": idempotency_key,
             "at": self.now().astimezone(UTC).isoformat(),
         }
-        store = self._open_store()
+        store, key = self._open_store(), self._key(name)
         self._changes(name)  # refuses an unknown name before anything is written
         while True:
-            document = store.get_state(STATE, name)
+            document = store.get_state(STATE, key)
             changes = list(document.body["changes"]) if document else []
             if known := next((c for c in changes if c["idempotency_key"] == idempotency_key), None):
                 if known["enabled"] != enabled:
@@ -209,7 +214,7 @@ class PaperBot:
                 return self._state(name)
             try:
                 body = {"changes": [*changes, change]}
-                store.put_state(STATE, name, body, expected_version=document.version if document else 0)
+                store.put_state(STATE, key, body, expected_version=document.version if document else 0)
             except Conflict:
                 continue  # another process changed it in between: look again
             return self._state(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +16,7 @@ from trading_ops.bot.client import BotUnreachable
 from trading_ops.bot.server import create_app
 from trading_ops.definitions import defs
 from trading_ops.defs.guard import emergency_strategy_disable, guard_sensor
+from trading_ops.guard.actions import OBSERVED, RESUMING
 from trading_ops.guard.by_hand import preflight, resume
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NOON
@@ -52,12 +55,23 @@ def alerts(services: Services) -> list[str]:
     return [delivery["alert"]["what"] for delivery in services.outbox.deliveries()]
 
 
-def test_a_step_that_hangs_holds_no_tick_up_and_is_what_comes_next(served: Services):
-    with served.guard._turn:  # as a bot that does not answer would
-        assert served.guard.step_within(0.05) is None
-        assert served.guard.step_within(0.05) is None
-    seen = served.guard.step_within(30)
-    assert seen is not None
+def test_a_look_that_hangs_holds_no_tick_up_and_what_it_finds_late_is_not_told_as_new(
+    bot: TradingBot, served: Services
+):
+    goes_on, hung = threading.Event(), threading.Event()
+
+    def hang(method: str) -> None:
+        if not goes_on.is_set():
+            hung.set()
+            goes_on.wait(30)
+
+    bot.before = hang
+    first = served.guard.step(0.05)
+    assert hung.wait(30)
+    assert (first.risk, served.guard.step(0.05).risk) == (None, None)
+    assert first.problem == "the bot has not answered since 12:30:00 UTC"
+    goes_on.set()
+    seen = served.guard.step(30)
     assert seen.risk is not None
 
 
@@ -139,6 +153,31 @@ def test_a_resume_opens_a_new_episode_with_a_run_of_its_own(bot: TradingBot, ser
         (request,) = tick(served, instance, calm.cursor).run_requests
         assert request.run_key != first.run_requests[0].run_key
         assert bot.switched == [("rsi", False), ("rsi", True), ("rsi", False)]
+
+
+def test_what_is_only_observed_or_being_resumed_launches_nothing(bot: TradingBot, served: Services):
+    with dg.DagsterInstance.ephemeral() as instance:
+        bot.lose("rsi", 1500.0)
+        first = tick(served, instance)
+        guard = served.guard
+
+        def killed(method: str) -> None:
+            if method == "enable":
+                raise KeyboardInterrupt
+
+        bot.before = killed
+        watched = replace(guard, bot=bot)  # a server would survive it
+        with pytest.raises(KeyboardInterrupt):
+            resume(watched, "rsi", reason="again", by="ana", seen=preflight(watched, "rsi"))
+        bot.before = lambda method: None
+        assert guard.memory.get("rsi")["state"] == RESUMING
+        resuming = tick(Services(served.settings, served.now), instance, None)
+        assert resuming.run_requests == []
+        guard.policy = replace(guard.policy, observe_only=True)
+        bot.lose("macd", 1500.0)
+        observed = tick(served, instance, first.cursor)
+        assert guard.memory.get("macd")["state"] == OBSERVED
+        assert observed.run_requests == []
 
 
 def test_a_bot_that_cannot_be_read_is_said_in_the_tick(bot: TradingBot, served: Services):

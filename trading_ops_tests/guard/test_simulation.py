@@ -17,8 +17,8 @@ import pytest
 
 from trading_ops.audit.store import AuditStore, Conflict, Receipt, StateDocument, StoreUnavailable
 from trading_ops.bot.client import BotError, BotUnreachable
-from trading_ops.guard.actions import CONFIRMED, RESUMING, WATCHING, Action
-from trading_ops.guard.by_hand import preflight, resume
+from trading_ops.guard.actions import CONFIRMED, RESUMING, STOPPED, WATCHING, Action
+from trading_ops.guard.by_hand import NotResumed, preflight, resume
 from trading_ops.guard.memory import GuardMemory
 from trading_ops.guard.switch import Guard, Policy
 from trading_ops.guard.watch import Watch
@@ -82,6 +82,7 @@ class World:
         self.random = random.Random(seed)
         self.clock = Clock()
         self.resume_dies_at: str | None = None
+        self.resume_meets_a_step_at: str | None = None
         self.bot = TradingBot(self.clock, names=(STRATEGY,), before=self.bot_falters)
         self.bot.at_midnight = {STRATEGY: EQUITY}
         self.quiet = True
@@ -112,6 +113,11 @@ class World:
             raise StoreUnavailable(f"the store is down at {where}")
 
     def bot_falters(self, where: str) -> None:
+        if where == self.resume_meets_a_step_at:
+            self.resume_meets_a_step_at = None
+            # what a process that is killed then enabled after a stop was confirmed is seen by the next look only
+            self.clock.go(self.random.choice([0.5, 7.0, 16.0, 16.0 if self.resume_dies_at else 31.0]))
+            self.step()
         if where == self.resume_dies_at:
             self.resume_dies_at = None
             raise Killed(where)
@@ -178,10 +184,14 @@ class World:
         with self.good_day():
             guard = self.new_guard()
             self.bot.positions.clear()
+            seen = preflight(guard, STRATEGY)
             self.resume_dies_at = self.random.choice([None, None, "enable", "enabled"])
-            with suppress(Killed):
-                resume(guard, STRATEGY, reason="try again", by="somebody", seen=preflight(guard, STRATEGY))
-            self.resume_dies_at = None
+            self.resume_meets_a_step_at = self.random.choice([None, "portfolio", "strategies", "enable", "enabled"])
+            with suppress(Killed, NotResumed):
+                action = resume(guard, STRATEGY, reason="try again", by="somebody", seen=seen)
+                assert action["state"] == WATCHING
+                assert self.bot._states[STRATEGY].enabled, "reported as resumed, and it is not"
+            self.resume_dies_at = self.resume_meets_a_step_at = None
         self.resumes = [enabled for _, enabled in self.bot.switched].count(True)
 
     def breached(self) -> bool:
@@ -206,17 +216,20 @@ def live_through(seed: int, ticks: int = 24) -> None:
         world.trade()
         world.step()
         world.check()
-        if world.action()["state"] in (CONFIRMED, RESUMING) and world.random.random() < 0.1:
+        if world.action()["state"] in (*STOPPED, RESUMING) and world.random.random() < 0.1:
             world.resume()
     world.quiet, world.store_is_down = True, False
     for guard in (*world.guards, *world.guards):  # on a good day
         world.clock.go(16.0)
         guard.step()
     world.check()
-    if world.breached() and world.action()["state"] != RESUMING:
+    assert world.action()["state"] in (WATCHING, CONFIRMED), "nothing is left half done"
+    assert world.bot._states[STRATEGY].enabled == (world.action()["state"] == WATCHING)
+    if world.breached():
         assert world.action()["state"] == CONFIRMED, "a breach without a stop"
     stops = [enabled for _, enabled in world.bot.switched].count(False)
-    said = {key for key, alert in world.told.items() if alert.what.endswith("was stopped")}
+    # one that was resumed before it was confirmed was told as being stopped
+    said = {key.rpartition("/")[0] for key, alert in world.told.items() if "stopped" in alert.what}
     assert len(said) >= stops, "a stop that nobody was told of"
     assert world.clock.at - START.at < timedelta(hours=11)  # all of it is one UTC day
 

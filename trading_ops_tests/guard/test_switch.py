@@ -15,7 +15,7 @@ from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import AuditStore, StoreUnavailable
 from trading_ops.bot.client import BotError, BotUnreachable
 from trading_ops.bot.records import OpenOrder
-from trading_ops.guard.actions import CONFIRMED, ESCALATED, OBSERVED, REQUESTED, RESUMING, SENT, WATCHING
+from trading_ops.guard.actions import CONFIRMED, ESCALATED, OBSERVED, REQUESTED, SENT
 from trading_ops.guard.by_hand import preflight, resume
 from trading_ops.guard.drawdown import PortfolioLimits
 from trading_ops.guard.memory import GUARD_ACTIONS, STRATEGY_ACTIONS, GuardMemory
@@ -507,43 +507,6 @@ def test_a_resume_shows_what_changed_and_counts_anew(room: Room):
     room.bot.lose("rsi", 1.0)
     room.step()
     assert room.bot.switched[2:] == [("rsi", False)]
-
-
-def test_a_resume_whose_process_was_killed_is_finished_by_a_step(room: Room):
-    room.bot.lose("rsi", 1500.0)
-    room.step()
-
-    def killed(method: str) -> None:
-        if method == "enabled":
-            raise KeyboardInterrupt
-
-    room.bot.before = killed
-    with pytest.raises(KeyboardInterrupt):
-        resumed_by_ana(room)
-    assert room.action()["state"] == RESUMING
-    room.bot.before = lambda method: None
-    room.restart()
-    room.step(20)
-    assert (room.action()["state"], room.action()["episode"]) == (WATCHING, 2)
-    assert room.bot.switched == [("rsi", False), ("rsi", True)]
-    bodies = [record.body for record in room.store.read(STRATEGY_ACTIONS, all_revisions=True)]
-    assert [(body["state"], body["trigger"]["by"]) for body in bodies if body["state"] == WATCHING] == [
-        (WATCHING, "ana")
-    ]
-
-
-def test_a_resume_that_the_bot_does_not_follow_leaves_the_strategy_stopped(room: Room):
-    room.bot.lose("rsi", 1500.0)
-    room.step()
-    room.bot.deaf = True
-    with pytest.raises(BotError, match="not confirmed to be enabled"):
-        resumed_by_ana(room)
-    room.restart()
-    room.step(20)
-    assert (room.action()["state"], room.bot.switched) == (RESUMING, [("rsi", False)])
-    room.bot.deaf = False
-    resumed_by_ana(room)
-    assert room.action()["state"] == WATCHING
 
 
 def test_after_a_resume_the_accounts_drawdown_counts_anew(room: Room):

@@ -10,7 +10,7 @@ import pytest
 
 from trading_ops.guard.actions import CONFIRMED, RESUMED, request, watching
 from trading_ops.guard.rules import Limits, assess
-from trading_ops.guard.telling import UNREADABLE, alert_of, over, through, unreadable, warnings
+from trading_ops.guard.telling import UNREADABLE, alert_of, blind, over, through, warnings
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.desk import IncidentDesk
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
@@ -47,7 +47,7 @@ def test_the_title_of_a_warning_has_the_figure_and_its_limit(figures, title):
     ("begins", "ends"),
     [
         (alert_of(STOP, CONFIRMED), alert_of(STOP, RESUMED)),
-        (unreadable("connection refused", NOON, "bot"), over(UNREADABLE)),
+        (blind("connection refused", NOON, "bot", stale=False), over(UNREADABLE)),
         (warned(streak=9)[0], over("guard/rsi/consecutive_losses_near_limit")),
     ],
     ids=["a stop", "a bot that cannot be read", "a limit that is near"],

@@ -204,6 +204,36 @@ def test_the_check_ends_after_two_timeouts_with_everything_hanging_B004(make_ser
     assert "geheim" not in repr(verdicts)
 
 
+def is_the_servers(thread: threading.Thread) -> bool:
+    return thread.name.endswith(("(serve)", "(accept)"))
+
+
+@pytest.mark.parametrize(
+    ("component", "setting", "scheme", "says"),
+    [
+        ("engine", "bot_url", "http", b"HTTP/1.1 200 OK\r\n" + b"X-Slow: 1\r\n" * 100),
+        ("ai_service", "ai_service_url", "http", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b"x" * 900),
+        ("cache", "redis_url", "redis", b"+" + b"P" * 900),
+        ("broker", "broker_url", "amqp", b"\x01\x00\x00\x00\x00\xff\xff" + b"\x00" * 900),
+        ("document_db", "mongodb_uri", "mongodb", b"\xff\x0f\x00\x00" + b"\x00" * 900),
+    ],
+)  # fmt: skip
+def test_a_look_at_a_server_that_drips_ends_with_its_time_and_leaves_no_thread(
+    make_services, component, setting, scheme, says
+):
+    """Each drip lasts 45 s or more."""
+    before = set(threading.enumerate())
+    with raw_server(lambda connection, _: drip(connection, says, 0.05, [])) as (address, _):
+        given = {setting: address.replace("http", scheme), "health_timeout_s": 0.6}
+        others = [name for name in LABELS if name != component]
+        verdict = found(make_services(**given, health_off=others))[component]
+        assert (verdict.status, verdict.tries) == (Status.DOWN, 2)
+        until = time.monotonic() + 20
+        while {thread for thread in set(threading.enumerate()) - before if not is_the_servers(thread)}:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
 def test_a_look_that_hangs_where_no_socket_can_time_out_is_left_behind():
     """Such as a name server that does not answer: the C library waits for it on its own terms."""
     hangs = threading.Event()

@@ -281,11 +281,12 @@ def test_B099_the_same_idempotency_key_twice_is_one_change(store: SqliteStore):
     first = paper(store, HOLDING).disable_strategy("rsi", reason="bleeds", idempotency_key="k1")
     again = paper(store, LATER).disable_strategy("rsi", reason="bleeds still", idempotency_key="k1")
     assert again == first
-    assert store.get_state(STATE, "rsi").version == 1
+    kept = f"{paper(store, LATER).source}/rsi"
+    assert store.get_state(STATE, kept).version == 1
     paper(store, LATER).enable_strategy("rsi", reason="looked at", idempotency_key="k2")
     late = paper(store, LATER).disable_strategy("rsi", reason="a repeated message", idempotency_key="k1")
     assert late.enabled
-    assert store.get_state(STATE, "rsi").version == 2
+    assert store.get_state(STATE, kept).version == 2
 
 
 def test_a_change_made_between_look_and_write_is_not_overwritten(store: SqliteStore):
@@ -299,7 +300,7 @@ def test_a_change_made_between_look_and_write_is_not_overwritten(store: SqliteSt
 
     bot = Meddled(SimulatedCandles(lambda: HOLDING), lambda: store, SYMBOLS, lambda: HOLDING)
     bot.enable_strategy("rsi", reason="ours", idempotency_key="ours")
-    changes = store.get_state(STATE, "rsi").body["changes"]
+    changes = store.get_state(STATE, f"{bot.source}/rsi").body["changes"]
     assert [c["idempotency_key"] for c in changes] == ["theirs", "ours"]
 
 
@@ -310,6 +311,17 @@ def test_an_unknown_strategy_is_refused_listing_those_there_are(store: SqliteSto
         with pytest.raises(UnknownStrategy, match="there are rsi, macd, bollinger, volume"):
             change(name, reason="bleeds", idempotency_key="k1")
     assert store.list_state(STATE) == []
+
+
+def test_a_stop_on_some_candles_or_symbols_is_none_on_others(store: SqliteStore, tmp_path: Path):
+    stopped = paper(store, LATER)
+    stopped.disable_strategy("rsi", reason="bleeds", idempotency_key="k1")
+    other_bars = PaperBot(SimulatedCandles(lambda: LATER, seed=8), lambda: store, SYMBOLS, lambda: LATER)
+    fewer = paper(store, LATER, SYMBOLS[:1])
+    for bot, enabled in ((stopped, False), (paper(store, LATER), False), (other_bars, True), (fewer, True)):
+        assert bot.strategies()[0].enabled is enabled
+    # the same key is no repetition for another bot
+    assert not other_bars.disable_strategy("rsi", reason="bleeds", idempotency_key="k1").enabled
 
 
 def test_entries_are_allowed_from_the_change_on_to_the_next():
