@@ -21,7 +21,7 @@ from trading_ops.guard.rules import Limits, StrategyRisk, describe
 from trading_ops.guard.sight import OF_THE_PAST
 from trading_ops.guard.stop import look_again
 from trading_ops.guard.telling import Tell, said
-from trading_ops.guard.watch import View, Watch
+from trading_ops.guard.watch import NotJudged, View, Watch
 
 if TYPE_CHECKING:
     from trading_ops.bot.records import Portfolio
@@ -131,7 +131,7 @@ def _see(bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, actions: M
         if view.fresh:
             _judge(memory, watch, policy, view, account, actions)
     except BotError as error:
-        return Sight(problem=str(error))
+        return Sight(problem=str(error), broken=isinstance(error, NotJudged))
     except Exception as error:  # noqa: BLE001  # told, and stops go on
         _log.exception("the guard cannot judge")
         # an error nobody thought of may quote what is secret, so its kind alone is told
@@ -255,7 +255,7 @@ def _warn(memory: GuardMemory, watch: Watch, policy: Policy, view: View, tell: T
         _over(watch, tell, telling.FLOW)
     for name, risk in view.risks.items():
         state = view.strategies.get(name)
-        trades_on = state is None or (state.enabled and memory.get(name)["state"] not in STOPPED)
+        trades_on = memory.get(name)["state"] not in STOPPED and (state is None or state.enabled)
         if trades_on:
             for alert in telling.warnings(name, risk, asdict(policy.limits_of(name)), day):
                 _once(watch, tell, alert)

@@ -29,6 +29,10 @@ NO_JUDGEMENT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeEr
 _log = logging.getLogger(__name__)
 
 
+class NotJudged(BotError):
+    """The bot answered what nobody thought of."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """The bot as it was seen. `at`: its own clock, never before a trade that was seen; `stale`: why none of it is its
@@ -95,7 +99,8 @@ class Watch:
         except NO_JUDGEMENT as error:
             self._reading.begin_again()
             _log.exception("what was read cannot be judged")
-            raise BotError(f"what was read cannot be judged ({type(error).__name__}: {error})") from error
+            # an error nobody thought of may quote what is secret, so its kind alone is told
+            raise NotJudged(f"what the bot answers cannot be judged ({type(error).__name__})") from error
 
     def _look(
         self, bot: Bot, store: AuditStore, actions: Mapping[str, Action], limits: Callable[[str], Limits]
@@ -107,8 +112,8 @@ class Watch:
             calendar, looks_round = self._look_round(bot, now), True
         as_of, clock, label = account.as_of.astimezone(UTC), (calendar.now or now).astimezone(UTC), bot.label
         stale = self._sight.stale(as_of, calendar, label, now, asked=looks_round)
-        if stale is not None:
-            self.unread_since = self.unread_since or self._sight.since
+        if stale is not None and (since := self._sight.since):
+            self.unread_since = min(self.unread_since or since, since)
         if abs(as_of - clock) > DAY:
             as_of = clock  # it is stale, and must not lead the reading astray
         seen = Present(account, self._states, calendar, actions, as_of, max(as_of, clock), now)

@@ -258,6 +258,9 @@ def leaves(bot: TradingBot, name: str) -> Callable[[], None]:
 
 def test_a_strategy_that_the_bot_no_longer_has_is_told_once_and_closed(room: Room):
     room.bot.lose("rsi", 1500.0)
+    room.bot.before = lambda method: (_ for _ in ()).throw(BotUnreachable("refused")) if method == "disable" else None
+    room.step()
+    room.bot.before = lambda method: None
     back = leaves(room.bot, "rsi")
     room.step()
     asked: list[str] = []
