@@ -137,6 +137,7 @@ def _judge(
     actions: Mapping[str, Action],
 ) -> None:
     """Write down a stop for each strategy that crossed a limit and is not stopped yet."""
+    seen_at = watch.now()
     for name, risk in view.risks.items():
         action, state = memory.get(name), view.strategies.get(name)
         counted_since = actions[name]["since"] if name in actions else None
@@ -156,6 +157,7 @@ def _judge(
                 observe_only=policy.observe_only,
                 numbers={**_figures(risk), "limits": limits, "portfolio": _figures(account)},
                 trades=watch.evidence(name, view.day, EVIDENCE),
+                seen_at=seen_at,
             )
             memory.save(stop)
 
