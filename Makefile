@@ -17,7 +17,7 @@ help: ## show this list
 run: $(VENV)/.run .env ## install, measure the newest 60 days of the paper bot, show the table
 	@$(BIN)/trading-ops backfill --days 60 --missing
 
-ui: $(VENV)/.run .env ## the Dagster UI with schedules, sensors and the watchdog, on http://127.0.0.1:3000 (PORT=...)
+ui: $(VENV)/.run .env ## the Dagster UI with schedules, sensors, guard and watchdog, on http://127.0.0.1:3000 (PORT=...)
 	@exec $(BIN)/trading-ops up --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.dev .env ## the test suite, in parallel
@@ -29,7 +29,7 @@ check: $(VENV)/.dev ## formatting, lint, types and import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(BENCH_VENV)/.bench ## one benchmark: make bench NAME=backfill (or backtest, bulk, notifications, startup, store)
+bench: $(BENCH_VENV)/.bench ## one benchmark: make bench NAME=backfill (or backtest, bulk, guard_latency, notifications, startup, store)
 	@$(BENCH_VENV)/bin/python benchmarks/$(NAME).py $(ARGS)
 
 chaos: $(VENV)/.dev ## the proofs too long for the tests: kill storms, fuzzing by the ten thousand

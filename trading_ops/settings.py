@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -221,6 +222,16 @@ def load_settings() -> Settings:
                 f"{'' if alone else prefix}{name}{': ' if name else ''}{problem['msg'].removeprefix('Value error, ')}"
             )
         raise InvalidSettings("; ".join(problems)) from None
+
+
+def environment_with(settings: Collection[str], **own: str) -> dict[str, str]:
+    """This process's environment for another one that is to know, of our variables, these settings' and `own` alone."""
+    fields, prefix = Settings.model_fields, str(Settings.model_config["env_prefix"])
+    wanted = {str(fields[name].validation_alias or f"{prefix}{name}").upper() for name in settings}
+    given = [*_env_file().items(), *os.environ.items()]
+    known = _known_variables()
+    others = {name: value for name, value in os.environ.items() if name.upper() not in known}
+    return {**others, **{name.upper(): value for name, value in given if value and name.upper() in wanted}, **own}
 
 
 def unknown_variables() -> list[str]:

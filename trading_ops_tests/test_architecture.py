@@ -85,7 +85,7 @@ def test_every_version_is_pinned():
 def test_compose_binds_to_loopback_and_has_no_default_password():
     text = (ROOT / "docker-compose.yml").read_text()
     services = yaml.safe_load(text)["services"]
-    assert set(services) == {"webserver", "daemon", "watchdog", "mongodb"}
+    assert set(services) == {"webserver", "daemon", "guard", "watchdog", "mongodb"}
     for name, service in services.items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
     needed = "${MONGO_PASSWORD:?set MONGO_PASSWORD in .env}"

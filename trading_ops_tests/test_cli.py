@@ -234,7 +234,7 @@ def test_help_is_there_on_every_level_and_anywhere(tmp_path, line):
 NEED_ANOTHER = (
     "trading-ops bot serve --port 8900",
     "trading-ops candles download --days 400",
-    "trading-ops guard watch --heartbeat var/guard.json",
+    "trading-ops guard watch --heartbeat var/heartbeats/guard.json",
 )
 
 

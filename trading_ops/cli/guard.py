@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +16,6 @@ from trading_ops.cli.terminal import fail, open_services, reported
 
 if TYPE_CHECKING:
     from trading_ops.guard.switch import Seen
-    from trading_ops.services import Services
 
 PATIENCE_S = 10.0  # for a look: while it hangs, stops are driven on and the heartbeat is written
 
@@ -29,15 +29,17 @@ def guard() -> None:
 
 @app.command()
 def watch(
-    every: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks.")] = 1.0,
+    every: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds between two looks.")] = 0.5,
     heartbeat: Annotated[
         Path | None, typer.Option(help="A file that is written anew after each look, for whoever supervises this.")
     ] = None,
     looks: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks; default: never.")] = None,
+    drill: Annotated[bool, typer.Option("--drill", help="Mark every message as one of a fire drill.")] = False,
 ) -> None:
     """Look at the bot again and again, and stop what crosses a limit: a process of its own, without Dagster.
 
-    The sensor of Dagster takes the same steps; both together do nothing twice. SIGTERM ends it between two looks.
+    The sensor of Dagster takes the same steps; both together do nothing twice. SIGTERM ends it between two looks. The
+    watchdog watches the heartbeat heartbeats/guard.json of the data folder, as `make ui` and compose have it written.
     """
     services = open_services()
     over = threading.Event()
@@ -45,21 +47,43 @@ def watch(
         signal.signal(number, lambda *_: over.set())
     with reported():
         guard = services.guard
+    if drill:
+        from trading_ops.drill.marking import as_drill
+
+        guard.tell = as_drill(guard.tell)
     mode = "only observes" if guard.policy.observe_only else "stops what crosses a limit"
     typer.echo(f"The guard {mode}; looking at {services.bot_label} every {every:g} s. Ctrl-C ends it.")
-    said = ""
-    done = 0
+    life, said, done = Life(services.now()), "", 0
     while not over.is_set():
         seen = guard.step(PATIENCE_S)
+        line = _line(seen, guard.memory.problem)
+        life.goes_on(services.now(), seen)
         done += 1
         if heartbeat is not None:
-            _beat(services, seen, heartbeat)
-        if (line := _line(seen, guard.memory.problem)) != said:
+            _beat(life, heartbeat)
+        if line != said:
             said = line
-            typer.echo(f"{services.now():%Y-%m-%d %H:%M:%S} {line}")
+            typer.echo(f"{life.at:%Y-%m-%d %H:%M:%S} {line}")
         if done == looks:
             break
         over.wait(every)
+
+
+@dataclass(slots=True)
+class Life:
+    """What the heartbeat tells of this process, from one look to the next. `seen_at`: when one read the bot last."""
+
+    since: datetime
+    at: datetime = field(init=False)
+    seen_at: datetime | None = None
+    problem: str | None = None
+    stopped: dict[str, str] = field(default_factory=dict)
+
+    def goes_on(self, now: datetime, seen: Seen) -> None:
+        """After a step."""
+        self.at, self.problem = now, seen.problem
+        self.stopped = {action["strategy"]: action["state"] for action in seen.actions}
+        self.seen_at = now if seen.risk is not None else self.seen_at
 
 
 def _line(seen: Seen, store_problem: str | None) -> str:
@@ -74,16 +98,12 @@ def _line(seen: Seen, store_problem: str | None) -> str:
     return "; ".join(parts)
 
 
-def _beat(services: Services, seen: Seen, path: Path) -> None:
+def _beat(life: Life, path: Path) -> None:
     from trading_ops.files import FileNotWritten, write_whole
+    from trading_ops.watchdog.heartbeat import GuardHeartbeat
 
-    beat: dict[str, Any] = {
-        "at": services.now().isoformat(),
-        "pid": os.getpid(),
-        "problem": seen.problem,
-        "stopped": {action["strategy"]: action["state"] for action in seen.actions},
-    }
+    beat = GuardHeartbeat(**asdict(life), pid=os.getpid())
     try:
-        write_whole(path, json.dumps(beat).encode())
+        write_whole(path, beat.model_dump_json(exclude={"open"}).encode())
     except FileNotWritten as error:
         fail(str(error), code=2)

@@ -1,4 +1,4 @@
-"""`trading-ops watchdog`: does Dagster's daemon still tick, and who hears of it if not?"""
+"""`trading-ops watchdog`: do Dagster's daemon and the guard's watcher still run, and who hears of it if not?"""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trading_ops.cli.terminal import Json, fail, open_services, show, show_json,
 
 if TYPE_CHECKING:
     from trading_ops.services import Services
+    from trading_ops.watchdog.rules import Finding
     from trading_ops.watchdog.watch import Look
 
 NEVER = "Dagster's daemon never ran here"
@@ -29,10 +30,10 @@ def watchdog(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell people when Dagster's daemon, a schedule or a sensor stops ticking, and when it ticks again.
+    """Tell people when Dagster's daemon, a schedule, a sensor or the guard's watcher stops, and when it goes on.
 
     A process beside Dagster, which needs neither its database nor the audit store. With --once it shows what the
-    daemon's last heartbeat says, and exits 1 when something has stopped.
+    last heartbeats say, and exits 1 when something has stopped.
     """
     if as_json and not once:
         fail("--json needs --once", code=2)
@@ -50,13 +51,14 @@ def _look_once(services: Services, as_json: bool) -> None:
     found = look(services.heartbeats, now, watching_since=now - timedelta(seconds=2 * stale_s), stale_s=stale_s)
     never = found.heartbeat is None and not services.heartbeats.daemon_file.exists()
     if never:
-        found = replace(found, findings=[replace(finding, what=NEVER) for finding in found.findings])
+        found.findings[0] = replace(found.findings[0], what=NEVER)
     if as_json:
         show_json(_document(found))
     elif never:
         from trading_ops.doctor.life import START
 
         show(f"{NEVER}. There is no heartbeat.\n  {START}")
+        _show_findings(found.findings[1:])
     else:
         _show(found)
     if found.findings:
@@ -84,7 +86,7 @@ def _keep_looking(services: Services, interval_s: float) -> None:
             lock.acquire()
     except OSError as error:
         fail(str(FileNotWritten(f"{heartbeats.folder}: {error.strerror or error}")), code=1)
-    typer.echo(f"watching {heartbeats.daemon_file} every {interval_s:g} s; told is what is {stale_s:g} s late")
+    typer.echo(f"watching {heartbeats.folder} every {interval_s:g} s; told is what is {stale_s:g} s late")
     url = services.settings.watchdog_ping_url
     ping = Ping(url.get_secret_value()) if url else None
     dog = Watchdog(heartbeats, services.incidents, services.outbox, services.now, stale_s=stale_s, ping=ping)
@@ -99,13 +101,12 @@ def _document(found: Look) -> dict[str, Any]:
     heartbeat = found.heartbeat.model_dump(mode="json", exclude={"open"}) if found.heartbeat else None
     findings = [asdict(finding) for finding in found.findings]
     if heartbeat is None:  # since when is then not known: a look counts from a while before itself
-        findings = [{**finding, "since": None} for finding in findings]
-    return {"well": not findings, "findings": findings, "heartbeat": heartbeat}
+        findings[0]["since"] = None
+    guard = found.guard.model_dump(mode="json", exclude={"open"}) if found.guard else None
+    return {"well": not findings, "findings": findings, "heartbeat": heartbeat, "guard": guard}
 
 
 def _show(found: Look) -> None:
-    from rich.markup import escape
-
     if found.heartbeat is not None:
         wrong = {finding.name for finding in found.findings}
         rows = [
@@ -120,8 +121,16 @@ def _show(found: Look) -> None:
         ]
         title = f"heartbeat of {found.heartbeat.at:%Y-%m-%d %H:%M:%S} UTC"
         show_table(title, ["name", "kind", "last tick", "due", "state"], rows)
-    for finding in found.findings:
-        show(f"[red]{finding.severity}[/red] {escape(finding.what)}: {escape(finding.why)}")
-        show(f"  {escape(finding.what_to_do)}")
+    if found.guard is not None:
+        show(f"the guard's watcher looked at {found.guard.at:%Y-%m-%d %H:%M:%S} UTC")
+    _show_findings(found.findings)
     if not found.findings:
         show("everything ticks")
+
+
+def _show_findings(findings: list[Finding]) -> None:
+    from rich.markup import escape
+
+    for finding in findings:
+        show(f"[red]{finding.severity}[/red] {escape(finding.what)}: {escape(finding.why)}")
+        show(f"  {escape(finding.what_to_do)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trading_ops.doctor.bot import bot, local_candles
 from trading_ops.doctor.diagnosis import Diagnosis, looked
-from trading_ops.doctor.life import heartbeat, watchdog
+from trading_ops.doctor.life import guard, heartbeat, watchdog
 from trading_ops.doctor.machine import configuration, disk, packages, permissions
 from trading_ops.doctor.records import audit_store, channels, outbox, spool
 from trading_ops.doctor.surroundings import surroundings
@@ -31,6 +31,7 @@ def examine(services: Services) -> Iterator[Diagnosis]:
         "candles": local_candles,
         "services": surroundings,
         "heartbeat": heartbeat,
+        "guard": guard,
         "watchdog": watchdog,
     }
     for subject, look in looks.items():

@@ -1,4 +1,4 @@
-"""Do Dagster's daemon and the watchdog give signs of life, and does everything tick?"""
+"""Do Dagster's daemon, the guard and the watchdog give signs of life, and does everything tick?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trading_ops.doctor.diagnosis import Diagnosis
-from trading_ops.watchdog.rules import WATCHDOG_SILENT, beats, overdue, shown
+from trading_ops.watchdog.rules import GUARD_SILENT, WATCHDOG_SILENT, beats, guard_overdue, overdue, shown
 
 if TYPE_CHECKING:
     from trading_ops.services import Services
@@ -33,6 +33,21 @@ def heartbeat(services: Services) -> Iterator[Diagnosis]:
         yield Diagnosis("heartbeat", "ok", said)
     else:
         yield Diagnosis("heartbeat", "ok", f"all {len(beat.tickers)} schedules and sensors tick")
+
+
+def guard(services: Services) -> Iterator[Diagnosis]:
+    """Whether the guard's watcher looks, and sees the bot."""
+    beat, now, stale_s = services.heartbeats.guard(), services.now(), services.settings.watchdog_stale_s
+    if beat is None:
+        yield Diagnosis("guard", "ok", "no watcher has run here yet; Dagster's sensor guards, while its daemon runs")
+    elif not beats(beat, now, GUARD_SILENT.total_seconds()):
+        said = f"its watcher has not looked since {shown(beat.at)}"
+        yield Diagnosis("guard", "warning", said, f"{START}, which runs it beside the UI")
+    elif findings := guard_overdue(beat, now, watching_since=beat.since, stale_s=stale_s):
+        yield Diagnosis("guard", "failed", f"{findings[0].what}: {findings[0].why}", findings[0].what_to_do)
+    else:
+        stopped = "; ".join(f"{name} {state}" for name, state in sorted(beat.stopped.items()))
+        yield Diagnosis("guard", "ok", f"its watcher looks; {stopped or 'no strategy is stopped'}")
 
 
 def watchdog(services: Services) -> Iterator[Diagnosis]:

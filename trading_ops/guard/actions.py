@@ -16,6 +16,7 @@ Action = dict[str, Any]
 
 WATCHING, OBSERVED, REQUESTED, SENT = "watching", "observed", "requested", "sent"
 ESCALATED, GONE, CONFIRMED, RESUMING = "escalated", "gone", "confirmed", "resuming"
+SEEN = "seen"  # when the look that led to the stop was done; no state
 ORDER = (WATCHING, OBSERVED, REQUESTED, SENT, ESCALATED, GONE, CONFIRMED, RESUMING)
 PENDING = (REQUESTED, SENT, ESCALATED)  # the strategy is to be stopped and is not known to be
 STOPPED = (*PENDING, GONE, CONFIRMED)  # it stays stopped until a person resumes it
@@ -51,6 +52,7 @@ def request(
     numbers: Mapping[str, Any] | None = None,
     trades: Sequence[Mapping[str, Any]] = (),
     by: str | None = None,
+    seen_at: datetime | None = None,
 ) -> Action:
     """A strategy is to be stopped (or, when the guard only observes, would be); `by` is the person, None: the guard."""
     state = OBSERVED if observe_only else REQUESTED
@@ -63,7 +65,7 @@ def request(
         "numbers": dict(numbers or {}),
         "trades": list(trades),
         "attempt": 0,
-        "at": {state: now.isoformat()},
+        "at": {**({SEEN: seen_at.isoformat()} if seen_at else {}), state: now.isoformat()},
         "why": "",
         "told": [],
         "recorded": [],

@@ -170,6 +170,7 @@ def _judge(
     actions: Mapping[str, Action],
 ) -> None:
     """Write down a stop for each strategy that crossed a limit and is not stopped yet."""
+    seen_at = watch.now()
     for name, risk in view.risks.items():
         action, state = actions.get(name) or watching(memory.source, name), view.strategies.get(name)
         if action["state"] not in (WATCHING, OBSERVED):
@@ -188,6 +189,7 @@ def _judge(
                 observe_only=policy.observe_only,
                 numbers={**_figures(risk), "limits": limits, "portfolio": _figures(account)},
                 trades=watch.evidence(name, view.day, EVIDENCE),
+                seen_at=seen_at,
             )
             memory.advance(action, stop)
 

@@ -23,6 +23,7 @@ from trading_ops.bot.records import (
 from trading_ops.market.candles import CandleError, CandleSource, Coverage
 from trading_ops.market.soundness import check_candles
 from trading_ops.paper.ledger import CAPITAL_USDT, PARAMETERS, Ledger, trade_all
+from trading_ops.paper.losses import LOSSES, inject, with_losses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,6 +156,13 @@ class PaperBot:
     def enable_strategy(self, name: str, *, reason: str, idempotency_key: str) -> StrategyState:
         return self._change(name, True, reason, idempotency_key)
 
+    def lose(self, name: str, losses_usdt: Sequence[float]) -> None:
+        """For a fire drill: so many losing trades more close at once, now; a negative loss is a win."""
+        self._changes(name)  # refuses an unknown name before anything is written
+        at = self.now().astimezone(UTC).isoformat()
+        losses = [{"strategy": name, "usdt": usdt, "at": at} for usdt in losses_usdt]
+        inject(self._open_store(), STATE, losses)
+
     def candles(self, symbol: str, start: datetime, end: datetime) -> pd.DataFrame:
         try:
             return self._candles.candles(symbol, start, end)
@@ -225,7 +233,8 @@ class PaperBot:
         key = (until, self.symbols, str(changes))
         if self._cached is None or self._cached[0] != key:
             self._cached = key, self._trade(until, changes)
-        return self._cached[1]
+        injected = self._open_store().get_state(STATE, LOSSES)
+        return with_losses(self._cached[1], injected.body["losses"] if injected else (), self._wanted[0])
 
     def _trade(self, until: datetime, changes: dict[str, list[dict[str, Any]]]) -> Ledger:
         """The ledger of all wanted symbols that have candles; one that ended is traded up to its end."""

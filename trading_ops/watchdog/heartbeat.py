@@ -1,4 +1,4 @@
-"""When did the daemon and the watchdog last show life, and what did they see then? Two files that need no database."""
+"""When did daemon, guard and watchdog last show life, and what did they see then? Files that need no database."""
 
 from __future__ import annotations
 
@@ -67,6 +67,16 @@ class DaemonHeartbeat(Heartbeat):
     daemons: tuple[Daemon, ...] = ()
 
 
+class GuardHeartbeat(Heartbeat):
+    """What the guard's watcher saw. `seen_at`: when it last read the bot, None: not yet; `problem`: why it cannot, or
+    why nothing acts; `stopped`: strategies that are stopped or being stopped, with how far that is."""
+
+    pid: int
+    seen_at: AwareDatetime | None = None
+    problem: str | None = None
+    stopped: Mapping[str, str] = {}
+
+
 _Kind = TypeVar("_Kind", bound=Heartbeat)
 
 
@@ -76,6 +86,7 @@ class Heartbeats:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.daemon_file, self.watchdog_file = folder / "daemon.json", folder / "watchdog.json"
+        self.guard_file = folder / "guard.json"
 
     def daemon(self) -> DaemonHeartbeat | None:
         """The daemon's; None where it never wrote one. Raises HeartbeatUnreadable."""
@@ -84,6 +95,10 @@ class Heartbeats:
     def watchdog(self) -> Heartbeat | None:
         """The watchdog's; None where none ever ran. Raises HeartbeatUnreadable."""
         return _read(self.watchdog_file, Heartbeat)
+
+    def guard(self) -> GuardHeartbeat | None:
+        """That of the guard's watcher; None where none ever ran for this file. Raises HeartbeatUnreadable."""
+        return _read(self.guard_file, GuardHeartbeat)
 
     def watchdog_touched(self) -> Heartbeat | None:
         """A sign of life of when the watchdog's file was written, where no more of it can be read; None: it is gone."""

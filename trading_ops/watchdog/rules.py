@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from trading_ops.notifications.alert import Severity
-from trading_ops.watchdog.heartbeat import Daemon, DaemonHeartbeat, Heartbeat, Outage, Ticker
+from trading_ops.watchdog.heartbeat import Daemon, DaemonHeartbeat, GuardHeartbeat, Heartbeat, Outage, Ticker
 
 DAEMON_SILENT = timedelta(minutes=5)  # each of Dagster's daemons gives a sign every 30 s, later while it is busy
 DAEMON_ERRORS = 3  # within five minutes: it does not get through its work
 WATCHDOG_SILENT = timedelta(minutes=5)
+GUARD = "guard"
+GUARD_SILENT = timedelta(seconds=60)  # its watcher gives a sign twice a second, every 10 s while the bot hangs
 # a failed tick of a schedule is a day lost, one of a sensor is made up for by the next
 FAILURES = {"schedule": 1, "sensor": 3}
 TELL_OF_THEIR_TICKS = ("SCHEDULER", "SENSOR")  # what fails there is a tick, which names its schedule or sensor
@@ -53,6 +55,56 @@ def beats(heartbeat: Heartbeat | None, now: datetime, stale_s: float) -> bool:
     return heartbeat is not None and abs(now - heartbeat.at) <= timedelta(seconds=stale_s)
 
 
+def guard_overdue(
+    heartbeat: GuardHeartbeat | None, now: datetime, *, watching_since: datetime, stale_s: float, why: str = ""
+) -> list[Finding]:
+    """Whether the guard's watcher stopped looking, or cannot see; None is one that never ran, unless there is a `why`.
+
+    Both are given `stale_s`, silence at most a minute; silence counts from when somebody began to watch, too.
+    """
+    patience = timedelta(seconds=stale_s)
+    silent = min(GUARD_SILENT, patience)
+    if heartbeat is None or abs(now - heartbeat.at) > silent:
+        if (heartbeat is None and not why) or now - watching_since <= silent:
+            return []
+        since = heartbeat.at if heartbeat else watching_since
+        return [_guard_silent(since, why)]
+    seen_at = heartbeat.seen_at or heartbeat.since
+    if heartbeat.at - max(seen_at, watching_since) <= patience:
+        return []
+    return [
+        Finding(
+            GUARD,
+            Severity.CRITICAL,
+            seen_at,
+            f"The guard has not seen the bot since {shown(seen_at)}",
+            f"Its watcher runs, but: {heartbeat.problem or 'it does not say why'}",
+            "See that the bot runs and answers: `trading-ops doctor`. Until then watch its strategies by hand.",
+        )
+    ]
+
+
+def _guard_silent(since: datetime, why: str) -> Finding:
+    said = why or "Until it does, a strategy that bleeds is stopped only by Dagster's sensor, if its daemon runs."
+    return Finding(
+        GUARD,
+        Severity.CRITICAL,
+        since,
+        f"The guard's watcher has not looked since {shown(since)}",
+        said,
+        "Start it again: `make ui`, or `docker compose up -d guard`; what it prints says why it ended. If it is not"
+        " wanted any more, remove its file heartbeats/guard.json from the data folder.",
+    )
+
+
+def guard_ended(known: Mapping[str, Outage], heartbeat: GuardHeartbeat | None, findings: Sequence[Finding]) -> set[str]:
+    """The guard's outage once it has seen the bot again, or is not wanted any more."""
+    if GUARD not in known or any(finding.name == GUARD for finding in findings):
+        return set()
+    sees = heartbeat is None or (heartbeat.seen_at is not None and heartbeat.seen_at > known[GUARD].since)
+    return {GUARD} if sees else set()
+
+
 def ended(known: Mapping[str, Outage], heartbeat: DaemonHeartbeat, findings: Sequence[Finding]) -> set[str]:
     """The outages that a fresh heartbeat shows to be over: what is only given time again has not ticked yet."""
     last = {f"{ticker.kind}/{ticker.name}": ticker.last for ticker in heartbeat.tickers if ticker.running}
@@ -64,7 +116,8 @@ def ended(known: Mapping[str, Outage], heartbeat: DaemonHeartbeat, findings: Seq
         moment = last[name]
         return moment is not None and moment >= known[name].since
 
-    return {name for name in known if name not in still and (name not in last or ticked(name))}
+    of_the_daemon = known.keys() - {GUARD}
+    return {name for name in of_the_daemon if name not in still and (name not in last or ticked(name))}
 
 
 def watchdog_overdue(

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from trading_ops.audit.store import StoreError
 from trading_ops.files import FileNotWritten
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.watchdog.heartbeat import (
     DaemonHeartbeat,
+    GuardHeartbeat,
     Heartbeat,
     Heartbeats,
     HeartbeatUnreadable,
@@ -20,13 +21,14 @@ from trading_ops.watchdog.heartbeat import (
     alive_since,
 )
 from trading_ops.watchdog.outages import tell
-from trading_ops.watchdog.rules import Finding, beats, ended, overdue
+from trading_ops.watchdog.rules import Finding, beats, ended, guard_ended, guard_overdue, overdue
 
 if TYPE_CHECKING:
     from trading_ops.notifications.desk import IncidentDesk
     from trading_ops.notifications.outbox import Outbox
 
 log = logging.getLogger(__name__)
+_Kind = TypeVar("_Kind", bound=Heartbeat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +37,25 @@ class Look:
 
     heartbeat: DaemonHeartbeat | None
     findings: list[Finding]
+    guard: GuardHeartbeat | None = None
+    guard_why: str = ""  # what keeps the guard's heartbeat from being read
 
 
 def look(heartbeats: Heartbeats, now: datetime, *, watching_since: datetime, stale_s: float) -> Look:
-    """What the daemon's heartbeat says now; nobody is told."""
-    heartbeat, why = None, ""
+    """What the heartbeats of the daemon and of the guard's watcher say now; nobody is told."""
+    heartbeat, why = _read(heartbeats.daemon)
+    guard, guard_why = _read(heartbeats.guard)
+    findings = overdue(heartbeat, now, watching_since=watching_since, stale_s=stale_s, why=why)
+    findings += guard_overdue(guard, now, watching_since=watching_since, stale_s=stale_s, why=guard_why)
+    return Look(heartbeat, findings, guard, guard_why)
+
+
+def _read(heartbeat: Callable[[], _Kind | None]) -> tuple[_Kind | None, str]:
+    """The heartbeat, and what keeps it from being read."""
     try:
-        heartbeat = heartbeats.daemon()
+        return heartbeat(), ""
     except HeartbeatUnreadable as error:
-        why = f"{error}."
-    return Look(heartbeat, overdue(heartbeat, now, watching_since=watching_since, stale_s=stale_s, why=why))
+        return None, f"{error}."
 
 
 class Watchdog:
@@ -76,6 +87,8 @@ class Watchdog:
         fresh = found.heartbeat if beats(found.heartbeat, began, self._stale_s) else None
         known = self._last.open if self._last else {}
         over = ended(known, fresh, found.findings) if fresh else set()
+        if not found.guard_why:
+            over |= guard_ended(known, found.guard, found.findings)
         try:
             tell(self._desk, known, found.findings, over, lambda outages: self._note(since, outages))
         except StoreError as error:

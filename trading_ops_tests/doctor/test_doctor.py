@@ -15,14 +15,14 @@ from trading_ops.audit.store import Conflict, Entry
 from trading_ops.doctor.bot import local_candles
 from trading_ops.doctor.diagnosis import Diagnosis, ends_well
 from trading_ops.doctor.examine import examine
-from trading_ops.doctor.life import heartbeat
+from trading_ops.doctor.life import guard, heartbeat
 from trading_ops.doctor.life import watchdog as watchdog_line
 from trading_ops.doctor.machine import disk, permissions
 from trading_ops.doctor.records import audit_store, outbox, spool
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.configuration import NEEDS
-from trading_ops.watchdog.heartbeat import DaemonHeartbeat, Heartbeat, Ticker
+from trading_ops.watchdog.heartbeat import DaemonHeartbeat, GuardHeartbeat, Heartbeat, Ticker
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.servers.bot import Says, ScriptedServer, raw_server, serving
@@ -81,7 +81,7 @@ def test_a_fresh_folder_is_well(services):
     assert ends_well(list(lines.values()))
     assert set(lines) == {
         "versions", "configuration", "permissions", "disk", "audit store", "alerts", "bot", "clocks", "candles",
-        "heartbeat", "watchdog", "who is told", *(f"channel {name}" for name in NEEDS),
+        "heartbeat", "guard", "watchdog", "who is told", *(f"channel {name}" for name in NEEDS),
     }  # fmt: skip
 
 
@@ -395,6 +395,28 @@ def test_a_daemon_that_nobody_watches_is_told(services):
     line = daemons_beat(services)["watchdog"]
     assert (line.state, line.found) == ("warning", "none runs")
     assert "trading-ops watchdog" in line.what_to_do
+
+
+@pytest.mark.parametrize(
+    ("at_s", "seen_s", "state", "said"),
+    [
+        (-1, -1, "ok", "its watcher looks; rsi confirmed"),
+        (-61, -61, "warning", "its watcher has not looked since 2025-03-10 12:28:59 UTC"),
+        (
+            -1,
+            -200,
+            "failed",
+            "The guard has not seen the bot since 2025-03-10 12:26:40 UTC: Its watcher runs, but: deaf",
+        ),
+    ],
+)
+def test_a_guard_that_is_silent_or_blind_is_told(services, at_s, seen_s, state, said):
+    at, seen_at = (NOON + timedelta(seconds=seconds) for seconds in (at_s, seen_s))
+    beat = GuardHeartbeat(at=at, since=at - HOUR, pid=1, seen_at=seen_at, problem="deaf", stopped={"rsi": "confirmed"})
+    services.heartbeats.guard_file.parent.mkdir(parents=True)
+    services.heartbeats.guard_file.write_text(beat.model_dump_json())
+    line = only(guard, services)
+    assert (line.state, line.found) == (state, said)
 
 
 def test_a_heartbeat_that_cannot_be_read_is_a_line_and_no_exception(services):

@@ -414,3 +414,27 @@ def test_a_symbol_that_goes_stale_changes_nothing_of_the_past(tmp_path: Path, st
     once_stale = on_files(tmp_path / "b", store, DAY_30, BTCUSDT=DAY_30, ETHUSDT=DAY_20).closed_trades(*period).frame
     assert len(once_stale) == len(while_fresh)
     assert once_stale["pnl_usdt"].tolist() == while_fresh["pnl_usdt"].tolist()
+
+
+# a fire drill
+
+
+def test_losses_for_a_drill_are_trades_that_every_page_of_the_bot_shows(tmp_path: Path):
+    with SqliteStore(tmp_path / "audit.db") as store:
+        bot, other = paper(store, LATER), paper(store, LATER)  # as the one who injects and the one who is watched
+        before, hour = other.portfolio(), hour_of(LATER)
+        bot.lose("rsi", [-1.0, 100.0, 100.0])
+        after, closed = other.portfolio(), other.closed_trades(*FOREVER).frame
+        believed = believe_trades(closed.to_dict("records"))
+        assert (len(believed.frame), believed.quarantined) == (len(closed), ())
+        newest = trades_of(other, "rsi").tail(3)
+        assert newest["pnl_usdt"].tolist() == [1.0, -100.0, -100.0]
+        assert set(newest["closed_at"]) == {pd.Timestamp(hour)}
+        assert after.total_trades == before.total_trades + 3
+        assert after.equity_usdt == pytest.approx(before.equity_usdt - 199.0)
+        assert after.equity_by_strategy["rsi"] == pytest.approx(before.equity_by_strategy["rsi"] - 199.0)
+        assert after.equity_by_strategy["macd"] == before.equity_by_strategy["macd"]
+        history = other.equity_history(hour - timedelta(hours=1), LATER).equity["rsi"]
+        assert history.iloc[-1] == after.equity_by_strategy["rsi"]
+        with pytest.raises(UnknownStrategy):
+            bot.lose("rsy", [1.0])

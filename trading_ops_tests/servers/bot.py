@@ -29,11 +29,11 @@ TIMEOUT_S = 30.0
 
 
 @contextmanager
-def serving(app: Any, *, certificate: Path | None = None, key: Path | None = None) -> Iterator[str]:
-    """An ASGI app on a port of the system's choice, in a thread; yields its address."""
+def serving(app: Any, *, certificate: Path | None = None, key: Path | None = None, port: int = 0) -> Iterator[str]:
+    """An ASGI app on this port, or one of the system's choice, in a thread; yields its address."""
     config = uvicorn.Config(app, log_config=None, lifespan="off", ssl_certfile=certificate, ssl_keyfile=key)
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         until = time.monotonic() + TIMEOUT_S

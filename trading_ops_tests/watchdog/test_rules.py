@@ -8,6 +8,7 @@ from trading_ops.notifications.alert import Severity
 from trading_ops.watchdog.heartbeat import (
     Daemon,
     DaemonHeartbeat,
+    GuardHeartbeat,
     Heartbeat,
     Heartbeats,
     HeartbeatUnreadable,
@@ -15,7 +16,7 @@ from trading_ops.watchdog.heartbeat import (
     Ticker,
     alive_since,
 )
-from trading_ops.watchdog.rules import ended, overdue, watchdog_overdue
+from trading_ops.watchdog.rules import ended, guard_ended, guard_overdue, overdue, watchdog_overdue
 
 NOON = datetime(2025, 3, 10, 12, tzinfo=UTC)
 MORNING = NOON - timedelta(hours=4)
@@ -157,6 +158,56 @@ def test_the_watchdog_is_missed_after_five_minutes_of_both_its_silence_and_our_l
 
 def test_a_watchdog_that_never_ran_is_not_missed():
     assert watchdog_overdue(None, NOON, alive_since=MORNING) == []
+
+
+def guard(at_s: float = 0, seen_s: float | None = 0, since: datetime = MORNING) -> GuardHeartbeat:
+    seen_at = None if seen_s is None else at(seen_s)
+    return GuardHeartbeat(at=at(at_s), since=since, pid=1, seen_at=seen_at, problem="no answer")
+
+
+def of_the_guard(beat: GuardHeartbeat | None, watching_since: datetime = MORNING, stale_s: float = 180, why: str = ""):
+    return guard_overdue(beat, NOON, watching_since=watching_since, stale_s=stale_s, why=why)
+
+
+@pytest.mark.parametrize(("age_s", "stale_s", "silent"), [(60, 180, False), (61, 180, True), (31, 30, True)])
+def test_a_guard_is_silent_after_a_minute_or_sooner_where_less_is_asked_for(age_s, stale_s, silent):
+    findings = of_the_guard(guard(-age_s, -age_s), stale_s=stale_s)
+    assert [(f.name, f.severity, f.since) for f in findings] == [("guard", Severity.CRITICAL, at(-age_s))] * silent
+
+
+@pytest.mark.parametrize(("watching_s", "told"), [(60, False), (61, True)])
+def test_who_began_to_watch_gives_the_guard_time_to_start(watching_s, told):
+    assert bool(of_the_guard(guard(-40_000, -40_000), at(-watching_s))) == told
+
+
+@pytest.mark.parametrize(("seen_s", "blind"), [(-180, False), (-181, True), (None, True)])
+def test_a_guard_that_looks_and_does_not_see_is_blind_after_180_s(seen_s, blind):
+    findings = of_the_guard(guard(0, seen_s))
+    assert [(f.name, f.severity, f.why) for f in findings] == [
+        ("guard", Severity.CRITICAL, "Its watcher runs, but: no answer")
+    ] * blind
+
+
+def test_a_guard_that_never_ran_is_not_missed_and_one_that_cannot_be_read_is():
+    assert of_the_guard(None) == []
+    (finding,) = of_the_guard(None, why="guard.json cannot be read: it is no heartbeat.")
+    assert (finding.severity, finding.why) == (Severity.CRITICAL, "guard.json cannot be read: it is no heartbeat.")
+
+
+@pytest.mark.parametrize(
+    ("now", "over"),
+    [
+        (guard(0, -901), False),  # it runs again and has not seen the bot since
+        (guard(0, None), False),
+        (guard(0, -899), True),
+        (None, True),  # its file was removed
+    ],
+)
+def test_the_guards_outage_is_over_when_it_has_seen_the_bot_and_not_when_it_was_given_time(now, over):
+    outage = Outage(since=at(-900), opening="key", severity=Severity.CRITICAL, what="silent")
+    assert guard_ended({"guard": outage}, now, []) == ({"guard"} if over else set())
+    assert guard_ended({"guard": outage}, now, of_the_guard(guard(-900, -900))) == set()
+    assert ended({"guard": outage}, beat(), []) == set()  # the daemon says nothing of it
 
 
 def test_a_process_is_alive_since_it_began_and_anew_after_a_pause():
