@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +152,9 @@ def row(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def hear(asked: Asked) -> Answer:
         d = asked.document
         said = f"over: {d['what']}" if d["step"] == "resolved" else f"{d['level']}: {d['what']}"
-        told.append(f"{said} ({elapsed()} s)")
+        # after three attempts the pause is up to a minute, at random
+        moment = "90 to 120 s" if fault is nobody_hears and elapsed() in (90, 120) else f"{elapsed()} s"
+        told.append(f"{said} ({moment})")
         return webhook(asked)
 
     with VendorServer(hear) as people, raw_server(lambda *_: None) as (silent, asked), ExitStack() as running:
@@ -178,6 +181,7 @@ def row(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 standing = guard.memory.get("rsi")["state"]
                 undo()
             guard.step()
+            wait([one.done for one in guard.pursuits._under_way.values()], 60)  # they take less than the half minute
             services.incidents.tick()
             services.outbox.drain()
             if confirmed is None and guard.memory.get("rsi")["state"] == CONFIRMED:
