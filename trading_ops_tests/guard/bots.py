@@ -64,10 +64,11 @@ class TradingBot:
 
     def enter(self, strategy: str) -> bool:
         """Open a position, if the strategy may."""
-        if not self._states[strategy].enabled:
-            return False
-        at = self.clock()
-        self.entered.append((strategy, at))
+        with self._lock:  # a switch comes before or after
+            if not self._states[strategy].enabled:
+                return False
+            at = self.clock()
+            self.entered.append((strategy, at))
         position = OpenPosition(
             position_id=f"p{len(self.entered)}",
             strategy=strategy,

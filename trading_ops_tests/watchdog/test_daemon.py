@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
+import dagster as dg
 import pytest
 
-from trading_ops.watchdog.heartbeat import DaemonHeartbeat, Heartbeats
+from trading_ops_tests.platform import CODE_SERVER, DAEMON, RUN, Platform, kill, kill_members
 from trading_ops_tests.servers.bot import raw_server
-from trading_ops_tests.servers.vendors import WEBHOOK_PATH, WEBHOOK_SECRET, VendorServer, webhook
-from trading_ops_tests.test_cli import BIN, command, new_home
+from trading_ops_tests.servers.vendors import VendorServer, webhook
+from trading_ops_tests.test_cli import command, new_home
 
-DAEMON = ["dagster-daemon", "run", "-w", "workspace.yaml"]
 WATCHDOG = ["trading-ops", "watchdog", "--interval", "1"]
 JOB = "system_health_check"
 SENSORS = """
@@ -45,92 +41,46 @@ def j():
 
 defs = dg.Definitions(jobs=[j], sensors=[hangs, ticks])
 """
+NO_OTHER = ["dagster", "schedule", "stop", f"{JOB}_schedule", "-w", "workspace.yaml"]  # each quarter of an hour
+LAUNCH = ["dagster", "job", "launch", "-w", "workspace.yaml", "-j", JOB]
 LIMIT = '{"dagster/max_runtime": "20"}'
 
 
-class Platform:
-    """A home whose bot never answers, so that a run waits for it, and whose alerts come in at a receiver."""
+class Waiting(Platform):
+    """Its bot never answers, so that a run waits for it."""
 
     def __init__(self, home: Path, people: VendorServer, bot: str, asked: list[int]) -> None:
-        self.home, self.asked, self._people = home, asked, people
-        self.settings = {
-            "NOTIFICATION_CHANNELS": "webhook", "WEBHOOK_URL": people.url + WEBHOOK_PATH,
-            "WEBHOOK_SECRET": WEBHOOK_SECRET, "TRADING_OPS_BOT_URL": bot, "TRADING_OPS_BOT_TIMEOUT_S": "300",
-            "TRADING_OPS_WATCHDOG_STALE_S": "40",  # the daemon's own loop takes 5, on a busy machine much more
-        }  # fmt: skip
-
-    @contextmanager
-    def running(self, line: list[str], **more: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A process with all that it starts; none of it outlives the block."""
-        env = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(self.home), "DAGSTER_HOME": str(self.home)}
-        with (self.home / f"{line[0]}.log").open("w") as log:
-            process = subprocess.Popen(
-                line, cwd=self.home, env={**env, **self.settings, **more}, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
-        try:
-            yield process
-        finally:
-            kill(process)
+        super().__init__(home, people, bot, TRADING_OPS_BOT_TIMEOUT_S="300")
+        self.asked = asked
 
     def launch(self, tags: str = "{}") -> str:
         """A run by the daemon that waits for its bot, as the guard does already; its id."""
         self.until(lambda: self.asked)
         before = len(self.asked)
         run_id = str(uuid.uuid4())
-        line = ["dagster", "job", "launch", "-w", "workspace.yaml", "-j", JOB, "--run-id", run_id, "--tags", tags]
-        done = command(line, self.home, **self.settings)
+        done = command([*LAUNCH, "--run-id", run_id, "--tags", tags], self.home, **self.settings)
         assert done.returncode == 0, done.stderr
         self.until(lambda: len(self.asked) > before)
         return run_id
 
-    def heartbeat(self) -> DaemonHeartbeat | None:
-        return Heartbeats(self.home / "var" / "heartbeats").daemon()
-
-    def told(self, beginning: str) -> list[dict[str, Any]]:
-        documents = [asked.document for asked in self._people.taken]
-        return [document for document in documents if document["dedup_key"].startswith(beginning)]
-
-    def until(self, true: Callable[[], Any], timeout_s: float = 120) -> Any:
-        deadline = time.monotonic() + timeout_s
-        while not (found := true()):
-            logs = "\n".join(path.read_text()[-3_000:] for path in self.home.glob("*.log"))
-            assert time.monotonic() < deadline, logs
-            time.sleep(0.1)
-        return found
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def kill_runs(daemon: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the processes in which this daemon's code server executes runs."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            session = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[3])
-            if session == daemon.pid and b"spawn_main" in (folder / "cmdline").read_bytes():
-                os.kill(int(folder.name), signal.SIGKILL)
-
 
 @pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
+def platform(tmp_path: Path) -> Iterator[Waiting]:
     released = threading.Event()
     with VendorServer(webhook) as people, raw_server(lambda *_: released.wait(120)) as (bot, asked):
-        yield Platform(new_home(tmp_path), people, bot, asked)
+        yield Waiting(new_home(tmp_path), people, bot, asked)
         released.set()
 
 
-def test_a_killed_run_is_told_once_and_so_is_the_killed_daemon(platform: Platform) -> None:
+def test_a_killed_run_is_told_once_and_so_is_the_killed_daemon(platform: Waiting) -> None:
+    assert command(NO_OTHER, platform.home, **platform.settings).returncode == 0
     with platform.running(DAEMON) as daemon, ExitStack() as stack:
         first = platform.until(platform.heartbeat)
         stack.enter_context(platform.running(WATCHDOG))  # a busy machine takes longer to load the code than it waits
         names = {ticker.name for ticker in first.tickers if ticker.running}
-        assert {f"{JOB}_schedule", "heartbeat_sensor", "run_failure_alert_sensor"} <= names
+        assert {"daily_portfolio_report_schedule", "heartbeat_sensor", "run_failure_alert_sensor"} <= names
         run_id, key = platform.launch(), f"run/{JOB}/"
-        kill_runs(daemon)
+        kill_members(daemon, RUN)
         (failed,) = platform.until(lambda: platform.told(key))
         assert (failed["level"], failed["what"]) == ("ERROR", f"{JOB} failed")
         assert failed["why"].startswith("The run's process died (killed, out of memory?)")
@@ -145,14 +95,14 @@ def test_a_killed_run_is_told_once_and_so_is_the_killed_daemon(platform: Platfor
 
 
 @pytest.mark.chaos
-def test_of_a_run_that_is_killed_at_its_retry_too_only_the_last_failure_is_told(platform: Platform) -> None:
+def test_of_a_run_that_is_killed_at_its_retry_too_only_the_last_failure_is_told(platform: Waiting) -> None:
     with platform.running(DAEMON) as daemon:
         platform.until(platform.heartbeat)
         first = platform.launch('{"dagster/max_retries": "1"}')
         before = len(platform.asked)
-        kill_runs(daemon)
+        kill_members(daemon, RUN)
         platform.until(lambda: len(platform.asked) > before)
-        kill_runs(daemon)
+        kill_members(daemon, RUN)
         (failed,) = platform.until(lambda: platform.told(f"run/{JOB}/"))
         assert failed["what"] == f"{JOB} failed after 1 retry"
         assert first not in failed["what_to_do"]
@@ -161,7 +111,7 @@ def test_of_a_run_that_is_killed_at_its_retry_too_only_the_last_failure_is_told(
 
 
 @pytest.mark.chaos
-def test_a_run_that_is_killed_with_its_code_server_is_told_after_its_limit(platform: Platform) -> None:
+def test_a_run_that_is_killed_with_its_code_server_is_told_after_its_limit(platform: Waiting) -> None:
     with platform.running(DAEMON) as daemon:
         platform.until(platform.heartbeat)
         run_id = platform.launch(LIMIT)
@@ -173,7 +123,24 @@ def test_a_run_that_is_killed_with_its_code_server_is_told_after_its_limit(platf
 
 
 @pytest.mark.chaos
-def test_code_that_cannot_be_loaded_is_a_silent_daemon(platform: Platform) -> None:
+def test_a_run_whose_turn_comes_while_the_code_server_is_dead_waits_for_the_next_one(platform: Waiting) -> None:
+    run_id = str(uuid.uuid4())
+
+    def status() -> dg.DagsterRunStatus | None:
+        return next((run.status for run in platform.runs(dg.RunsFilter(run_ids=[run_id]))), None)
+
+    with platform.running(DAEMON) as daemon:
+        platform.until(platform.heartbeat)
+        with platform.running([*LAUNCH, "--run-id", run_id]):
+            platform.until(status)
+            kill_members(daemon, CODE_SERVER)
+            over = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE)
+            platform.until(lambda: status() in over)
+        assert status() is dg.DagsterRunStatus.STARTED
+
+
+@pytest.mark.chaos
+def test_code_that_cannot_be_loaded_is_a_silent_daemon(platform: Waiting) -> None:
     with platform.running(DAEMON, TRADING_OPS_MIN_TRADES="ten"), platform.running(WATCHDOG):
         (silent,) = platform.until(lambda: platform.told("watchdog/daemon/"))
     assert silent["level"] == "CRITICAL"
