@@ -1,4 +1,4 @@
-"""`trading-ops guard`: who watches the strategies when Dagster does not?"""
+"""`trading-ops guard`: who watches the strategies when Dagster does not, and does it pay?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trading_ops.cli.lab import lab
 from trading_ops.cli.terminal import fail, open_services, reported
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trading_ops.services import Services
 
 app = typer.Typer(help="The guard that stops a bleeding strategy.", no_args_is_help=True)
+app.command()(lab)
 
 
 @app.callback()

@@ -25,7 +25,7 @@ from trading_ops.guard.actions import (
     resumed,
     settled,
 )
-from trading_ops.guard.drawdown import PortfolioLimits, PortfolioRisk, describe_account, drawdown, earned
+from trading_ops.guard.drawdown import PortfolioLimits, PortfolioRisk, describe_account, drawdown, earned, rises
 from trading_ops.guard.memory import GuardMemory
 from trading_ops.guard.rules import Limits, StrategyRisk, describe
 from trading_ops.guard.stop import look_again, pursue
@@ -206,7 +206,7 @@ def finish(memory: GuardMemory, tell: Tell) -> None:
 def account_risk(memory: GuardMemory, account: Portfolio, policy: Policy) -> PortfolioRisk:
     """The account's drawdowns; its peak is kept, as far as it rose by a thousandth."""
     known, now = memory.fact(ACCOUNT), earned(account)
-    if known is None or now > known["level"] + abs(known["level"]) / 1000:
+    if known is None or rises(now, known["level"]):
         start = known["start"] if known else account.initial_usdt
         known = memory.keep(
             ACCOUNT, {"number": known["number"] if known else 1, "level": max(now, start), "start": start}
