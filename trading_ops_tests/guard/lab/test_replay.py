@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trading_ops.guard.drawdown import PortfolioLimits
-from trading_ops.guard.lab.paths import Bars, Path
+from trading_ops.guard.lab.paths import Bars, Book, Path
 from trading_ops.guard.lab.replay import Replay, net_at_any_hour, replay
 from trading_ops.guard.lab.rules import AccountRule, StrategyRule, judge_bar
 from trading_ops.guard.ledger import Ledger
@@ -70,6 +70,41 @@ def test_after_a_resume_the_count_begins_anew():
     assert [halt.at for halt in replayed(lost, Limits(), 2).halts] == [at(1), at(6)]
 
 
+def test_after_a_resume_the_loss_is_of_what_was_there_then_also_where_that_was_more():
+    bars = hours(6)
+    # stopped at 880; what was open brings it to 1,200 while it is stopped; 1,081 is no 10 % of that, 1,079 is
+    worth = np.array([1000.0, 880.0, 1200.0, 1081.0, 1079.0, 1079.0, 1079.0])
+    path = Path(worth, np.zeros(7), np.array([0]), np.array([-120.0]))
+    marked = Path(worth, worth - 880.0, path.exits, path.profits)
+    rule = StrategyRule(Limits())
+    assert rule.first(bars, [path], 0) == (0, "daily_loss", 12.0, 10.0)
+    assert rule.first(bars, [marked], 2) == (3, "daily_loss", pytest.approx(100 * 121 / 1200), 10.0)
+
+
+def test_losses_before_a_resume_are_no_part_of_the_streak():
+    path = Path(np.full(13, 1000.0), np.zeros(13), np.arange(12), np.full(12, -1.0))
+    assert [judge_bar(hours(12), path, 11, since, Limits()).consecutive_losses for since in (0, 4, 11)] == [12, 8, 1]
+
+
+def test_what_is_compared_differs_in_one_stop_alone():
+    """A quarter is lost, then a half, each time with a fifth to win after it; each stop is told of what was left."""
+    bars = hours(60)
+    rates = np.zeros(60)
+    rates[[0, 1, 30, 31]] = -0.25, 0.2, -0.5, 0.2
+
+    def trade(stops):
+        stopped = np.zeros(60, dtype=bool)
+        for begin, end in stops:
+            stopped |= (bars.opens >= begin) & (bars.opens < end)
+        worth = np.concatenate(([1000.0], 1000.0 * np.cumprod(1.0 + np.where(stopped, 0.0, rates))))
+        return Path(worth, worth - 1000.0, np.array([], int), np.array([]))
+
+    first, second = replay([Book("rsi", trade)], bars, StrategyRule(Limits()), DAY).halts
+    assert (first.equity_usdt, first.without_usdt) == ((750.0,), pytest.approx(150.0))
+    # a fifth of 375, not of the 450 that would be there had the first stop not been
+    assert (second.equity_usdt, second.without_usdt) == ((375.0,), pytest.approx(75.0))
+
+
 def test_a_day_that_would_have_ended_within_the_limit_is_told():
     recovers, falls = [-101.0, 50.0, *[0.0] * 30], [-101.0, *[0.0] * 22, -1.0, *[0.0] * 30]
     assert [halt.within_at_day_end for halt in replayed(recovers, Limits()).halts] == [True]
@@ -92,6 +127,14 @@ def test_a_drawdown_of_the_account_stops_all_and_counts_anew_after_the_resume():
     assert (first.figure, first.net_usdt) == (pytest.approx(100 * 211 / 2100), pytest.approx(-5.0))
     # still 10.05 % down at the resume, so it counts from 1,889: 1,759 is 6.9 % and 1,681 is 11.01 % below
     assert (second.at, second.figure) == (at(9), pytest.approx(100 * 208 / 1889))
+
+
+def test_a_drawdown_from_the_start_counts_from_the_resume_after_it():
+    bars = hours(12)
+    book = hourly("rsi", [50.0, -151.0, 0.0, 0.0, 0.0, -80.0, -5.0, -6.0, 0.0, 0.0, 0.0, 0.0], bars)
+    found = replay([book], bars, AccountRule(PortfolioLimits(from_start_pct=10.0)), np.timedelta64(2, "h"))
+    assert [halt.at for halt in found.halts] == [at(2), at(8)]  # 899 of 1,000; then 808 of 899
+    assert [halt.figure for halt in found.halts] == pytest.approx([10.1, 100 * 91 / 899])
 
 
 def test_a_drawdown_that_is_over_at_the_resume_keeps_its_peak():
