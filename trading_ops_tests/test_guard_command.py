@@ -1,9 +1,10 @@
-"""The guard from the terminal: real processes that watch a real server."""
+"""The guard from the terminal: real processes that watch a real server, and a lab that needs none."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -176,3 +177,77 @@ def test_the_watcher_ends_between_two_looks_when_it_is_told_to(home: Path, url: 
         said, wrong = watcher.communicate(timeout=60)
     assert (watcher.returncode, wrong) == (0, b"")
     assert b"every strategy is within its limits" in said
+
+
+def test_the_lab_shows_stops_rules_and_verdicts_at_80_columns_and_keeps_them_once(home: Path):
+    line = ["trading-ops", "guard", "lab", "--days", "40", "--symbol", "btcusdt", "--symbol", "ETHUSDT"]
+    done = command(line, home, TRADING_OPS_GUARD_CONSECUTIVE_LOSSES="4", TRADING_OPS_GUARD_PORTFOLIO_FROM_PEAK_PCT="1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "simulated candles" in done.stdout
+    assert "recorded" not in done.stdout
+    assert re.search(r"^ \d{4}-\d\d-\d\d \d\d:00 (rsi|macd|bollinger|volume) +5 > 4 losses ", done.stdout, re.M)
+    said = " ".join(done.stdout.split())
+    assert re.search(
+        r"The guard as it is set: \d+ stops, \d+ h\. Loss avoided [\d,]+, profit forgone [\d,]+, net", said
+    )
+    assert re.search(r"\d+ false alarms; \d+ stops in which nothing would have been bought;", said)
+    for rule, own in {"daily_loss": "10", "consecutive_losses": "4", "portfolio_drawdown_from_peak": "1"}.items():
+        table = done.stdout.split(f"{rule}: ", 1)[1]
+        assert re.search(rf"^ +{own}\* +\d+ ", table, re.M), rule
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert re.search(r"^audit trail: guard_labs record 1$", done.stdout, re.M)
+    again = command(line, home, TRADING_OPS_GUARD_CONSECUTIVE_LOSSES="4", TRADING_OPS_GUARD_PORTFOLIO_FROM_PEAK_PCT="1")
+    assert "guard_labs record 1, stored before" in again.stdout
+    assert "simulated candles" in " ".join(
+        command(["trading-ops", "history", "guard_labs", "--days", "1"], home).stdout.split()
+    )
+
+
+def test_the_lab_as_json_is_one_document_of_what_was_asked(home: Path):
+    line = [
+        "guard",
+        "lab",
+        "--strategy",
+        "rsi",
+        "--symbol",
+        "BTCUSDT",
+        "--days",
+        "30",
+        "--end",
+        "2025-03-01",
+        "--apart",
+    ]
+    done = command(["trading-ops", *line, "--resume-after", "8", "--fee", "0.2", "--json"], home)
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    asked = document["request"]
+    assert (asked["start"], asked["end"], asked["resume_after_h"], asked["fee_pct"]) == (
+        "2025-01-30", "2025-03-01", 8, 0.2,
+    )  # fmt: skip
+    assert (asked["strategies"], asked["symbols"], asked["apart"]) == (["rsi"], ["BTCUSDT"], True)
+    assert {name for line in document["lines"] for b in line["breaches"] for name in b["strategies"]} == {"rsi BTCUSDT"}
+    assert document["candles"] == "simulated"
+
+
+def test_the_lab_tells_recorded_candles_as_such_and_a_rule_that_hurts(home: Path, market: Path):
+    done = command(["trading-ops", "guard", "lab"], home, TRADING_OPS_CANDLES=str(market))
+    assert done.returncode == 0, done.stderr
+    assert "2024-09-19 to 2025-09-19, recorded candles" in " ".join(done.stdout.split())
+    assert re.search(r"^ +7 +25 +600 .* HURTS", done.stdout, re.M)
+    assert re.search(r"^consecutive_losses at 7 hurts: -\d+ to -\d+ USDT$", done.stdout, re.M)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--strategy", "rsy"], "strategy 'rsy' is unknown; there are bollinger, macd, rsi, volume"),
+        (["--symbol", "BTCUSD"], "symbol 'BTCUSD' is unknown, did you mean BTCUSDT"),
+        (["--resume-after", "0"], "resume_after_h is 0; 1 or more would be right"),
+        (["--days", "many"], "Invalid value for '--days'"),
+    ],
+)
+def test_what_the_lab_cannot_do_exits_2_and_says_what_would_be_right(home: Path, line: list[str], said: str):
+    done = command(["trading-ops", "guard", "lab", *line], home)
+    assert done.returncode == 2
+    assert said in re.sub(r"[\s│]+", " ", done.stderr)
+    assert "Traceback" not in done.stderr

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from trading_ops.backtesting.bars import bars_of
+from trading_ops.backtesting.filling import Filled, fill
 from trading_ops.backtesting.orders import AT_ONCE, DEFAULT_COSTS, INITIAL_USDT, Costs, Execution, fraction, terms_of
 from trading_ops.backtesting.scores import score_sets
 from trading_ops.market.soundness import require_sound
@@ -125,26 +126,19 @@ def _trade(
     initial_usdt: float,
     entries_allowed: np.ndarray | None,
 ) -> BacktestResult:
-    from trading_ops.backtesting import kernel
-
     count = len(candles)
     allowed = np.ones(count, dtype=bool) if entries_allowed is None else entries_allowed
     bars, terms = bars_of(candles, costs), terms_of(costs, execution, initial_usdt)
     named = {"entries": entries, "exits": exits, "entries_allowed": allowed}
     enter, leave, may = (_flags(name, given, count) for name, given in named.items())
     limits = [fraction(stops.get(name)) for name in ("stop_loss_pct", "take_profit_pct")]
-    places, amounts = np.empty((count, 3), np.int64), np.empty((count, 5))
-    done, rejected, _ = kernel.fill_orders(
-        bars, terms, np.flatnonzero(enter), np.flatnonzero(leave), may, *limits, places, amounts
-    )
-    ends, equity, unrealised = np.empty(len(bars.day_end)), np.empty(count), np.empty(count)
-    kernel.mark(bars, terms, done, places, amounts, ends, equity, unrealised)
+    filled = fill(bars, terms, np.flatnonzero(enter), np.flatnonzero(leave), may, *limits)
     opens = pd.DatetimeIndex(candles.index, name="time").as_unit("us")
     closes = opens + pd.Timedelta(hours=1)
-    trades = _trades(places[:done], amounts[:done], terms.side, opens, closes)
+    trades = _trades(filled, opens, closes)
     closed = trades[~trades["open_at_end"].to_numpy()]
     held = (closed["exit_time"] - closed["entry_time"]).dt.total_seconds() / 3600.0
-    points = np.concatenate(([initial_usdt], ends))
+    points, equity = np.concatenate(([initial_usdt], filled.ends)), filled.equity
     return BacktestResult(
         total_trades=len(closed),
         win_rate_pct=100.0 * float((closed["pnl_usdt"] > 0).mean()) if len(closed) else None,
@@ -153,10 +147,10 @@ def _trade(
         max_drawdown_pct=100.0 * (max_drawdown(np.concatenate(([initial_usdt], equity))) or 0.0),
         profit_factor=profit_factor(closed),
         avg_duration_hours=float(held.mean()) if len(closed) else None,
-        rejected_orders=int(rejected),
+        rejected_orders=filled.rejected,
         trades=trades,
         equity=pd.Series(equity, index=closes, name="equity_usdt"),
-        unrealised=pd.Series(unrealised, index=closes, name="unrealised_usdt"),
+        unrealised=pd.Series(filled.unrealised, index=closes, name="unrealised_usdt"),
     )
 
 
@@ -169,12 +163,10 @@ def day_returns(points: np.ndarray) -> np.ndarray:
     return np.divide(points[1:], before, out=np.ones(len(before)), where=before > 0) - 1.0
 
 
-def _trades(
-    places: np.ndarray, amounts: np.ndarray, side: float, opens: pd.DatetimeIndex, closes: pd.DatetimeIndex
-) -> pd.DataFrame:
-    entry_bar, exit_bar, reason = places.T
-    entry_price, exit_price, quantity, fee, funding = amounts.T
-    pnl = side * quantity * (exit_price - entry_price) - fee - funding
+def _trades(filled: Filled, opens: pd.DatetimeIndex, closes: pd.DatetimeIndex) -> pd.DataFrame:
+    entry_bar, exit_bar, reason = filled.places.T
+    entry_price, exit_price, quantity, fee, funding = filled.amounts.T
+    pnl = filled.pnl_usdt
     still_open = reason == CLOSE_REASONS.index("open_at_end")
     return pd.DataFrame(
         {

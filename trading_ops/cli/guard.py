@@ -1,4 +1,4 @@
-"""`trading-ops guard`: who watches the strategies when Dagster does not?"""
+"""`trading-ops guard`: who watches the strategies when Dagster does not, and does it pay?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trading_ops.cli.lab import lab
 from trading_ops.cli.terminal import fail, open_services, reported
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 10.0  # for a look: while it hangs, stops are driven on and the heartbeat is written
 
 app = typer.Typer(help="The guard that stops a bleeding strategy.", no_args_is_help=True)
+app.command()(lab)
 
 
 @app.callback()

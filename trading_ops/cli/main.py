@@ -46,6 +46,7 @@ SHOWN = {
     "bulk_analyses": ["as_of", "asked", "analysed", "signals", "candles"],
     "strategy_actions": ["strategy", "state", "episode", "turn", "disabled_at", "revision"],
     "strategy_risk": ["day", "status", "revision", "candles"],
+    "guard_labs": ["recorded_at", "title"],
     "health_history": ["at", "overall", "alerts"],
     "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
     "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],

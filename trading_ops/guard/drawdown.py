@@ -44,7 +44,13 @@ def drawdown(account: Portfolio, start_usdt: float, peak_usdt: float, limits: Po
     drawdown % = 100 * max(0, then - now) / (then + deposits), with deposits those up to now: as if all of the present
     capital had been there then.
     """
-    now, deposits = earned(account), account.net_deposits_usdt or 0.0
+    return below(earned(account), account.net_deposits_usdt or 0.0, start_usdt, peak_usdt, limits)
+
+
+def below(
+    now: float, deposits: float, start_usdt: float, peak_usdt: float, limits: PortfolioLimits = PortfolioLimits()
+) -> PortfolioRisk:
+    """`drawdown` of plain figures in USDT: `now` as `earned` gives it."""
     from_peak, from_start = (
         100 * max(0.0, then - now) / (then + deposits) if then + deposits > 0 else None
         for then in (max(peak_usdt, now), start_usdt)
@@ -58,6 +64,11 @@ def drawdown(account: Portfolio, start_usdt: float, peak_usdt: float, limits: Po
         warnings=tuple(f"{r}_near_limit" for r, (pct, limit) in known.items() if round(pct - WARN_AT * limit, 9) >= 0),
         distance={rule: known[rule][1] - known[rule][0] if rule in known else None for rule in found},
     )
+
+
+def rises(now: float, level: float) -> bool:
+    """Whether the account's peak is noted anew; only a thousandth more is worth writing down."""
+    return now > level + abs(level) / 1000
 
 
 def describe_account(risk: PortfolioRisk, limits: PortfolioLimits) -> str:

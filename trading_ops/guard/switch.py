@@ -14,7 +14,7 @@ from trading_ops.bot.client import Bot, BotError
 from trading_ops.guard import telling
 from trading_ops.guard.actions import CONFIRMED, GONE, OBSERVED, STOPPED, WATCHING, Action, request, settled, watching
 from trading_ops.guard.deposits import DEPOSITS, with_deposits
-from trading_ops.guard.drawdown import PortfolioLimits, PortfolioRisk, describe_account, drawdown, earned
+from trading_ops.guard.drawdown import PortfolioLimits, PortfolioRisk, describe_account, drawdown, earned, rises
 from trading_ops.guard.memory import GuardMemory
 from trading_ops.guard.pursuits import Pursuits
 from trading_ops.guard.rules import Limits, StrategyRisk, describe
@@ -214,7 +214,7 @@ def _look_again(
 def account_risk(memory: GuardMemory, account: Portfolio, policy: Policy) -> PortfolioRisk:
     """The account's drawdowns; its peak is kept, as far as it rose by a thousandth."""
     known, now = memory.fact(ACCOUNT), earned(account)
-    if known is None or now > known["level"] + abs(known["level"]) / 1000:
+    if known is None or rises(now, known["level"]):
         start = known["start"] if known else account.initial_usdt
         known = memory.keep(
             ACCOUNT, {"number": known["number"] if known else 1, "level": max(now, start), "start": start}
