@@ -74,7 +74,7 @@ def test_sensors_side_by_side_tell_each_message_once(services, chat, instance):
     services.outbox.drain()
     assert max(Counter(alert.dedup_key for alert, _ in chat.told).values()) == 1
     assert {possible_duplicate for _, possible_duplicate in chat.told} == {False}
-    assert (services.outbox.waiting(), services.outbox.without_store()) == (0, [])
+    assert (services.outbox.waiting(), services.outbox.without_store()) == (0, ([], []))
     for key in ("a", "b"):  # opened and ended so often; it flaps from the fourth time on, and is then told once
         steps = [alert.step for alert, _ in chat.told if alert.incident == key]
         assert steps[:6] == [Step.OPENED, Step.RESOLVED] * 3

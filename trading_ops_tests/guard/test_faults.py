@@ -136,7 +136,7 @@ FAULTS: dict[str, tuple[Callable[[World], Undo], dict[str, Any]]] = {
 
 def rows() -> list[list[str]]:
     text = (ROOT / "docs" / "guard.md").read_text()
-    table = re.findall(r"^\| (.+) \|$", text[text.index("| what fails") :], re.M)
+    table = re.findall(r"^\| (.+) \|$", text[text.index("| what fails") :].partition("\n\n")[0], re.M)
     return [[cell.strip() for cell in line.split(" | ")] for line in table[1:]]
 
 

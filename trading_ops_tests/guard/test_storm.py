@@ -7,6 +7,7 @@ when that is.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -140,8 +141,9 @@ class Storm(Platform):
         """The processes of that kind that are there and have come so far that a kill takes something from them."""
         if kind == "watcher":
             with suppress(OSError, ValueError):
-                looked = f'"pid": {self.watcher.pid},' in (self.home / "beat.json").read_text()
-                return [self.watcher.pid] if looked else []
+                return [self.watcher.pid] * (
+                    json.loads((self.home / "beat.json").read_text())["pid"] == self.watcher.pid
+                )
             return []
         if kind == "run":
             return [pid for daemon in self._started for pid in members(daemon, RUN)]
@@ -186,10 +188,11 @@ class Storm(Platform):
 
 @contextmanager
 def blowing(races: int, folder: Path) -> Iterator[Storm]:
-    """A storm of so many races; its bot's day begins at noon, so that no midnight comes in between."""
-    began, noon = time.monotonic(), datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    """A storm of so many races; where midnight is near, its bot's clock is an hour and a half behind."""
+    now = datetime.now(UTC)
+    late = timedelta(minutes=90 if (now + timedelta(minutes=90)).date() > now.date() else 0)
     names = tuple(f"s{number:03}" for number in range(races))
-    bot = TradingBot(lambda: noon + timedelta(seconds=time.monotonic() - began), names=names)
+    bot = TradingBot(lambda: datetime.now(UTC) - late, names=names)
     with VendorServer(webhook) as people, serving(create_app(bot)) as url:
         storm = Storm(new_home(folder), people, bot, url)
         with storm.blowing():
