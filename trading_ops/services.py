@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from trading_ops.costs.budget import Limits as CostLimits
     from trading_ops.guard.switch import Guard
     from trading_ops.guard.switch import Policy as GuardPolicy
+    from trading_ops.guard.teller import Teller
+    from trading_ops.guard.telling import Tell
     from trading_ops.market.candles import CandleSource
     from trading_ops.market.exchange import ExchangeCandles
     from trading_ops.notifications.channel import Channel
@@ -187,6 +189,9 @@ class Services:
     @cached_property
     def outbox(self) -> Outbox:
         """Where alerts are written; in a file of its own while the audit store is away or damaged."""
+        return self._outbox()
+
+    def _outbox(self, *, sends: bool = True) -> Outbox:
         from trading_ops.audit.late import late
         from trading_ops.audit.store import open_store
         from trading_ops.notifications.outbox import Outbox
@@ -199,17 +204,21 @@ class Services:
             fallback=lambda: open_store(f"sqlite:///{local}"),
             fallback_exists=local.exists,
             routes=self.settings.routes,
+            sends=sends,
         )
 
     @cached_property
     def incidents(self) -> IncidentDesk:
         """What is wrong, and what is told of it through the outbox; updates where a channel shows them."""
+        return self._desk(self.outbox)
+
+    def _desk(self, outbox: Outbox) -> IncidentDesk:
         from trading_ops.audit.late import late
         from trading_ops.notifications.desk import IncidentDesk
 
         shown = any(channel.updates for channel in self.channels.values())
         policy = policies.incident_policy(self.settings, updates_are_shown=shown)
-        return IncidentDesk(late(lambda: self.store), self.outbox, lambda: self.now(), policy)
+        return IncidentDesk(late(lambda: self.store), outbox, lambda: self.now(), policy)
 
     @cached_property
     def heartbeats(self) -> Heartbeats:
@@ -232,13 +241,32 @@ class Services:
 
     @cached_property
     def guard(self) -> Guard:
-        """The guard of this process; what it did is on this machine's disk as well as in the audit store."""
+        """The guard of a command or run: it has told people before it ends."""
+        from trading_ops.guard.telling import through
+
+        return self._guard(through(self.incidents))
+
+    @cached_property
+    def standing_guard(self) -> Guard:
+        """The guard of a process that stays: the `teller` sends what it has to say."""
+        return self._guard(self.teller.tell)
+
+    @cached_property
+    def teller(self) -> Teller:
+        """Sends in threads of its own what the standing guard writes."""
+        from trading_ops.guard.teller import Teller
+
+        outbox = self._outbox(sends=False)
+        return Teller(self._desk(outbox), outbox)
+
+    def _guard(self, tell: Tell) -> Guard:
+        """What it did is on this machine's disk as well as in the audit store, and may be in one of them alone."""
+        from trading_ops.audit.late import late
         from trading_ops.audit.store import open_store
         from trading_ops.guard.memory import GuardMemory
         from trading_ops.guard.switch import Guard
-        from trading_ops.guard.telling import through
         from trading_ops.guard.watch import Watch
 
         local = f"sqlite:///{self.settings.data_dir / 'guard.db'}"
-        memory = GuardMemory(self.store, lambda: open_store(local), self.bot.source)
-        return Guard(self.bot, memory, Watch(self.now), self.guard_policy, through(self.incidents))
+        memory = GuardMemory(late(lambda: self.store), lambda: open_store(local), self.bot.source)
+        return Guard(self.bot, memory, Watch(self.now), self.guard_policy, tell)

@@ -161,6 +161,30 @@ def test_the_watcher_stops_a_strategy_without_dagster_and_without_the_audit_stor
     assert (home / "var" / "spool.db").exists()  # the record waits for the store
 
 
+def test_the_watcher_stops_and_tells_although_the_audit_store_is_damaged(bot: TradingBot, home: Path, url: str):
+    bot.lose("rsi", 1500.0)
+    (home / "var").mkdir(exist_ok=True)
+    (home / "var" / "audit.db").write_bytes(b"no database" * 2_000)
+    done = ops(home, url, "guard", "watch", "--looks", "2")
+    assert done.returncode == 0, done.stderr
+    assert bot.switched == [("rsi", False)]
+    assert "audit.db is damaged or no SQLite database" in done.stdout
+    assert "CRITICAL  rsi was stopped" in done.stderr  # on the terminal where no channel is chosen
+    with SqliteStore(home / "var" / "guard.db") as local:
+        (document,) = local.list_state("guard_actions")
+    assert document.body["state"] == "confirmed"
+
+
+def test_a_heartbeat_that_cannot_be_written_is_said_once_and_the_watcher_goes_on(bot: TradingBot, home: Path, url: str):
+    bot.lose("rsi", 1500.0)
+    (home / "full").write_text("no folder")
+    beat = home / "full" / "guard.json"
+    done = ops(home, url, "guard", "watch", "--every", "0.1", "--looks", "3", "--heartbeat", str(beat))
+    assert done.returncode == 0, done.stderr
+    assert bot.switched == [("rsi", False)]
+    assert done.stderr.count(f"{beat}: cannot be written: File exists; the guard goes on") == 1
+
+
 def test_the_watcher_ends_between_two_looks_when_it_is_told_to(home: Path, url: str):
     beat = home / "beat.json"
     line: list[Any] = [BIN / "trading-ops", "guard", "watch", "--every", "0.2", "--heartbeat", beat]

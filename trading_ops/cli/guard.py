@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trading_ops.cli.lab import lab
-from trading_ops.cli.terminal import fail, open_services, reported
+from trading_ops.cli.terminal import open_services, reported
 
 if TYPE_CHECKING:
     from trading_ops.guard.switch import Seen
 
 PATIENCE_S = 10.0  # for a look: while it hangs, stops are driven on and the heartbeat is written
+FINISH_S = 5.0  # for what is being sent when it ends; the rest waits in the outbox
 
 app = typer.Typer(help="The guard that stops a bleeding strategy.", no_args_is_help=True)
 app.command()(lab)
@@ -48,27 +49,30 @@ def watch(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     with reported():
-        guard = services.guard
+        guard, teller = services.standing_guard, services.teller
     if drill:
         from trading_ops.drill.marking import as_drill
 
         guard.tell = as_drill(guard.tell)
     mode = "only observes" if guard.policy.observe_only else "stops what crosses a limit"
     typer.echo(f"The guard {mode}; looking at {services.bot_label} every {every:g} s. Ctrl-C ends it.")
-    life, said, done = Life(services.now()), "", 0
+    life, said, unwritten, done = Life(services.now()), "", "", 0
     while not over.is_set():
         seen = guard.step(PATIENCE_S)
+        teller.tend()
         line = _line(seen, guard.memory.problem)
         life.goes_on(services.now(), seen)
         done += 1
-        if heartbeat is not None:
-            _beat(life, heartbeat)
+        if heartbeat is not None and (why := _beat(life, heartbeat)) != unwritten:
+            unwritten = why
+            typer.echo(f"{why}; the guard goes on" if why else f"{heartbeat}: is written again", err=True)
         if line != said:
             said = line
             typer.echo(f"{life.at:%Y-%m-%d %H:%M:%S} {line}")
         if done == looks:
             break
         over.wait(every)
+    teller.finish(FINISH_S)
 
 
 @dataclass(slots=True)
@@ -100,7 +104,8 @@ def _line(seen: Seen, store_problem: str | None) -> str:
     return "; ".join(parts)
 
 
-def _beat(life: Life, path: Path) -> None:
+def _beat(life: Life, path: Path) -> str:
+    """What keeps it from being written, which is no reason to stop watching; empty: nothing."""
     from trading_ops.files import FileNotWritten, write_whole
     from trading_ops.watchdog.heartbeat import GuardHeartbeat
 
@@ -108,4 +113,5 @@ def _beat(life: Life, path: Path) -> None:
     try:
         write_whole(path, beat.model_dump_json(exclude={"open"}).encode())
     except FileNotWritten as error:
-        fail(str(error), code=2)
+        return str(error)
+    return ""

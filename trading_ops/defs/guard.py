@@ -155,8 +155,9 @@ def emergency_strategy_disable() -> None:
     description="One step of the guard: judges the running day, stops what bleeds, and has each stop followed up once.",
 )
 def guard_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]) -> dg.SensorResult:
-    seen = services.guard.step(PATIENCE_S)
-    for problem in filter(None, (seen.problem, services.guard.memory.problem)):
+    guard = services.standing_guard
+    seen = guard.step(PATIENCE_S)
+    for problem in filter(None, (seen.problem, guard.memory.problem)):
         context.log.warning(problem)
     return answer(seen, json.loads(context.cursor or "{}"), services.now())
 

@@ -210,6 +210,9 @@ class Emergency:
         guard.tell = as_drill(guard.tell)
         seen = preflight(guard, self.plan.strategy)
         resume(guard, self.plan.strategy, reason="the drill is over", by="the drill", seen=seen)
+        for incident in services.incidents.unsettled():  # such as a limit that came near before
+            if incident.goes_on:
+                services.incidents.recover(incident.key)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ STOPPED = (*PENDING, GONE, CONFIRMED)  # it stays stopped until a person resumes
 CONFIRM_WITHIN = timedelta(seconds=30)  # a stop, and a resume
 BY_HAND, RESUMED, DISABLED_ELSEWHERE = "by_hand", "resumed", "disabled_elsewhere"
 ENABLED_ELSEWHERE, ENTERED_WHILE_STOPPED = "enabled_elsewhere", "entered_while_stopped"
+UNRECORDED, MOST_UNRECORDED = "unrecorded", 5
 NOT_RESUMED, BACK_AGAIN = "not_resumed", "back_again"
 
 
@@ -69,6 +70,7 @@ def request(
         "why": "",
         "told": [],
         "recorded": [],
+        **_unrecorded(action),
     }
 
 
@@ -92,36 +94,58 @@ def resumed(action: Action, now: datetime) -> Action:
         "why": "",
         "told": [],
         "recorded": [],
+        **_unrecorded(action),
     }
 
 
 def not_resumed(action: Action, now: datetime, why: str) -> Action:
-    """A person's resume was not completed: it is over, and the strategy is to be stopped as before."""
+    """A person's resume was not completed: it is over, and the strategy is to be stopped as before (or, where that was
+    only observed, would be)."""
     ended = {**action, "episode": action["episode"] + 1, "turn": 0}
     told = f"{action['trigger']['why']}; its resume by {action['resume']['by']} was not completed: {why}"
-    return request(ended, now, rule=NOT_RESUMED, why=told, numbers=action["numbers"], trades=action["trades"])
+    only = action["resume"].get("before") == OBSERVED
+    figures = {"numbers": action["numbers"], "trades": action["trades"]}
+    return request(ended, now, rule=NOT_RESUMED, why=told, observe_only=only, **figures)
 
 
 def settled(action: Action) -> Action:
     """A breach that was only observed is over."""
     kept = {name: value for name, value in action.items() if name.startswith(("since", "source", "strategy"))}
-    return {**kept, "episode": action["episode"], "turn": action["turn"] + 1, "state": WATCHING}
+    turn = action["turn"] + 1
+    return {**kept, "episode": action["episode"], "turn": turn, "state": WATCHING, **_unrecorded(action)}
+
+
+def _unrecorded(before: Action) -> dict[str, list[Action]]:
+    """What a document takes along of those before it: the stops that the history could not take yet."""
+    known = list(before.get(UNRECORDED, ()))
+    if "at" in before and before["state"] not in before["recorded"]:
+        known.append({name: value for name, value in before.items() if name != UNRECORDED})
+    return {UNRECORDED: known[-MOST_UNRECORDED:]} if known else {}
 
 
 def require_sound(action: Action) -> None:
     """Raises KeyError, TypeError or ValueError where this is no document of ours."""
     if not isinstance(action["strategy"], str) or action["state"] not in ORDER:
         raise ValueError(f"strategy {action['strategy']!r:.40}, state {action['state']!r:.40}")
-    _progress(action)
+    numbers = (action["episode"], action["turn"], action.get("attempt", 0))
+    if not all(isinstance(number, int) for number in numbers):
+        raise TypeError(f"episode, turn and attempt are {numbers!r:.80}")
     times = [action["since"]] if action["since"] is not None else []
     if "at" in action or action["state"] != WATCHING:
         times += action["at"].values()
         if missing := {"trigger", "numbers", "trades", "why", "told", "recorded"} - action.keys():
             raise KeyError(*sorted(missing))
+        kinds = {"trigger": dict, "numbers": dict, "at": dict, "trades": list, "told": list, "recorded": list}
+        if wrong := [name for name, kind in kinds.items() if not isinstance(action[name], kind)]:
+            raise TypeError(f"{', '.join(wrong)}: of another type")
+        if not {"rule", "why", "by"} <= action["trigger"].keys():
+            raise KeyError("trigger")
     if action["state"] == RESUMING:
         times.append(action["resume"]["at"])
-    for moment in times:
-        datetime.fromisoformat(moment)
+    if any(datetime.fromisoformat(moment).tzinfo is None for moment in times):
+        raise ValueError("a time without a zone")
+    for before in action.get(UNRECORDED, ()):
+        require_sound(before)
 
 
 def reached(action: Action, state: str, now: datetime, **facts: Any) -> Action:

@@ -170,6 +170,7 @@ def resume(guard: Guard, name: str, *, reason: str, by: str, seen: Preflight) ->
             raise NothingToResume(f"{name} is not stopped")
         stop = request(before, now, rule=DISABLED_ELSEWHERE, why=view.strategies[name].reason or "by the bot itself")
     facts = {
+        "before": before["state"],
         "by": by,
         "reason": reason,
         "asked_at": now.isoformat(),

@@ -33,10 +33,12 @@ def with_deposits(account: Portfolio, memory: GuardMemory, watch: Watch) -> Port
         watch.unexplained_since = None
     else:
         watch.unexplained_since = watch.unexplained_since or watch.now()
+    forgotten = watch.first_day is not None and date.fromisoformat(known["origin"]) < watch.first_day
     stood = watch.unexplained_since is None or watch.now() - watch.unexplained_since >= STOOD
     assumed = known["assumed"] + jump
-    if stood and (jump != 0.0 or known["number"] == 0 or day - date.fromisoformat(known["origin"]) > KEPT):
-        origin = day - COUNTED
+    old = day - date.fromisoformat(known["origin"]) > KEPT
+    if stood and (jump != 0.0 or known["number"] == 0 or old or forgotten):
+        origin = max(day - COUNTED, watch.first_day or day)  # of trades before that the bot knows nothing
         memory.keep(
             DEPOSITS,
             {

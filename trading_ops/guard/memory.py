@@ -5,15 +5,25 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from trading_ops.audit.store import AuditStore, Conflict, Entry, StateDocument, StoreError
-from trading_ops.guard.actions import Action, action_id, beyond, join, latencies, require_sound, watching
+from trading_ops.guard.actions import (
+    UNRECORDED,
+    Action,
+    action_id,
+    beyond,
+    join,
+    latencies,
+    require_sound,
+    watching,
+)
 
 GUARD_ACTIONS, GUARD_FACTS, STRATEGY_ACTIONS = "guard_actions", "guard_facts", "strategy_actions"
 Fact = dict[str, Any]
-OWN = ("told", "recorded")  # how far we are with telling, which is not what was done
+FIGURES_OF = {"account": ("start",), "deposits": ("realised", "balance", "assumed", "jump")}
+OWN = ("told", "recorded", UNRECORDED)  # how far we are with telling, which is not what was done
 _log = logging.getLogger(__name__)
 
 
@@ -169,7 +179,10 @@ class GuardMemory:
     def _sound(self, document: StateDocument, collection: str) -> bool:
         """Whether the document can be used; one that cannot is named, left out, and written over by the next write."""
         try:
-            _rank(document.body) if collection == GUARD_FACTS else require_sound(document.body)
+            if collection == GUARD_FACTS:
+                _require_fact(document.key.rpartition("/")[2], document.body)
+            else:
+                require_sound(document.body)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             self._note(StoreError(f"{collection} {document.key} is damaged ({type(error).__name__}: {error})"))
             return False
@@ -187,6 +200,14 @@ class GuardMemory:
 
 def _more(one: Fact | None, other: Fact) -> Fact:
     return other if one is None or _rank(other) > _rank(one) else one
+
+
+def _require_fact(name: str, fact: Fact) -> None:
+    """Raises KeyError, TypeError or ValueError where this is no fact of that name."""
+    figures = ("number", "level", *FIGURES_OF.get(name, ()))
+    if wrong := [figure for figure in figures if type(fact[figure]) not in (int, float)]:
+        raise TypeError(f"{', '.join(wrong)}: no number")
+    date.fromisoformat(fact.get("origin", "2000-01-01"))
 
 
 def _rank(fact: Fact) -> tuple[int, float]:

@@ -11,7 +11,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from trading_ops.guard import telling
-from trading_ops.guard.actions import ESCALATED, PENDING, RESUMING, Action, action_id, not_resumed, overdue, reached
+from trading_ops.guard.actions import (
+    ESCALATED,
+    PENDING,
+    RESUMING,
+    UNRECORDED,
+    Action,
+    action_id,
+    not_resumed,
+    overdue,
+    reached,
+)
 from trading_ops.guard.stop import pursue
 
 if TYPE_CHECKING:
@@ -84,9 +94,15 @@ def finish(memory: GuardMemory, tell: Tell, names: Collection[str] | None = None
     `names`: of these strategies, None: of all.
     """
     for action in memory.all().values():
-        if "at" not in action or (names is not None and action["strategy"] not in names):
+        if names is not None and action["strategy"] not in names:
             continue
-        noted = dict(action)
+        noted = {name: value for name, value in action.items() if name != UNRECORDED}
+        if left := [before for before in action.get(UNRECORDED, ()) if not memory.record(before)]:
+            noted[UNRECORDED] = left
+        if "at" not in action:
+            if noted != action:
+                memory.save(noted)
+            continue
         if (phase := telling.news(action)) and telling.said(tell, telling.alert_of(action, phase)):
             noted["told"] = sorted({*action["told"], phase})
         if action["state"] not in action["recorded"] and memory.record(action):

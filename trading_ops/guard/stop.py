@@ -11,6 +11,7 @@ from trading_ops.bot.client import Bot, BotError, BotUnreachable, UnknownStrateg
 from trading_ops.bot.records import StrategyState
 from trading_ops.guard.actions import (
     BACK_AGAIN,
+    CONFIRM_WITHIN,
     CONFIRMED,
     ENABLED_ELSEWHERE,
     ENTERED_WHILE_STOPPED,
@@ -50,9 +51,14 @@ def pursue(bot: Bot, action: Action, now: Now, save: Save) -> Action:
         state = next((state for state in states if state.name == action["strategy"]), None)
         if state is None:
             # an empty list says nothing about this strategy: a bot that starts may not know its own yet
-            at_the_end = GONE if states else ESCALATED
+            since = action.get("unlisted_since") or now().isoformat()
+            if states:
+                action = {**action, "unlisted_since": since}
+            at_the_end = GONE if states and now() - datetime.fromisoformat(since) >= CONFIRM_WITHIN else ESCALATED
             action = {**action, "why": f"the bot does not list {action['strategy']}"}
-        elif state.enabled:
+        else:
+            action = {name: value for name, value in action.items() if name != "unlisted_since"}
+        if state is not None and state.enabled:
             if not is_open(action := save(action)):
                 return action
             action, state = _tell(bot, action, now)

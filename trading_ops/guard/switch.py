@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.bot.client import Bot, BotError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trading_ops.notifications.alert import Alert
 
 BLIND_AFTER = timedelta(seconds=60)
+LATE = timedelta(seconds=30)  # what was seen longer ago is not given out as new
 EVIDENCE = 50  # trades that an action records at most
 ACCOUNT = "account"
 _log = logging.getLogger(__name__)
@@ -83,23 +84,30 @@ class Guard:
     pursuits: Pursuits = field(default_factory=Pursuits)
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _look: Future[Sight] | None = None
+    _looked_at: datetime | None = None  # when the look ended
 
     def step(self, within_s: float | None = None) -> Seen:
         """A step that waits at most so long for the bot (None: as long as it takes). A look that hangs goes on beside
-        the next steps, which see to all else; what it found counts as the step's own only if it ends during one.
+        the next steps, which see to all else; the first one after its end has what it found, unless that is old.
         """
         with self._turn:
             actions = self.memory.load()
-            if self._look is None or self._look.done():
+            look = self._look
+            if look is None or (look.done() and self._looked_at and self.watch.now() - self._looked_at > LATE):
                 self._look = look = Future[Sight]()
                 # a daemon: a bot that hangs must not keep the process from ending
                 threading.Thread(target=self._look_into, args=(look, actions), daemon=True).start()
-            sight = self._look.result() if wait([self._look], within_s).done else None
+            sight = None
+            if wait([look], within_s).done:
+                self._look = None
+                sight = look.result()
             return _act(self.bot, self.memory, self.watch, self.policy, self.tell, self.pursuits, sight)
 
     def _look_into(self, done: Future[Sight], actions: Mapping[str, Action]) -> None:
         try:
-            done.set_result(_see(self.bot, self.memory, self.watch, self.policy, actions))
+            sight = _see(self.bot, self.memory, self.watch, self.policy, actions)
+            self._looked_at = self.watch.now()
+            done.set_result(sight)
         except BaseException as error:  # noqa: BLE001  # raised by `result`
             done.set_exception(error)
 
@@ -256,8 +264,12 @@ def _warn(memory: GuardMemory, watch: Watch, policy: Policy, view: View, tell: T
     else:
         _over(watch, tell, telling.FLOW)
     for name, risk in view.risks.items():
-        state = view.strategies.get(name)
-        trades_on = memory.get(name)["state"] not in STOPPED and (state is None or state.enabled)
+        action, state = memory.get(name), view.strategies.get(name)
+        trades_on = action["state"] not in STOPPED and (state is None or state.enabled)
+        if action["state"] == OBSERVED:
+            watch.told[telling.incident_of(name)] = OBSERVED
+        elif "at" not in action:  # nothing was done about it, or what was only observed is over
+            _over(watch, tell, telling.incident_of(name))
         if trades_on:
             for alert in telling.warnings(name, risk, asdict(policy.limits_of(name)), day):
                 _once(watch, tell, alert)

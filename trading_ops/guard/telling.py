@@ -122,10 +122,15 @@ def alert_of(action: Action, phase: str) -> Alert:
         day=begun_at(action)[:10],
         numbers=action["numbers"],
         done=done,
-        incident=f"guard/{name}",
+        incident=incident_of(name),
         step=Step.RESOLVED if phase == RESUMED else Step.OPENED,
         since=begun_at(action),
     )
+
+
+def incident_of(strategy: str) -> str:
+    """The incident of what is done about a strategy."""
+    return f"guard/{strategy}"
 
 
 def warning_of(strategy: str, rule: str) -> str:

@@ -59,7 +59,9 @@ class Outbox:
         backoff: Backoff | None = None,
         workers: int = 64,
         send_timeout_s: float = SEND_S,
+        sends: bool = True,
     ) -> None:
+        """`sends`: False where what is published is only written, for who publishes cannot wait; `drain` sends it."""
         self._store = store
         self._channels = channels
         self._now = now or (lambda: datetime.now(UTC))
@@ -67,6 +69,7 @@ class Outbox:
         self._routes = routes or Routes()
         self._backoff = backoff or Backoff()
         self._workers, self._send_timeout_s = workers, send_timeout_s
+        self._publish_s = DRAIN_S if sends else 0.0
         self._waiting = Waiting(store)
         self._said = threading.local()  # a call that outlived its minute goes on in its thread beside the next
 
@@ -83,8 +86,9 @@ class Outbox:
         """
         return self.publish_all([alert])[0]
 
-    def publish_all(self, alerts: Sequence[Alert], within_s: float = DRAIN_S) -> list[dict[str, Any]]:
+    def publish_all(self, alerts: Sequence[Alert], within_s: float | None = None) -> list[dict[str, Any]]:
         """As `publish`, of many: all are stored before any is sent, and what `within_s` does not suffice for waits."""
+        within_s = self._publish_s if within_s is None else within_s
         told: Told = {}
         self._said.store_error, until = None, time.monotonic() + within_s
         try:

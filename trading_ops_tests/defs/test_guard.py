@@ -23,6 +23,7 @@ from trading_ops.services import Services
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.guard.bots import Clock, TradingBot
 from trading_ops_tests.servers.bot import serving
+from trading_ops_tests.servers.vendors import WEBHOOK_PATH, WEBHOOK_SECRET, Answer, VendorServer
 
 
 @pytest.fixture
@@ -74,6 +75,21 @@ def test_a_look_that_hangs_holds_no_tick_up_and_what_it_finds_late_is_not_told_a
     goes_on.set()
     seen = served.guard.step(30)
     assert seen.risk is not None
+
+
+def test_a_channel_that_hangs_holds_no_tick_up(bot: TradingBot, make_services: Callable[..., Services]):
+    with VendorServer(lambda asked: Answer(hang_s=60.0)) as people, serving(create_app(bot)) as url:
+        services = make_services(
+            bot_url=url, notification_channels=("webhook",), webhook_url=people.url + WEBHOOK_PATH,
+            webhook_secret=WEBHOOK_SECRET,
+        )  # fmt: skip
+        bot.lose("rsi", 1500.0)
+        with dg.DagsterInstance.ephemeral() as instance:
+            tick(services, instance)
+        assert bot.switched == [("rsi", False)]
+        (delivery,) = services.outbox.deliveries()
+        assert delivery["alert"]["what"] == "rsi was stopped"
+        assert delivery["channels"]["webhook"]["state"] in ("pending", "sending")  # it was not waited for
 
 
 def test_the_sensor_stops_within_its_tick_and_launches_one_run_an_action_B097(bot: TradingBot, served: Services):
@@ -160,7 +176,7 @@ def test_what_is_only_observed_or_being_resumed_launches_nothing(bot: TradingBot
     with dg.DagsterInstance.ephemeral() as instance:
         bot.lose("rsi", 1500.0)
         first = tick(served, instance)
-        guard = served.guard
+        guard = served.standing_guard
 
         def killed(method: str) -> None:
             if method == "enable":

@@ -206,6 +206,27 @@ def test_a_look_that_ended_between_two_steps_is_not_given_out_as_new(room: Room,
     assert seen.risk["as_of"] == room.clock().isoformat()
 
 
+def test_a_look_that_takes_longer_than_each_step_waits_is_the_next_ones(room: Room, released: threading.Event):
+    guard, hung = guard_of(room), []
+
+    def hang(method: str) -> None:
+        if method == "calendar":
+            hung.append(method)
+            released.wait(60)
+
+    room.bot.lose("rsi", 900.0)
+    room.bot.before = hang
+    assert guard.step(0.01).risk is None
+    until(lambda: hung)
+    released.set()
+    until(lambda: guard._look is not None and guard._look.done())
+    room.bot.before = lambda method: released.clear() or released.wait(60) if method == "portfolio" else None
+    seen = guard.step(0.01)
+    assert seen.risk is not None
+    assert [alert.what for alert in room.told] == ["rsi comes near a limit: lost 9.00 % today, the limit is 10 %"]
+    released.set()
+
+
 def test_two_threads_take_their_steps_one_after_the_other(room: Room):
     inside: list[int] = []
     most: list[int] = []
@@ -280,6 +301,21 @@ def test_a_strategy_that_the_bot_no_longer_has_is_told_once_and_closed(room: Roo
     room.step(20)
     assert (room.action()["state"], room.bot.switched) == (CONFIRMED, [("rsi", False)])
     assert "rsi is at the bot again" in room.action()["trigger"]["why"]
+
+
+def test_a_strategy_that_one_list_leaves_out_is_not_gone(room: Room):
+    room.bot.deaf = True
+    room.bot.lose("rsi", 1500.0)
+    room.step()
+    room.step(40)
+    assert room.action()["state"] == ESCALATED
+    back = leaves(room.bot, "rsi")
+    room.step()
+    assert room.action()["state"] == ESCALATED
+    back()
+    room.bot.deaf = False
+    room.step()
+    assert room.action()["state"] == CONFIRMED
 
 
 def test_an_empty_list_of_a_bot_that_starts_closes_no_stop(room: Room):

@@ -10,7 +10,7 @@ import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.bot.client import BotError, BotUnreachable
-from trading_ops.guard.actions import CONFIRMED, RESUMING, SENT, WATCHING
+from trading_ops.guard.actions import CONFIRMED, OBSERVED, RESUMING, SENT, WATCHING
 from trading_ops.guard.by_hand import preflight, resume
 from trading_ops.guard.memory import STRATEGY_ACTIONS, GuardMemory
 from trading_ops.guard.switch import Guard, Policy, step
@@ -229,3 +229,17 @@ def test_a_resume_that_takes_too_long_is_over_for_everybody(room: Room, where: s
     room.step(20)
     assert room.action()["state"] in (SENT, CONFIRMED)
     assert not room.bot._states["rsi"].enabled
+
+
+def test_a_resume_that_fails_where_the_guard_only_observes_stops_nothing(tmp_path: Path):
+    room = Room(tmp_path, policy=Policy(observe_only=True))
+    room.bot.lose("rsi", 1500.0)
+    room.step()
+    guard = Guard(room.bot, room.memory, room.watch, room.policy, room.tell)
+    seen = preflight(guard, "rsi")
+    room.bot.before = lambda method: (_ for _ in ()).throw(BotUnreachable("refused")) if method == "enable" else None
+    with pytest.raises(BotError, match="not resumed"):
+        resume(guard, "rsi", reason="it is fine", by="ana", seen=seen)
+    room.bot.before = lambda method: None
+    room.step(40)
+    assert (room.action()["state"], room.bot.switched) == (OBSERVED, [])

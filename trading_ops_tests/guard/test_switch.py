@@ -529,3 +529,43 @@ def test_a_guard_that_has_nothing_to_do_writes_nothing(room: Room):
     for _ in range(5):
         room.step(20)
     assert [*room.store.list_state(GUARD_ACTIONS), *room.local.list_state(GUARD_ACTIONS)] == before
+
+
+def test_a_stop_that_the_history_could_not_take_is_recorded_when_it_can_though_another_followed(room: Room):
+    """It was enabled elsewhere meanwhile, so its document is another one's by then."""
+    down = True
+
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            def called(*args: Any, **more: Any) -> Any:
+                if down:
+                    raise StoreUnavailable("down")
+                return getattr(room.store, name)(*args, **more)
+
+            return called
+
+    room.shared = Away()  # type: ignore[assignment]
+    room.restart()
+    room.bot.lose("rsi", 1500.0)
+    room.step()
+    room.bot.switch_elsewhere("rsi", True)
+    room.step(20)
+    down = False
+    room.step(20)
+    records = room.store.read(STRATEGY_ACTIONS, all_revisions=True)
+    assert [(r.body["trigger"]["rule"], r.body["state"]) for r in records] == [
+        ("daily_loss", CONFIRMED),
+        ("enabled_elsewhere", CONFIRMED),
+    ]
+    assert "unrecorded" not in room.action()
+
+
+def test_what_was_only_observed_is_told_to_be_over_when_it_is(room: Room):
+    room.policy = Policy(observe_only=True)
+    room.bot.lose("rsi", 1500.0)
+    room.step()
+    assert room.says() == ["rsi should be stopped"]
+    room.over.clear()
+    room.step(24 * 3600)
+    room.step(20)
+    assert [alert.incident for alert in room.over].count("guard/rsi") == 1

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from trading_ops.audit.store import Entry, StoreError, StoreUnavailable
+from trading_ops.bot.client import Calendar
 from trading_ops.bot.http import HttpBot
 from trading_ops.bot.server import create_app
 from trading_ops.guard.actions import CONFIRMED, SENT
 from trading_ops.guard.by_hand import preflight, resume
 from trading_ops.guard.drawdown import PortfolioLimits
-from trading_ops.guard.memory import GUARD_ACTIONS
+from trading_ops.guard.memory import GUARD_ACTIONS, GUARD_FACTS
 from trading_ops.guard.switch import Guard, Policy
 from trading_ops.notifications.alert import Severity
 from trading_ops.performance.trades import trades_by_day
@@ -153,6 +154,42 @@ def test_a_damaged_state_document_is_named_and_written_over_by_the_next_write(ro
     assert (room.action()["state"], room.bot.switched) == (CONFIRMED, [("rsi", False)])
     room.step()
     assert room.memory.problem is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"episode": "1"},
+        {"told": 5},
+        {"trigger": "x", "turn": 2, "told": []},
+        {"numbers": None},
+        {"at": {"requested": "2025-03-10T12:00:00"}},
+        {"unrecorded": [{"strategy": "macd"}]},
+    ],
+)
+def test_a_damaged_document_of_one_strategy_keeps_no_other_from_being_stopped(room: Room, damage: dict[str, Any]):
+    room.bot.lose("macd", 1500.0)
+    room.step()
+    document = room.store.get_state(GUARD_ACTIONS, f"{room.bot.source}/macd")
+    assert document is not None
+    room.store.put_state(GUARD_ACTIONS, document.key, {**document.body, **damage}, expected_version=document.version)
+    room.restart()
+    room.bot.lose("rsi", 1500.0)
+    room.step()
+    assert room.bot.switched == [("macd", False), ("rsi", False)]
+    assert room.action()["state"] == CONFIRMED
+
+
+@pytest.mark.parametrize("damage", [{"start": None}, {"number": "1"}, {"level": True}])
+def test_a_damaged_fact_about_the_account_keeps_no_strategy_from_being_stopped(room: Room, damage: dict[str, Any]):
+    room.step()
+    document = room.store.get_state(GUARD_FACTS, f"{room.bot.source}/account")
+    assert document is not None
+    room.store.put_state(GUARD_FACTS, document.key, {**document.body, **damage}, expected_version=document.version)
+    room.restart()
+    room.bot.lose("rsi", 1500.0)
+    room.step()
+    assert room.bot.switched == [("rsi", False)]
 
 
 @pytest.mark.parametrize(
@@ -408,6 +445,24 @@ def test_an_account_that_tells_no_deposits_takes_a_withdrawal_for_none_of_its_dr
     room.bot.lose("macd", 50.0)
     room.step()
     assert sorted(room.bot.switched) == [("macd", False), ("rsi", False)]
+
+
+def test_a_withdrawal_from_an_account_whose_bot_is_three_days_old_stops_nobody(room: Room):
+    room.policy = Policy(portfolio=PortfolioLimits(from_peak_pct=20.0))
+    gone = 0.0
+
+    def less(account: Any) -> Any:
+        return account.balance_usdt - gone
+
+    says(room, net_deposits_usdt=None, balance_usdt=less, equity_usdt=less)
+    room.bot.calendar = lambda: Calendar(date(2025, 3, 8), date(2025, 3, 9), True)  # type: ignore[method-assign]
+    room.step()
+    room.step(70)
+    gone = 6_000.0
+    for _ in range(5):
+        room.step(20)
+    assert room.bot.switched == []
+    assert room.says(Severity.WARNING) == ["The account fell by 6,000.00 USDT that no trade explains"]
 
 
 def test_a_balance_that_moves_before_its_trade_is_listed_is_no_withdrawal(room: Room):
