@@ -40,8 +40,8 @@ clean: ## remove what was installed and everything written (the audit trail too)
 
 # one recipe for each environment: it is installed again when the dependencies change
 $(VENV)/.run: EXTRAS :=
-$(VENV)/.dev: EXTRAS := [dev,oracles]
-$(BENCH_VENV)/.bench: EXTRAS := [bench,oracles]
+$(VENV)/.dev: EXTRAS := [dev,ml,oracles]
+$(BENCH_VENV)/.bench: EXTRAS := [bench,ml,oracles]
 $(VENV)/.run $(VENV)/.dev $(BENCH_VENV)/.bench: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=/path/to/python3")'
 	@echo "installing trading_ops$(EXTRAS) into $(@D) (a few minutes the first time)"
