@@ -68,7 +68,9 @@ def _bar(name: str, *, shown: bool) -> Iterator[Callable[[Progress], None]]:
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    from trading_ops.training.figures import said_of
+
+    columns = (TextColumn("{task.description}"), BarColumn())
     with Bar(*columns, TimeRemainingColumn(), console=console, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(name, total=1.0)
-        yield lambda progress: bar.update(task, completed=progress.share, description=str(progress))
+        yield lambda progress: bar.update(task, completed=progress.share, description=f"{name} {said_of(progress)}")

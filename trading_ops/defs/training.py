@@ -14,7 +14,7 @@ from trading_ops.defs.steps import steps_executor
 from trading_ops.market.candles import CandleError
 from trading_ops.services import Services
 from trading_ops.training.card import MODEL_TYPES
-from trading_ops.training.request import InvalidRequest, TrainingRequest
+from trading_ops.training.request import NO_TORCH, InvalidRequest, TrainingRequest
 
 if TYPE_CHECKING:
     from trading_ops.training.retrain import Trigger
@@ -214,6 +214,10 @@ def _told_plainly() -> Iterator[None]:
 
     try:
         yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise dg.Failure(NO_TORCH, allow_retries=False) from error
     except (InvalidRequest, CandleError, TrainingFailed, TooFewWindows, RegistryError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 
@@ -224,9 +228,13 @@ def _telling(say: Callable[[str], None], name: str) -> Callable[["Progress"], No
 
     def tell(progress: "Progress") -> None:
         nonlocal told
+        from trading_ops.training.figures import said_of
+
+        if progress.note:
+            say(f"{name}: {progress.note}")
         if progress.share >= told + TOLD_EVERY or progress.share >= 1.0:
             told = progress.share
-            say(f"{name}: {progress}")
+            say(f"{name}: {said_of(progress)}")
 
     return tell
 

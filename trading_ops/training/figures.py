@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trading_ops.training.card import Card
+
+if TYPE_CHECKING:
+    from trading_ops.training.trainer import Progress
 
 ROWS = {"model": "the model", "logistic": "logistic baseline", "base_rate": "base rate alone"}
 
@@ -45,3 +48,12 @@ def verdict(card: Card) -> str:
         f"accuracy {100 * scores['accuracy']:.1f} % ({100 * low:.1f}-{100 * high:.1f}) on {scores['n']} unseen hours,"
         f" Brier {scores['brier']:.4f}, {worth}"
     )
+
+
+def said_of(progress: Progress) -> str:
+    """How far a training is, in words."""
+    last = progress.last
+    if last is None:
+        return f"{progress.share:.0%}, first of {progress.epochs} epochs"
+    of = f"epoch {last.number} of {progress.epochs}, validation loss {last.validation_loss:.4f}"
+    return f"{progress.share:.0%}, {of} (best: epoch {progress.best_epoch})"

@@ -38,14 +38,13 @@ def predict_price(
     candles = source.candles(card.symbol, max(spans[card.symbol].first, unseen - warm_up), end)
     samples = samples_of(card.symbol, candles, horizon=card.horizon_hours, lookback=card.lookback)
     rows = samples.decidable()
-    said = model.probabilities(samples, rows)
-    logits = np.full(len(samples.times), np.nan)
-    logits[rows] = np.log(said) - np.log1p(-said)
+    said = np.full(len(samples.times), np.nan)
+    said[rows] = model.probabilities(samples, rows)
     decided_at = samples.decided_at(len(samples.times) - 1)
     ahead = forecast(
         samples.times,
         candles["close"].to_numpy("float64"),
-        logits,
+        np.log(said) - np.log1p(-said),
         unseen_from=(unseen - EPOCH) // timedelta(microseconds=1),
         horizon=card.horizon_hours,
         hours=hours,

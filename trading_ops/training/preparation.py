@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from trading_ops.training.splits import Split
 
 # what the weights follow from; with another text in one of these it is another model
-LEARNT_BY = ("features.py", "samples.py", "splits.py", "calibration.py", "trainer.py", "model.py", "networks")
+LEARNT_BY = ("features.py", "samples.py", "splits.py", "calibration.py", "trainer.py", "loop.py", "learner.py",
+             "model.py", "networks")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

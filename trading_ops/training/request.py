@@ -13,6 +13,10 @@ from trading_ops.training.card import MODEL_TYPES
 FEWEST_BARS = 720  # thirty days: what a symbol needs to be trained on at all
 HOLDOUT_DAYS = 30  # the newest days, which no model is trained on: challenger and champion are compared on them
 
+NO_TORCH = (
+    "models need PyTorch, which is not installed here: .venv/bin/python -m pip install -c constraints.txt -e '.[ml]'"
+)
+
 
 class InvalidRequest(ValueError):
     """A training that cannot be; the message names each field, its value and what would be right."""

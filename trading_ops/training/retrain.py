@@ -153,6 +153,7 @@ def leak_of(prepared: Prepared, workshop: Workshop) -> str | None:
         samples = replace(prepared.samples, labels=shuffled(prepared.samples.labels, seed))
         blind = replace(prepared, samples=samples)
         epochs = min(CANARY_EPOCHS, prepared.request.epochs)
-        return holdout_of(blind, learn(blind, samples, workshop.limits, epochs=epochs))
+        model, _ = learn(blind, samples, workshop.limits, epochs=epochs)
+        return holdout_of(blind, model)
 
     return leaks(scored)

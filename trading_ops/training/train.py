@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,9 +82,8 @@ def train(
         if (known := _known(prepared, workshop.registry)) is not None:
             return known
         checkpoint = folder / f"{prepared.model_id}.checkpoint"
-        began = time.process_time()
-        model = learn(prepared, prepared.samples, workshop.limits, checkpoint=checkpoint, progress=progress)
-        card = _card(prepared, model, workshop.now(), time.process_time() - began, parent)
+        model, cpu_s = learn(prepared, prepared.samples, workshop.limits, checkpoint=checkpoint, progress=progress)
+        card = _card(prepared, model, workshop.now(), cpu_s, parent)
         card = workshop.registry.add(card, model.weights)
         checkpoint.unlink(missing_ok=True)
         return Trained(card, model, holdout_of(prepared, model), again=False)
@@ -99,8 +97,11 @@ def learn(
     epochs: int | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Model:
-    """Fit to these samples (the prepared ones, or with other labels) and calibrate on the validation part."""
+) -> tuple[Model, float]:
+    """A model fitted to these samples (the prepared ones, or with other labels), calibrated on their validation part.
+
+    And its cost in CPU-seconds, those before a kill included.
+    """
     from trading_ops.training.calibration import platt
     from trading_ops.training.model import Model
     from trading_ops.training.trainer import Plan, fit
@@ -108,11 +109,9 @@ def learn(
     request, parts = prepared.request, prepared.split
     plan = Plan(request.model_type, epochs or request.epochs, request.batch_size, request.learning_rate, request.seed)
     fitted = fit(samples, parts, plan, checkpoint=checkpoint, progress=progress, limits=limits)
-    shape = {"lookback": samples.lookback, "horizon": samples.horizon, "names": samples.names}
-    raw = Model(request.model_type, fitted.weights, **shape)
-    said = raw.probabilities(samples, parts.validation)
-    pair = platt(np.log(said) - np.log1p(-said), samples.labels[parts.validation])
-    return Model(request.model_type, {**fitted.weights, "calibration": np.asarray(pair, "float32")}, **shape)
+    model = Model(request.model_type, fitted.weights, samples.lookback, samples.horizon, samples.names)
+    a, b = platt(model.logits(samples, parts.validation), samples.labels[parts.validation])
+    return model.calibrated(a, b), fitted.cpu_s
 
 
 def holdout_of(prepared: Prepared, model: Model, since: datetime | None = None) -> Holdout:
@@ -171,4 +170,4 @@ def measured(prepared: Prepared, model: Model, base_rate: float) -> dict[str, An
         "base_rate": np.full(len(held.rows), base_rate),
     }
     found = {name: score(p, held.outcomes, reference=base_rate) for name, p in said.items()}
-    return {name: None if scores is None else scores.document for name, scores in found.items()}
+    return {name: None if scores is None else asdict(scores) for name, scores in found.items()}
