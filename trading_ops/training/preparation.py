@@ -54,7 +54,7 @@ def prepare(request: TrainingRequest, symbol: str, source: CandleSource) -> Prep
     The end is a UTC midnight, so that a training that was killed goes on with the same bars all day.
     """
     from trading_ops.training.features import WARM_UP, samples_of
-    from trading_ops.training.splits import split
+    from trading_ops.training.splits import TooFewRows, holdout_start, split
 
     spans = source.survey().spans
     require_known(symbol, spans, source.label)
@@ -69,7 +69,7 @@ def prepare(request: TrainingRequest, symbol: str, source: CandleSource) -> Prep
             f" {span.first:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M} UTC, so a day up to {last:%Y-%m-%d} would be"
             " right"
         )
-    holdout = end - timedelta(days=request.holdout_days)
+    holdout = holdout_start(end, request.holdout_days)
     start = max(span.first, holdout - timedelta(days=request.days_of_data))
     candles = source.candles(symbol, max(span.first, start - WARM_UP * HOUR), end)
     bars = int((candles.index >= start).sum())
@@ -86,7 +86,10 @@ def prepare(request: TrainingRequest, symbol: str, source: CandleSource) -> Prep
         "code": code_digest(),
         "parameters": sha256(made_of.encode()).hexdigest(),
     }
-    parts = split(samples, start, holdout, request.validation_split)
+    try:
+        parts = split(samples, start, holdout, request.validation_split)
+    except TooFewRows as error:
+        raise InvalidRequest(str(error)) from error
     return Prepared(request, symbol, samples, parts, start, holdout, end, source.label, digests)
 
 

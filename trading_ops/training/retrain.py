@@ -95,7 +95,7 @@ def retrain(
     return document
 
 
-def failed(store: AuditStore, name: str, trigger: Trigger, error: Exception, moment: datetime) -> dict[str, Any]:
+def failed(store: AuditStore, name: str, trigger: Trigger, why: str, moment: datetime) -> dict[str, Any]:
     """The document of a model that could not be trained anew; stored like the others."""
     model_type, _, symbol = name.partition("/")
     document = {
@@ -105,7 +105,7 @@ def failed(store: AuditStore, name: str, trigger: Trigger, error: Exception, mom
         "trigger": asdict(trigger),
         "outcome": "failed",
         "deployed": False,
-        "why": f"{type(error).__name__}: {error}",
+        "why": why,
     }
     keep(store, trigger, document, moment)
     return document
