@@ -54,6 +54,7 @@ def prepare(request: TrainingRequest, symbol: str, source: CandleSource) -> Prep
     The end is a UTC midnight, so that a training that was killed goes on with the same bars all day.
     """
     from trading_ops.training.features import WARM_UP, samples_of
+    from trading_ops.training.samples import LOOKBACK
     from trading_ops.training.splits import TooFewRows, holdout_start, split
 
     spans = source.survey().spans
@@ -71,7 +72,7 @@ def prepare(request: TrainingRequest, symbol: str, source: CandleSource) -> Prep
         )
     holdout = holdout_start(end, request.holdout_days)
     start = max(span.first, holdout - timedelta(days=request.days_of_data))
-    candles = source.candles(symbol, max(span.first, start - WARM_UP * HOUR), end)
+    candles = source.candles(symbol, max(span.first, start - (WARM_UP + LOOKBACK) * HOUR), end)
     bars = int((candles.index >= start).sum())
     if bars < FEWEST_BARS or start >= holdout:
         raise InvalidRequest(
