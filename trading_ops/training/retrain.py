@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import AuditStore, Entry
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from trading_ops.training.card import Card
     from trading_ops.training.preparation import Prepared
     from trading_ops.training.promotion import Verdict
+    from trading_ops.training.samples import Samples
+    from trading_ops.training.splits import Split
     from trading_ops.training.trainer import Progress
 
 COLLECTION = "retrain_history"
@@ -147,18 +148,26 @@ def judged(prepared: Prepared, trained: Trained, champion: Card | None, workshop
 
 
 def leak_of(prepared: Prepared, workshop: Workshop) -> str | None:
-    """Why a network taught shuffled labels knows what it cannot know; None where it guesses.
+    """Why the network knows what it cannot know; None where it guesses. A few epochs are enough to tell.
 
-    It is asked for the shuffled outcomes, which it knows if the days kept back were not, and for the real ones, which
-    it knows if a feature has seen them. A few epochs are enough for either.
+    Taught shuffled labels, it would know them if it had learnt from the days kept back. Taught a market whose bars are
+    shuffled, it would foretell them if a feature had seen them too early.
     """
-    from trading_ops.training.canary import leaks, shuffled
+    from trading_ops.training.canary import leaks, shuffled, shuffled_bars
+    from trading_ops.training.features import samples_of
+    from trading_ops.training.splits import split
 
-    @cache
-    def taught(seed: int) -> Holdout:
-        samples = replace(prepared.samples, labels=shuffled(prepared.samples.labels, seed))
+    def taught(samples: Samples, parts: Split) -> Holdout:
+        blind = replace(prepared, samples=samples, split=parts)
         epochs = min(CANARY_EPOCHS, prepared.request.epochs)
-        blind = replace(prepared, samples=samples)
         return holdout_of(blind, learn(blind, samples, workshop.limits, epochs=epochs)[0])
 
-    return leaks(taught) or leaks(lambda seed: replace(taught(seed), samples=prepared.samples))
+    def labels(seed: int) -> Holdout:
+        return taught(replace(prepared.samples, labels=shuffled(prepared.samples.labels, seed)), prepared.split)
+
+    def market(seed: int) -> Holdout:
+        bars = shuffled_bars(prepared.candles, seed)
+        samples = samples_of(prepared.symbol, bars, horizon=prepared.request.horizon_hours)
+        return taught(samples, split(samples, prepared.start, prepared.holdout, prepared.request.validation_split))
+
+    return leaks(labels) or leaks(market, "a shuffled market")
