@@ -9,7 +9,7 @@ from trading_ops.training.card import Card
 if TYPE_CHECKING:
     from trading_ops.training.trainer import Progress
 
-ROWS = {"model": "the model", "logistic": "logistic baseline", "base_rate": "base rate alone"}
+ROWS = {"model": "the model", "logistic": "logistic", "base_rate": "base rate"}
 
 
 def figure_rows(card: Card) -> list[dict[str, Any]]:
