@@ -27,37 +27,26 @@ NOT_JOINED = (joining.FLAT, joining.MISSING, joining.UNREALISED, joining.SILENT)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """Predictions of one model, or of all, in order of realisation; arrays of one length."""
+    """Predictions of one model, or of all, joined to their outcomes; arrays of one length, in order of realisation."""
 
     realised_us: np.ndarray
     probability: np.ndarray
     up: np.ndarray
+    right: np.ndarray
     base_rate: np.ndarray
-    state: np.ndarray
-    reconstructed: np.ndarray
-    model_id: np.ndarray
-    trained_us: np.ndarray
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Judged:
-        columns = ("realised_us", "probability_up", "up", "base_rate", "state", "reconstructed", "model_id",
-                   "trained_us")  # fmt: skip
-        return cls(*(frame[column].to_numpy() for column in columns))
+        joined = frame[frame["state"] == joining.JOINED]
+        p, up = joined["probability_up"].to_numpy(), joined["up"].to_numpy()
+        right = ((p > 0.5) == (up == 1.0)).astype("float64")
+        columns = (joined["realised_us"].to_numpy(), p, up, right, joined["base_rate"].to_numpy())
+        return cls(*map(np.ascontiguousarray, columns))
 
     def between(self, start_us: int, end_us: int) -> Judged:
         """Those realised in [start, end)."""
-        inside = slice(*np.searchsorted(self.realised_us, [start_us, end_us]))
-        return self._of(inside)
-
-    def joined(self) -> Judged:
-        return self._of(self.state == joining.JOINED)
-
-    def _of(self, rows: slice | np.ndarray) -> Judged:
-        return Judged(*(getattr(self, field.name)[rows] for field in fields(self)))
-
-    @property
-    def right(self) -> np.ndarray:
-        return ((self.probability > 0.5) == (self.up == 1.0)).astype("float64")
+        inside = slice(*np.searchsorted(self.realised_us, np.array([start_us, end_us])))
+        return Judged(*(getattr(self, field.name)[inside] for field in fields(self)))
 
     def __len__(self) -> int:
         return len(self.realised_us)
@@ -80,15 +69,18 @@ def accuracy_days(
     by day and name. Figures are fractions, `..._pp` percentage points; None where undefined. Outcome `no_champion`:
     nothing is deployed; `no_predictions`: nothing was predicted yet; `too_few`: fewer than 12 outcomes; `measured`.
     """
-    parts = {str(name): Judged.of(frame) for name, frame in joined.groupby("name")}
-    whole = Judged.of(joined)
-    nobody, documents = whole.between(0, 0), {}
+    of_name = {str(name): Judged.of(frame) for name, frame in joined.groupby("name")}
+    whole, nobody = Judged.of(joined), Judged.of(joined.iloc[:0])
+    of_day = _by_name_and_day(joined, days)
+    documents = {}
     for day in days:
-        start = int(np.datetime64(day, "us").astype("int64"))
-        predicted = {name for name, part in parts.items() if len(part.between(start, start + DAY_US))}
-        champions = deployed.get(day, {})
-        names = sorted(predicted.union(champions))
-        models = {name: _row(name, parts.get(name, nobody), champions.get(name), start, len(names)) for name in names}
+        start = _midnight(day)
+        champions, predicted = deployed.get(day, {}), of_day.get(start, {})
+        names = sorted({*champions, *predicted})
+        models = {}
+        for name in names:
+            figures = _figures(of_name.get(name, nobody), start, len(names))
+            models[name] = _row(name, figures, predicted.get(name, {}), champions.get(name), start + DAY_US)
         found = [row["outcome"] for row in models.values()]
         documents[day] = {
             "day": day,
@@ -100,28 +92,48 @@ def accuracy_days(
     return documents
 
 
-def _row(name: str, part: Judged, champion: Deployed | None, start: int, compared: int) -> dict[str, Any]:
+def _midnight(day: str) -> int:
+    return int(np.datetime64(day, "us").astype("int64"))
+
+
+def _by_name_and_day(joined: pd.DataFrame, days: Sequence[str]) -> dict[int, dict[str, dict[str, Any]]]:
+    """By midnight and name: how many predictions became what, the reconstructed outcomes, and the last model."""
+    wanted = joined[joined["realised_us"] >= _midnight(days[0])]
+    wanted = wanted.assign(
+        midnight=wanted["realised_us"] // DAY_US * DAY_US,
+        again=wanted["reconstructed"] & (wanted["state"] == joining.JOINED),
+        **{kind: wanted["state"] == kind for kind in NOT_JOINED},
+    )
+    by_day = wanted.groupby(["midnight", "name"])
+    counts = by_day[[*NOT_JOINED, "again"]].sum().astype("int64")
+    last = by_day[["model_id", "trained_us"]].last()
+    rows = last.join(counts).assign(all=by_day.size()).reset_index()
+    found: dict[int, dict[str, dict[str, Any]]] = {}
+    for row in rows.to_dict("records"):
+        found.setdefault(row["midnight"], {})[row["name"]] = row
+    return found
+
+
+def _row(
+    name: str, figures: Mapping[str, Any], today: Mapping[str, Any], champion: Deployed | None, end: int
+) -> dict[str, Any]:
+    """`today`: what `_by_name_and_day` found, nothing where nothing was predicted."""
     model_type, _, symbol = name.partition("/")
-    end = start + DAY_US
-    today = part.between(start, end)
     if champion is None:
-        champion = Deployed(str(today.model_id[-1]), int(today.trained_us[-1]))
-    figures = _figures(part, start, compared)
+        champion = Deployed(today["model_id"], today["trained_us"])
     n = figures["n"]
-    interval = wilson_interval(round(figures["accuracy"] * n), n) if n else None
-    counts = {state: int((today.state == state).sum()) for state in NOT_JOINED}
     return {
         "model_type": model_type,
         "symbol": symbol,
         "model_id": champion.model_id,
         "model_age_days": round((end - champion.trained_us) / DAY_US, 4),
         "outcome": "measured" if n >= FEW else "too_few" if n else "no_predictions",
-        "interval": _listed(interval),
+        "interval": _listed(wilson_interval(round(figures["accuracy"] * n), n) if n else None),
         **figures,
-        **counts,
-        "void": counts[joining.FLAT] + counts[joining.MISSING],
-        "unpredicted": HOURS_OF_DAY - len(today),
-        "reconstructed": int(today.joined().reconstructed.sum()),
+        **{kind: today.get(kind, 0) for kind in NOT_JOINED},
+        "void": today.get(joining.FLAT, 0) + today.get(joining.MISSING, 0),
+        "unpredicted": HOURS_OF_DAY - today.get("all", 0),
+        "reconstructed": today.get("again", 0),
     }
 
 
@@ -132,7 +144,7 @@ def _figures(part: Judged, start: int, compared: int) -> dict[str, Any]:
     symbols move together.
     """
     end = start + DAY_US
-    today, long = part.between(start, end).joined(), part.between(end - LONG_DAYS * DAY_US, end).joined()
+    today, long = part.between(start, end), part.between(end - LONG_DAYS * DAY_US, end)
     day = score(today.probability, today.up, reference=today.base_rate)
     return {
         "n": len(today),
@@ -155,7 +167,7 @@ def _drop(part: Judged, end: int, compared: int) -> dict[str, Any]:
     `confirmed`: below at 95 % for all `compared` models at once (Bonferroni); of twenty models one falls by chance.
     """
     week = 7 * DAY_US
-    last, before = part.between(end - week, end).joined(), part.between(end - 2 * week, end - week).joined()
+    last, before = part.between(end - week, end), part.between(end - 2 * week, end - week)
     drop, interval, confirmed = None, None, False
     if min(len(np.unique(judged.realised_us)) for judged in (last, before)) >= FEW_OF_WEEK:
         rises = difference_draws((last.right, last.realised_us), (before.right, before.realised_us), draws=DRAWS)
