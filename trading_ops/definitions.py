@@ -19,6 +19,7 @@ from trading_ops.defs import (  # noqa: E402
     optimization,
     performance,
     portfolio,
+    training,
     watchdog,
 )
 from trading_ops.defs.resources import RESOURCES, SERVICES  # noqa: E402, F401
@@ -35,6 +36,7 @@ defs = dg.Definitions.merge(
     backtesting.defs,
     analysis.defs,
     audit.defs,
+    training.defs,
     watchdog.defs,
     dg.Definitions(resources=RESOURCES, executor=dg.in_process_executor),
 )

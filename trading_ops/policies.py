@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from trading_ops.notifications.incident import Policy as IncidentPolicy
     from trading_ops.performance.verdict import Limits as PerformanceLimits
     from trading_ops.settings import Settings
+    from trading_ops.training.trainer import Limits as TrainingLimits
 
 
 def performance_limits(settings: Settings) -> PerformanceLimits:
@@ -75,3 +76,10 @@ def incident_policy(settings: Settings, *, updates_are_shown: bool) -> IncidentP
         escalation_steps=max(len(settings.notification_escalation), 1),
         update_every=Policy().update_every if updates_are_shown else None,
     )
+
+
+def training_limits(settings: Settings) -> TrainingLimits:
+    """What the training of one model may take."""
+    from trading_ops.training.trainer import Limits
+
+    return Limits(seconds=settings.training_max_s, memory_mb=settings.training_max_memory_mb)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from trading_ops.notifications.outbox import Outbox
     from trading_ops.paper.bot import PaperBot
     from trading_ops.performance.verdict import Limits as PerformanceLimits
+    from trading_ops.training.registry import Registry
+    from trading_ops.training.train import Workshop
     from trading_ops.watchdog.heartbeat import Heartbeats
 
 
@@ -226,6 +228,22 @@ class Services:
         from trading_ops.watchdog.heartbeat import Heartbeats
 
         return Heartbeats(self.settings.data_dir / "heartbeats")
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The trained models, and which of them predict."""
+        from trading_ops.audit.late import late
+        from trading_ops.training.registry import Registry
+
+        folder = self.settings.models or self.settings.data_dir / "models"
+        return Registry(folder, late(lambda: self.store), self.now)
+
+    @cached_property
+    def workshop(self) -> Workshop:
+        """Where models are trained, and how long that may take."""
+        from trading_ops.training.train import Workshop
+
+        return Workshop(self.registry, self.settings.data_dir, policies.training_limits(self.settings), self.now)
 
     @property
     def performance_limits(self) -> PerformanceLimits:

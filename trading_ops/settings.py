@@ -86,6 +86,10 @@ class Settings(ChannelSettings, HealthSettings, BaseSettings):
     guard_consecutive_losses: int = Field(10, ge=1, description="More losses in a row than this stop a strategy")
     guard_recent_win_rate_pct: Percent = Field(30.0, description="Win rate over the last 20 trades below this warns")
 
+    models: Path | None = Field(None, description="Folder of the trained models; default <data_dir>/models")
+    training_max_s: float = Field(7200.0, gt=0, description="Seconds that the training of one model may take")
+    training_max_memory_mb: float = Field(4096.0, gt=0, description="Memory in MB that a training process may take")
+
     watchdog_stale_s: float = Field(180.0, gt=0, description="Seconds without a tick after which people are told")
     watchdog_interval_s: float = Field(30.0, gt=0, description="Seconds between two looks of the watchdog")
 

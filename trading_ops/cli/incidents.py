@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trading_ops.cli.terminal import Json, fail, minute, open_services, reported, show, show_entry, show_json
+from trading_ops.cli.terminal import Json, fail, minute, open_services, reported, show, show_entry, show_json, user
 from trading_ops.commands import visible
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def ack(
         still = [one for one, known in before.items() if known and known.goes_on] if several else named
         for one in still or [key]:
             known = before.get(one)
-            found.append((services.incidents.acknowledge(one, by or _user()), known.acknowledged_by if known else None))
+            found.append((services.incidents.acknowledge(one, by or user()), known.acknowledged_by if known else None))
     if as_json:
         documents = [incident.to_document() for incident, _ in found]
         show_json(documents if several else documents[0])
@@ -84,7 +84,7 @@ def resolve(
     """End an incident that nothing looks at any more, such as a removed job's; what is seen again opens again."""
     services = open_services()
     with reported(ValueError, code=2), reported(LookupError):
-        incident = services.incidents.resolve(key, by=by or _user(), reason=reason)
+        incident = services.incidents.resolve(key, by=by or user(), reason=reason)
     if as_json:
         show_json(incident.to_document())
     else:
@@ -110,7 +110,7 @@ def silence(
         fail("give either --for or --until: a silence has an end", code=2)
     end = services.now() + _length(for_) if for_ is not None else _moment(until or "")
     with reported(ValueError, code=2):
-        begun = services.incidents.silences.add(pattern, end, reason=reason, by=by or _user())
+        begun = services.incidents.silences.add(pattern, end, reason=reason, by=by or user())
     if not as_json:
         typer.echo(f"{begun.name}: {begun.pattern} is silenced until {minute(begun.until.isoformat())} UTC")
     with reported():
@@ -150,7 +150,7 @@ def unsilence(
     """End a silence now; what is open is told within a minute."""
     services = open_services()
     with reported(LookupError):
-        ended = services.incidents.silences.end(name, by=by or _user())
+        ended = services.incidents.silences.end(name, by=by or user())
     if as_json:
         show_json(ended.to_document())
     else:
@@ -174,12 +174,3 @@ def _moment(text: str) -> datetime:
     except ValueError:
         fail(f"--until {text}: a moment such as 2025-03-01T18:00 is needed", code=2)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _user() -> str:
-    from getpass import getuser
-
-    try:
-        return getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "somebody"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import alerts, audit, bot, candles, drill, guard, strategies
+from trading_ops.cli import alerts, audit, bot, candles, drill, guard, models, strategies
 from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
@@ -28,6 +28,7 @@ app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
 app.add_typer(drill.app, name="drill")
 app.add_typer(guard.app, name="guard")
+app.add_typer(models.app, name="models")
 app.add_typer(strategies.app, name="strategies")
 app.command()(backtest)
 app.command()(analyze)

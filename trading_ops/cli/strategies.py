@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_ops.cli.terminal import Json, fail, line, open_services, plain, reported, show, show_json, show_table
+from trading_ops.cli.terminal import Json, fail, line, open_services, plain, reported, show, show_json, show_table, user
 
 if TYPE_CHECKING:
     from trading_ops.guard.actions import Action
@@ -121,7 +121,7 @@ def resume(
             show(f"[yellow]{plain(line(concern))}[/yellow]")
         if not yes:
             typer.confirm(line(f"Let {name} trade again?"), abort=True)
-        by_hand.resume(guard, name, reason=reason, by=by or _user(), seen=seen)
+        by_hand.resume(guard, name, reason=reason, by=by or user(), seen=seen)
     show(f"{plain(line(name))} trades again; its losses count from now on")
 
 
@@ -139,7 +139,7 @@ def _disable(names: list[str] | None, reason: str, by: str | None, wait_s: float
                 guard,
                 chosen,
                 reason=reason,
-                by=by or _user(),
+                by=by or user(),
                 within_s=wait_s,
                 on_end=lambda action: _show_end(action, quiet=as_json),
             )
@@ -170,16 +170,6 @@ def _show_end(action: Action, *, quiet: bool) -> None:
 def _require(text: str, *, name: str) -> None:
     if not text.strip():
         fail(f"{name}: say why, for the audit trail", code=2)
-
-
-def _user() -> str:
-    import os
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user need not have a name
-        return f"uid {os.getuid()}"
 
 
 def _document(strategy: Strategy) -> dict[str, Any]:

@@ -101,3 +101,13 @@ def plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def user() -> str:
+    """Who is at this machine."""
+    from getpass import getuser
+
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "somebody"

@@ -1,13 +1,10 @@
 """Which of many symbols look worth buying or selling right now? The job `bulk_analysis`, on demand."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import dagster as dg
-from dagster._core.execution.retries import RetryMode
-from dagster._core.executor.in_process import InProcessExecutor
-from dagster._core.executor.multiprocess import MultiprocessExecutor
 from pydantic import Field
 
 from trading_ops.analysis.bulk import AnalysisFailed, Plan, Progress, Share, conclude, make_plan, record, sentence
@@ -25,6 +22,7 @@ from trading_ops.analysis.request import (
 )
 from trading_ops.defs.partitions import MAX_RUNTIME, MAX_RUNTIME_S
 from trading_ops.defs.presenting import table_of
+from trading_ops.defs.steps import steps_executor
 from trading_ops.market.candles import CandleError, Span
 from trading_ops.services import Services
 
@@ -144,30 +142,6 @@ def _progress(context: dg.OpExecutionContext, work: Work) -> Progress:
         context.log.info(f"{whose}{done} of {total} symbols, {100 * done // total} %")
 
     return tell
-
-
-class StepsExecutor(dg.Executor):
-    """In the run's own process, unless the run asks for parallel steps: then each step in a process of its own."""
-
-    @property
-    def retries(self) -> RetryMode:
-        return RetryMode.ENABLED
-
-    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
-        steps = parallel_steps(plan_context.run_config)
-        executor = MultiprocessExecutor(self.retries, steps) if steps > 1 else InProcessExecutor(self.retries)
-        yield from executor.execute(plan_context, execution_plan)
-
-
-def parallel_steps(run_config: Mapping[str, Any]) -> int:
-    """How many a run's config asks for."""
-    config = run_config.get("ops", {}).get(choose_symbols.name, {}).get("config", {})
-    return int(config.get("parallel_steps", 1))
-
-
-@dg.executor(name="steps")
-def steps_executor(_: dg.InitExecutorContext) -> dg.Executor:
-    return StepsExecutor()
 
 
 @dg.job(executor_def=steps_executor, tags={MAX_RUNTIME: MAX_RUNTIME_S})

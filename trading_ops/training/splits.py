@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from trading_ops.accuracy.outcomes import HOUR_US
+from trading_ops.training.request import HOLDOUT_DAYS
 from trading_ops.training.samples import Samples
 
-HOLDOUT_DAYS = 30
 FEWEST_TRAIN = 32  # windows; fewer teach nothing
 FEWEST_VALIDATION = 16
 

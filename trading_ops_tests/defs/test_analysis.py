@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from trading_ops.definitions import defs
-from trading_ops.defs.analysis import bulk_analysis, parallel_steps
+from trading_ops.defs.analysis import bulk_analysis
+from trading_ops.defs.steps import parallel_steps
 from trading_ops.services import Services
 from trading_ops_tests.conftest import ROOT
 from trading_ops_tests.test_cli import command, new_home

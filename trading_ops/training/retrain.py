@@ -1,0 +1,159 @@
+"""Is a model trained anew better than the champion? Trained, checked for leaks, judged, and promoted only then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.audit.store import AuditStore, Entry
+from trading_ops.training.request import InvalidRequest, TrainingRequest
+from trading_ops.training.train import Holdout, Trained, Workshop, holdout_of, learn, train
+
+if TYPE_CHECKING:
+    from trading_ops.market.candles import CandleSource
+    from trading_ops.training.card import Card
+    from trading_ops.training.preparation import Prepared
+    from trading_ops.training.promotion import Verdict
+    from trading_ops.training.trainer import Progress
+
+COLLECTION = "retrain_history"
+BY = "adaptive_retrain"
+CANARY_EPOCHS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Why it is trained anew: by whose decision (an assessment's id, or a person's), and their reason."""
+
+    decision: str
+    reason: str
+    by: str = BY
+
+
+def request_for(name: str, champion: Card | None, changes: dict[str, Any]) -> TrainingRequest:
+    """What the champion was trained with, and `changes`. Raises InvalidRequest for a name that is none."""
+    model_type, slash, symbol = name.partition("/")
+    if not (slash and symbol):
+        raise InvalidRequest(f"model {name!r}: a type and a symbol, such as lstm/BTCUSDT, would be right")
+    kept = {key: value for key, value in (champion.parameters if champion else {}).items() if key != "holdout_days"}
+    return TrainingRequest.parse({**kept, "model_type": model_type, "symbol": symbol, **changes})
+
+
+def retrain(
+    name: str,
+    trigger: Trigger,
+    source: CandleSource,
+    workshop: Workshop,
+    store: AuditStore,
+    *,
+    changes: dict[str, Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """One model: its document, as stored in `retrain_history` under <decision>/<name>.
+
+    Raises InvalidRequest, CandleError or TrainingFailed where there is no challenger; the champion stays then.
+    """
+    from trading_ops.training.preparation import prepare
+
+    registry = workshop.registry
+    champion = registry.champion(name)
+    request = request_for(name, champion, changes or {})
+    prepared = prepare(request, request.symbols[0], source)
+    trained = train(prepared, workshop, parent=champion.model_id if champion else None, progress=progress)
+    looks = registry.look(name, prepared.holdout, prepared.end, key=trained.card.model_id)
+    verdict = judged(prepared, trained, champion, workshop, looks)
+    why_not = None if verdict.promote else verdict.reason
+    if verdict.promote and (leak := leak_of(prepared, workshop)):
+        why_not = leak
+    if why_not is None:
+        registry.promote(
+            trained.card.model_id,
+            by=trigger.by,
+            why=f"{trigger.reason} (decision {trigger.decision}): {verdict.reason}",
+            expected=champion.model_id if champion else None,
+            verdict=verdict.document,
+        )
+    document = {
+        "name": name,
+        "model_type": request.model_type,
+        "symbol": prepared.symbol,
+        "trigger": asdict(trigger),
+        "outcome": "deployed" if why_not is None else "kept",
+        "deployed": why_not is None,
+        "why": verdict.reason if why_not is None else why_not,
+        "challenger": trained.card.model_id,
+        "champion": champion.model_id if champion else None,
+        "verdict": verdict.document,
+        "holdout": [prepared.holdout.isoformat(), prepared.end.isoformat()],
+        "looks": looks,
+        "cost_cpu_s": trained.card.cost_cpu_s,
+        "candles": prepared.label,
+    }
+    keep(store, trigger, document, prepared.end)
+    return document
+
+
+def failed(store: AuditStore, name: str, trigger: Trigger, why: str, moment: datetime) -> dict[str, Any]:
+    """The document of a model that could not be trained anew; stored like the others."""
+    model_type, _, symbol = name.partition("/")
+    document = {
+        "name": name,
+        "model_type": model_type,
+        "symbol": symbol,
+        "trigger": asdict(trigger),
+        "outcome": "failed",
+        "deployed": False,
+        "why": why,
+    }
+    keep(store, trigger, document, moment)
+    return document
+
+
+def keep(store: AuditStore, trigger: Trigger, document: dict[str, Any], moment: datetime) -> None:
+    store.append(COLLECTION, [Entry(moment.date().isoformat(), f"{trigger.decision}/{document['name']}", document)])
+
+
+def judged(prepared: Prepared, trained: Trained, champion: Card | None, workshop: Workshop, looks: int) -> Verdict:
+    """Challenger against champion on the same windows, none of which either was trained on.
+
+    A champion that was made for other features or another horizon cannot predict any more and defends nothing.
+    """
+    from trading_ops.training.promotion import judge
+
+    card = trained.card
+    comparable = champion is not None and (champion.features, champion.lookback, champion.horizon_hours) == (
+        card.features,
+        card.lookback,
+        card.horizon_hours,
+    )
+    held, theirs, age = trained.holdout, None, None
+    if champion is not None and comparable:
+        since = champion.trained_until + timedelta(hours=champion.horizon_hours)
+        held = holdout_of(prepared, trained.model, since)
+        theirs = workshop.registry.model(champion.model_id).probabilities(held.samples, held.rows)
+        age = champion.age_days(prepared.end)
+    return judge(
+        held.probabilities,
+        theirs,
+        held.outcomes,
+        held.decided_us,
+        base_rate=card.base_rate,
+        looks=looks,
+        champion_age_days=age,
+    )
+
+
+def leak_of(prepared: Prepared, workshop: Workshop) -> str | None:
+    """What a model learnt from shuffled labels gives away: nothing, unless outcomes leak into what it sees."""
+    from trading_ops.training.canary import leaks, shuffled
+
+    def scored(seed: int) -> Holdout:
+        samples = replace(prepared.samples, labels=shuffled(prepared.samples.labels, seed))
+        blind = replace(prepared, samples=samples)
+        epochs = min(CANARY_EPOCHS, prepared.request.epochs)
+        model, _ = learn(blind, samples, workshop.limits, epochs=epochs)
+        return holdout_of(blind, model)
+
+    return leaks(scored)

@@ -1,0 +1,165 @@
+"""Do train_model, adaptive_retrain and predict_price train, judge, promote, forecast and tell, as real runs?"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from trading_ops.defs.training import adaptive_retrain, predict_price, train_model
+from trading_ops.services import Services
+from trading_ops_tests.conftest import NOON
+from trading_ops_tests.training.markets import folder_of, walk
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+SMALL = {"days_of_data": 120, "epochs": 6}
+
+
+@pytest.fixture
+def market_of(tmp_path: Path, make_services: Callable[..., Services]) -> Services:
+    """TOLDUSDT can be foretold, WALKUSDT cannot, NEWUSDT is three weeks old."""
+    end = NOON.replace(minute=0)
+    folder = folder_of(
+        tmp_path / "candles",
+        TOLDUSDT=walk(end, 200, told=0.6),
+        WALKUSDT=walk(end, 200, seed=2),
+        NEWUSDT=walk(end, 21, seed=3),
+    )
+    return make_services(candles=folder, symbols=("TOLDUSDT", "WALKUSDT", "NEWUSDT"))
+
+
+def run(job: Any, services: Services, op: str, *, fails: bool = False, **config: Any) -> dg.ExecuteInProcessResult:
+    result = job.execute_in_process(
+        resources={"services": services},
+        run_config={**QUIET, "ops": {op: {"config": config}}},
+        raise_on_error=False,
+    )
+    assert result.success is not fails, error(result)
+    return result
+
+
+def error(result: dg.ExecuteInProcessResult) -> str:
+    said = []
+    for event in result.all_events:
+        info = event.step_failure_data.error if event.is_step_failure else None
+        while info is not None:
+            said.append(info.message)
+            info = info.cause
+    return "".join(said)
+
+
+def rows_of(result: dg.ExecuteInProcessResult, step: str, name: str) -> list[dict[str, Any]]:
+    outputs = [e.step_output_data for e in result.all_events if e.is_successful_output and e.step_key == step]
+    return [record.data for output in outputs for record in output.metadata[name].records]
+
+
+def retrained(services: Services, *, fails: bool = False, **config: Any) -> dict[str, dict[str, Any]]:
+    """What retrain_history holds of each model after adaptive_retrain, newest decision last."""
+    run(adaptive_retrain, services, "choose_models", fails=fails, **{**SMALL, **config})
+    return {record.body["name"]: record.body for record in services.store.read("retrain_history")}
+
+
+def alerts(services: Services) -> list[dict[str, Any]]:
+    return [delivery["alert"] for delivery in services.outbox.deliveries()]
+
+
+@pytest.mark.parametrize("model_type", ["lstm", "gru", "transformer"])
+def test_each_network_finds_what_can_be_foretold_and_is_registered_with_its_baselines(market_of, model_type):
+    result = run(train_model, market_of, "train_models", model_type=model_type, symbol="TOLDUSDT", **SMALL)
+    (entry,) = market_of.registry.entries()
+    assert (entry.state, entry.card.name) == ("candidate", f"{model_type}/TOLDUSDT")
+    scores = entry.card.metrics
+    assert scores["model"]["interval"][0] > 0.55
+    assert scores["model"]["skill"] > 0.02
+    assert scores["logistic"]["n"] == scores["base_rate"]["n"] == scores["model"]["n"] > 600
+    assert scores["base_rate"]["skill"] == pytest.approx(0.0)
+    assert [row["of"] for row in rows_of(result, "train_models", "models")] == [
+        "the model",
+        "logistic baseline",
+        "base rate alone",
+    ]
+    assert entry.card.trained_until <= NOON.replace(hour=0, minute=0) - 30 * (NOON - NOON.replace(day=9))
+
+
+def test_the_same_training_again_is_the_same_model_and_trains_nothing(market_of):
+    run(train_model, market_of, "train_models", symbol="TOLDUSDT", **SMALL)
+    before = market_of.registry.entries()
+    run(train_model, market_of, "train_models", symbol="TOLDUSDT", **SMALL)
+    assert market_of.registry.entries() == before
+
+
+def test_a_symbol_that_cannot_be_trained_fails_the_run_and_keeps_no_other_from_it(market_of):
+    result = run(train_model, market_of, "train_models", symbol="NEWUSDT,NOUSDT,WALKUSDT", fails=True, **SMALL)
+    said = error(result)
+    assert "NEWUSDT has 492 bars" in said
+    assert "at least 720" in said
+    assert "NOUSDT: no recorded candles" in said
+    assert [entry.card.symbol for entry in market_of.registry.entries()] == ["WALKUSDT"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [({"batch_size": 100}, "a power of two from 8 to 65536"), ({"model_type": "prophet"}, "lstm, gru, transformer")],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(market_of, config, said):
+    assert said in error(run(train_model, market_of, "train_models", fails=True, **config))
+
+
+def test_a_retrain_deploys_what_is_better_keeps_the_rest_and_tells_once(market_of):
+    names = ["lstm/TOLDUSDT", "lstm/WALKUSDT", "lstm/NEWUSDT"]
+    found = retrained(market_of, models=names, decision="2025-03-10/a1", reason="accuracy fell")
+    assert [found[name]["outcome"] for name in names] == ["deployed", "kept", "failed"]
+    told, walked, new = (found[name] for name in names)
+    assert market_of.registry.champion("lstm/TOLDUSDT").model_id == told["challenger"]
+    assert market_of.registry.champion("lstm/WALKUSDT") is None
+    assert told["trigger"] == {"decision": "2025-03-10/a1", "reason": "accuracy fell", "by": "adaptive_retrain"}
+    assert walked["verdict"]["promote"] is False
+    assert "base rate" in walked["why"]
+    assert "492 bars" in new["why"]
+    (alert,) = alerts(market_of)
+    assert (alert["severity"], alert["what"]) == ("WARNING", "1 of 3 models deployed after a retrain, 1 failed")
+    retrained(market_of, models=names, decision="2025-03-10/a1", reason="accuracy fell")
+    assert len(alerts(market_of)) == 1  # the same decision is told once
+
+
+def test_a_challenger_that_is_no_better_leaves_the_champion_where_it_is(market_of):
+    first = retrained(market_of, models=["lstm/TOLDUSDT"], decision="a")["lstm/TOLDUSDT"]
+    again = retrained(market_of, models=["lstm/TOLDUSDT"], decision="b", epochs=1, days_of_data=30)["lstm/TOLDUSDT"]
+    assert again["outcome"] == "kept"
+    assert again["champion"] == first["challenger"] != again["challenger"]
+    assert (again["looks"], again["verdict"]["alpha"]) == (2, 0.025)
+    assert market_of.registry.champion("lstm/TOLDUSDT").model_id == first["challenger"]
+
+
+def test_when_every_model_fails_the_champions_stay_and_people_are_told_as_critical(market_of):
+    champion = retrained(market_of, models=["lstm/TOLDUSDT"])["lstm/TOLDUSDT"]["challenger"]
+    found = retrained(market_of, models=["lstm/NEWUSDT", "gru/NOUSDT"], decision="c", fails=True)
+    assert {found[name]["outcome"] for name in ("lstm/NEWUSDT", "gru/NOUSDT")} == {"failed"}
+    assert market_of.registry.champion("lstm/TOLDUSDT").model_id == champion
+    last = alerts(market_of)[-1]
+    assert (last["severity"], last["what"]) == ("CRITICAL", "Every model failed to retrain; the champions stay")
+
+
+def test_a_model_that_sees_its_own_outcome_is_not_promoted(market_of):
+    """The canary: a label that leaks into the features is found with shuffled labels, too."""
+    from trading_ops.training.preparation import prepare
+    from trading_ops.training.request import TrainingRequest
+    from trading_ops.training.retrain import leak_of
+
+    prepared = prepare(TrainingRequest(symbol="WALKUSDT", **SMALL), "WALKUSDT", market_of.candles)
+    assert leak_of(prepared, market_of.workshop) is None
+
+
+def test_a_forecast_has_the_champions_probability_and_quantiles_of_every_hour(market_of):
+    said = error(run(predict_price, market_of, "predict", symbol="TOLDUSDT", fails=True))
+    assert "no champion" in said
+    retrained(market_of, models=["lstm/TOLDUSDT"])
+    result = run(predict_price, market_of, "predict", symbol="TOLDUSDT", hours=6)
+    (record,) = market_of.store.read("forecasts")
+    document = record.body
+    assert [hour["hour"] for hour in document["hours"]] == [1, 2, 3, 4, 5, 6]
+    assert document["hours"][0]["probability_up"] == document["probability_up"]
+    assert document["decided_at"] == "2025-03-10T12:00:00+00:00"
+    assert document["signal"] in ("BUY", "SELL", "HOLD")
+    assert len(rows_of(result, "predict", "hours")) == 6
