@@ -12,6 +12,7 @@ import numpy as np
 from trading_ops.accuracy import joining
 from trading_ops.accuracy.bootstrap import DAY_US, difference_draws, interval_of, mean_interval
 from trading_ops.accuracy.scoring import accuracy, brier, brier_skill, calibration_error, pesaran_timmermann, score
+from trading_ops.accuracy.shadow import shadow_report
 from trading_ops.performance.intervals import Interval, wilson_interval
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ FEW = 12  # outcomes of a day below this say nothing of it
 FEW_OF_WEEK = 84  # of a week's 168 hours, for a drop
 LONG_DAYS = 90
 HOURS_OF_DAY = 24
+DROP_LIMIT_PP = 5.0  # a drop above this warns, where it is confirmed
 DRAWS = 1_000
+OUTCOMES = ("measured", "too_few", "no_predictions", "no_candles")
 NOT_JOINED = (joining.FLAT, joining.MISSING, joining.UNREALISED, joining.SILENT)
 
 
@@ -61,14 +64,21 @@ class Deployed:
 
 
 def accuracy_days(
-    joined: pd.DataFrame, deployed: Mapping[str, Mapping[str, Deployed]], days: Sequence[str], *, label: str
+    judged: pd.DataFrame,
+    deployed: Mapping[str, Mapping[str, Deployed]],
+    days: Sequence[str],
+    *,
+    label: str,
+    unreadable: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """A document a UTC day: of each model the labels realised in [00:00, 24:00), and all of them pooled.
+    """A document a UTC day: of each model the labels realised in [00:00, 24:00), all of them pooled, and the shadows.
 
-    `joined`: champions' predictions as `join_outcomes` gives them, from 90 days before the first day on. `deployed`:
-    by day and name. Figures are fractions, `..._pp` percentage points; None where undefined. Outcome `no_champion`:
-    nothing is deployed; `no_predictions`: nothing was predicted yet; `too_few`: fewer than 12 outcomes; `measured`.
+    `judged`: predictions as `join_outcomes` gives them, from 90 days before the first day on. `deployed`: by day and
+    name. `unreadable`: why a symbol has no candles. Figures are fractions, `..._pp` percentage points; None where
+    undefined. Outcome `no_champion`: nothing is deployed; `no_candles`; `no_predictions`: none was joined to an outcome
+    yet; `too_few`: fewer than 12 outcomes; `measured`.
     """
+    joined = judged[judged["role"] == "champion"]
     of_name = {str(name): Judged.of(frame) for name, frame in joined.groupby("name")}
     whole, nobody = Judged.of(joined), Judged.of(joined.iloc[:0])
     of_day = _by_name_and_day(joined, days)
@@ -80,20 +90,28 @@ def accuracy_days(
         models = {}
         for name in names:
             figures = _figures(of_name.get(name, nobody), start, len(names))
-            models[name] = _row(name, figures, predicted.get(name, {}), champions.get(name), start + DAY_US)
+            row = _row(name, figures, predicted.get(name, {}), champions.get(name), start + DAY_US)
+            if (why := (unreadable or {}).get(row["symbol"])) is not None:
+                row |= {"outcome": "no_candles", "error": why}
+            models[name] = row
         found = [row["outcome"] for row in models.values()]
         documents[day] = {
             "day": day,
             "candles": label,
-            "outcome": next((o for o in ("measured", "too_few", "no_predictions") if o in found), "no_champion"),
+            "outcome": next((outcome for outcome in OUTCOMES if outcome in found), "no_champion"),
             "models": models,
             "pooled": _figures(whole, start, 1) if names else None,
+            "shadows": shadow_report(_between(judged, start + DAY_US - LONG_DAYS * DAY_US, start + DAY_US)),
         }
     return documents
 
 
 def _midnight(day: str) -> int:
     return int(np.datetime64(day, "us").astype("int64"))
+
+
+def _between(judged: pd.DataFrame, start_us: int, end_us: int) -> pd.DataFrame:
+    return judged.iloc[slice(*np.searchsorted(judged["realised_us"].to_numpy(), np.array([start_us, end_us])))]
 
 
 def _by_name_and_day(joined: pd.DataFrame, days: Sequence[str]) -> dict[int, dict[str, dict[str, Any]]]:
@@ -119,12 +137,14 @@ def _row(
 ) -> dict[str, Any]:
     """`today`: what `_by_name_and_day` found, nothing where nothing was predicted."""
     model_type, _, symbol = name.partition("/")
+    is_deployed = champion is not None
     if champion is None:
         champion = Deployed(today["model_id"], today["trained_us"])
     n = figures["n"]
     return {
         "model_type": model_type,
         "symbol": symbol,
+        "deployed": is_deployed,
         "model_id": champion.model_id,
         "model_age_days": round((end - champion.trained_us) / DAY_US, 4),
         "outcome": "measured" if n >= FEW else "too_few" if n else "no_predictions",

@@ -23,6 +23,8 @@ def shadow_report(joined: pd.DataFrame) -> list[dict[str, Any]]:
     known = joined[(joined["state"] == joining.JOINED) & ~joined["reconstructed"]]
     champions = known[known["role"] == "champion"]
     shadows = known[known["role"] == "shadow"]
+    if shadows.empty:
+        return []
     pairs = shadows.merge(
         champions,
         left_on=["name", "against", "realised_us", "horizon_hours"],
