@@ -23,12 +23,13 @@ Signal = Literal["BUY", "SELL", "HOLD"]
 COLUMNS = {
     "name": "object", "model_id": "object", "symbol": "object", "role": "object", "against": "object",
     "decided_us": "int64", "horizon_hours": "int64", "probability_up": "float64", "base_rate": "float64",
-    "trained_us": "int64", "reconstructed": "bool",
+    "candles_us": "int64", "reconstructed": "bool",
 }  # fmt: skip
 _TYPES = {
     "model_id": str, "model_type": str, "symbol": str, "role": str, "decided_at": str, "made_at": str,
-    "horizon_hours": int, "base_rate": float, "trained_until": str,
+    "horizon_hours": int, "base_rate": float, "trained_until": str, "candles_until": str,
 }  # fmt: skip
+_MOMENTS = ("decided_at", "made_at", "trained_until", "candles_until")
 _log = logging.getLogger(__name__)
 
 
@@ -36,9 +37,9 @@ _log = logging.getLogger(__name__)
 class Prediction:
     """Whether `symbol` rises within `horizon_hours` of `decided_at`, the close of a bar, UTC.
 
-    `probability_up` is None where the model could say nothing; HOLD always has its `reason`. `base_rate` and
-    `trained_until` are the model's; `source` and `candles` say whose bars these are. `against`: of a shadow, the model
-    that took its place.
+    `probability_up` is None where the model could say nothing; HOLD always has its `reason`. `base_rate`,
+    `trained_until` and `candles_until` are the model's; `source` and `candles` say whose bars these are. `against`: of
+    a shadow, the model that took its place.
     """
 
     model_id: str
@@ -53,6 +54,7 @@ class Prediction:
     reason: str
     base_rate: float
     trained_until: datetime
+    candles_until: datetime
     candles: str
     source: str
     against: str = ""
@@ -70,24 +72,24 @@ class Prediction:
 
     @property
     def entry(self) -> Entry:
-        moments = {name: getattr(self, name).isoformat() for name in ("decided_at", "made_at", "trained_until")}
+        moments = {name: getattr(self, name).isoformat() for name in _MOMENTS}
         return Entry(str(self.decided_at.date()), self.key, {**asdict(self), **moments})
 
 
 def signal_of(
     probability_up: float | None, *, age_days: float, stale_days: float, unknown: str = ""
 ) -> tuple[Signal, str]:
-    """What to do on it, and why not where that is nothing: unknown, or of a model whose learning ended too long ago.
+    """What to do on it, and why not where that is nothing: unknown, or of a model that is too old.
 
-    >>> signal_of(0.53, age_days=40, stale_days=90)
+    >>> signal_of(0.53, age_days=40, stale_days=45)
     ('BUY', '')
-    >>> signal_of(0.53, age_days=91, stale_days=90)
-    ('HOLD', 'the model learnt until 91 days ago, more than 90: train it anew')
+    >>> signal_of(0.53, age_days=46, stale_days=45)
+    ('HOLD', 'the model is 46 days old, more than 45: train it anew')
     """
     if probability_up is None:
         return "HOLD", unknown
     if age_days > stale_days:
-        return "HOLD", f"the model learnt until {age_days:.0f} days ago, more than {stale_days:g}: train it anew"
+        return "HOLD", f"the model is {age_days:.0f} days old, more than {stale_days:g}: train it anew"
     if probability_up == 0.5:
         return "HOLD", "a rise is as probable as none"
     return ("BUY" if probability_up > 0.5 else "SELL"), ""
@@ -147,7 +149,7 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             ],
             "base_rate": [row["base_rate"] for row in rows],
             "decided_us": moments("decided_at"),
-            "trained_us": moments("trained_until"),
+            "candles_us": moments("candles_until"),
             "reconstructed": False,
         }
     )
@@ -166,7 +168,7 @@ def _unusable(record: Record) -> str | None:
     if said is not None and not (isinstance(said, (int, float)) and 0.0 <= said <= 1.0):
         return f"probability_up is {said!r:.40}; from 0 to 1 is needed"
     try:
-        moments = [datetime.fromisoformat(body[name]) for name in ("decided_at", "made_at", "trained_until")]
+        moments = [datetime.fromisoformat(body[name]) for name in _MOMENTS]
     except ValueError as error:
         return str(error)
     if any(moment.utcoffset() != timedelta(0) for moment in moments):

@@ -57,10 +57,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """The champion of a name at the end of a day; `trained_us` is when its learning ended."""
+    """The champion of a name at the end of a day; `candles_us` is the end of its candles, which its age counts from."""
 
     model_id: str
-    trained_us: int
+    candles_us: int
 
 
 def accuracy_days(
@@ -124,7 +124,7 @@ def _by_name_and_day(joined: pd.DataFrame, days: Sequence[str]) -> dict[int, dic
     )
     by_day = wanted.groupby(["midnight", "name"])
     counts = by_day[[*NOT_JOINED, "again"]].sum().astype("int64")
-    last = by_day[["model_id", "trained_us"]].last()
+    last = by_day[["model_id", "candles_us"]].last()
     rows = last.join(counts).assign(all=by_day.size()).reset_index()
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for row in rows.to_dict("records"):
@@ -139,14 +139,14 @@ def _row(
     model_type, _, symbol = name.partition("/")
     is_deployed = champion is not None
     if champion is None:
-        champion = Deployed(today["model_id"], today["trained_us"])
+        champion = Deployed(today["model_id"], today["candles_us"])
     n = figures["n"]
     return {
         "model_type": model_type,
         "symbol": symbol,
         "deployed": is_deployed,
         "model_id": champion.model_id,
-        "model_age_days": round((end - champion.trained_us) / DAY_US, 4),
+        "model_age_days": round((end - champion.candles_us) / DAY_US, 4),
         "outcome": "measured" if n >= FEW else "too_few" if n else "no_predictions",
         "interval": _listed(wilson_interval(round(figures["accuracy"] * n), n) if n else None),
         **figures,

@@ -67,7 +67,8 @@ def show_(
     said = f" by {entry.by}: {entry.why}" if entry.by else ""
     facts = {
         "state": f"{entry.state} since {entry.since:%Y-%m-%d %H:%M} UTC{said}",
-        "learnt from": f"{card.trained_from:%Y-%m-%d} to {card.trained_until:%Y-%m-%d %H:%M} UTC, {card.candles} candles",
+        "learnt from": f"{card.trained_from:%Y-%m-%d} to {card.trained_until:%Y-%m-%d}, {card.candles} candles",
+        "judged on": f"the days after, to {card.candles_until:%Y-%m-%d} 00:00 UTC",
         "rises there": f"{100 * card.base_rate:.1f} %",
         "parameters": ", ".join(f"{key} {value}" for key, value in card.parameters.items()),
         "seed": card.seed,

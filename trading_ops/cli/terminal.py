@@ -104,10 +104,11 @@ def plain(text: str) -> str:
 
 
 def user() -> str:
-    """Who is at this machine."""
-    from getpass import getuser
+    """Who is at this machine, as it knows them: not what a variable says."""
+    import os
+    import pwd
 
     try:
-        return getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "somebody"
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
+        return f"uid {os.getuid()}"

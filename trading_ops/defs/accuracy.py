@@ -153,11 +153,11 @@ def accuracy_has_not_dropped(
 
 @dg.asset_check(asset=model_accuracy)
 def models_fresh(context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]) -> dg.AssetCheckResult:
-    """No champion learnt until more than TRADING_OPS_MODEL_STALE_DAYS ago: one that did predicts HOLD."""
+    """No champion is older than TRADING_OPS_MODEL_STALE_DAYS: one that is says HOLD."""
     limit = services.settings.model_stale_days
     findings = [
         Finding(day, Severity.WARNING, f"{name} age",
-                f"{name} learnt until {row['model_age_days']:.0f} days ago, more than {limit:g}: it predicts HOLD",
+                f"{name} is {row['model_age_days']:.0f} days old, more than {limit:g}: it predicts HOLD",
                 row["model_id"])
         for day, document in stored(services, HISTORY, checked_days(context, services)).items()
         for name, row in document["models"].items()
@@ -212,7 +212,7 @@ record_predictions_job = dg.define_asset_job(
     "record_predictions",
     selection=dg.AssetSelection.assets(predictions),
     description="What the champions say of the next hour, written when it is said. At minute 2 of every hour.",
-    tags={MAX_RUNTIME: "600"},
+    tags={MAX_RUNTIME: "600", "dagster/max_retries": "2"},  # an hour that was killed is said by the next try
 )
 
 

@@ -29,6 +29,7 @@ class Card(BaseModel):
     created_at: AwareDatetime
     trained_from: AwareDatetime
     trained_until: AwareDatetime
+    candles_until: AwareDatetime  # its hold-out included: its age counts from here
     base_rate: float = Field(ge=0, le=1)  # share of rises among the training labels
     seed: int
     parameters: dict[str, Any]  # of the request: epochs, batch_size, learning_rate, validation_split, days_of_data
@@ -44,4 +45,4 @@ class Card(BaseModel):
         return f"{self.model_type}/{self.symbol}"
 
     def age_days(self, now: datetime) -> float:
-        return (now - self.trained_until).total_seconds() / 86_400
+        return (now - self.candles_until).total_seconds() / 86_400

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trading_ops.audit.store import AuditStore, Conflict, Entry, StateDocument, StoreError, StoreUnavailable
-from trading_ops.files import FileNotWritten, write_whole
+from trading_ops.files import write_whole
 from trading_ops.training.model_files import RegistryError
 
 CHAMPIONS, PROMOTIONS, LOOKS = "champions", "promotions", "holdout_looks"
@@ -52,9 +52,10 @@ class Champions:
         return self.all()[0].get(name)
 
     def settle(self) -> None:
-        """Append what killed authors did not; nothing where nothing is missing."""
+        """Do what killed authors did not; nothing where nothing is missing."""
         for document in self._store.list_state(CHAMPIONS):
             self._record(document)
+        self._write_copy()
 
     def promote(self, name: str, model_id: str, *, by: str, why: str, expected: str | None, verdict: Any) -> Pointer:
         """Raises PromotionLost where the champion is not the expected one, StoreError where it cannot be changed."""
@@ -108,6 +109,7 @@ class Champions:
         after = change(document.body if document else None)
         if after is None:
             assert document is not None
+            self._write_copy()
             return document.body
         try:
             version = document.version if document else 0
@@ -144,8 +146,10 @@ class Champions:
     def _write_copy(self) -> None:
         try:
             pointers = {document.key: document.body for document in self._store.list_state(CHAMPIONS)}
-            write_whole(self._copy, json.dumps(pointers, indent=2, sort_keys=True).encode())
-        except (StoreError, FileNotWritten) as error:  # the promotion itself is done; the next one writes it
+            content = json.dumps(pointers, indent=2, sort_keys=True).encode()
+            if pointers and not (self._copy.is_file() and self._copy.read_bytes() == content):
+                write_whole(self._copy, content)
+        except (StoreError, OSError) as error:  # the promotion itself is done; the next one writes it
             _log.warning("the copy of the champions, for outages of the audit store, is old: %s", error)
 
     def _copied(self) -> dict[str, Pointer]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -17,7 +15,6 @@ from trading_ops.training.networks.build import build
 from trading_ops.training.samples import Samples
 from trading_ops.training.trainer import Plan
 
-deterministic: Any = torch.utils.deterministic  # its attributes are properties that the type checker cannot see
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _EVALUATED = 16  # batches at once where no gradients are held
 
@@ -100,22 +97,6 @@ class Learner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             logits = self._network(windows)
         return binary_cross_entropy_with_logits(logits.float(), self._labels[rows])
-
-
-@contextmanager
-def repeatable(threads: int) -> Iterator[None]:
-    """Sums in the same order each time, as far as torch knows how; afterwards all is set as before."""
-    threads_before, strict_before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fills_before = deterministic.fill_uninitialized_memory
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic.fill_uninitialized_memory = False  # an aid for debugging that writes all memory once more
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads_before)
-        torch.use_deterministic_algorithms(strict_before)
-        deterministic.fill_uninitialized_memory = fills_before
 
 
 def lacks_memory(error: BaseException) -> bool:

@@ -15,8 +15,9 @@ import torch
 from trading_ops.files import FileNotWritten
 from trading_ops.training import checkpoint as checkpoints
 from trading_ops.training.checkpoint import Kept, NotUsed
-from trading_ops.training.learner import Learner, lacks_memory, repeatable
+from trading_ops.training.learner import Learner, lacks_memory
 from trading_ops.training.model import NET, scaler
+from trading_ops.training.repeatable import repeatable
 from trading_ops.training.samples import Samples
 from trading_ops.training.trainer import SMALLEST_BATCH, Epoch, Fitted, Limits, Plan, Progress, TrainingFailed
 

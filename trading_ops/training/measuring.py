@@ -103,7 +103,7 @@ def _deployed_at(
     for name, turns in reigns.items():
         before = [model_id for model_id, since in turns if since < moment]
         if before and before[-1] in cards:
-            found[name] = Deployed(before[-1], _us(cards[before[-1]].trained_until))
+            found[name] = Deployed(before[-1], _us(cards[before[-1]].candles_until))
     return found
 
 

@@ -20,6 +20,8 @@ def retrain_alert(documents: Sequence[Mapping[str, Any]], trigger: Trigger, link
     said = f"{counts['deployed']} of {len(documents)} models deployed after a retrain"
     if counts["failed"]:
         said += f", {counts['failed']} failed"
+    deployed = [document["name"] for document in documents if document["deployed"] and document["champion"]]
+    back = " && ".join(command("models rollback", name, reason="...") for name in deployed)
     return Alert(
         severity=severity,
         dedup_key=f"retrain/{trigger.decision}",
@@ -27,7 +29,9 @@ def retrain_alert(documents: Sequence[Mapping[str, Any]], trigger: Trigger, link
         why="\n".join([f"{trigger.reason} (decision {trigger.decision})", *map(line, documents)]),
         what_to_do="Read the errors, correct their cause and start adaptive_retrain again."
         if all_failed
-        else f"Nothing. To go back to the model before: {command('models', 'rollback', 'NAME', reason='...')}",
+        else f"Nothing. To go back to the model before: {back}"
+        if back
+        else "Nothing: the champions stay.",
         numbers={"cost_cpu_s": round(sum(d.get("cost_cpu_s", 0.0) for d in documents), 1), **counts},
         done="" if all_failed else said,
         link=link,

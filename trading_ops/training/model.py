@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NET = "net."
 FURTHEST = 10.0  # deviations: a bar further out is taken for this far
+THREADS = 1  # networks this small gain nothing from a second one, and lose where it waits for a core
 _AT_ONCE = 128  # windows, always: another number or an odd one at the end would round otherwise in the last bits
 
 
@@ -51,11 +52,13 @@ class Model:
         """Log-odds of a rise before calibration, float64 [m]. Raises as `probabilities`."""
         import torch
 
+        from trading_ops.training.repeatable import repeatable
+
         self._require_like(samples)
         rows = np.asarray(rows, dtype="int64")
         self._require_decidable(samples, rows)
         network, found = self._network, np.empty(len(rows))
-        with torch.inference_mode():
+        with torch.inference_mode(), repeatable(THREADS):
             bars = torch.from_numpy(scaled(samples.features, self.weights["scaler.mean"], self.weights["scaler.std"]))
             back = torch.arange(1 - self.lookback, 1)
             for start in range(0, len(rows), _AT_ONCE):

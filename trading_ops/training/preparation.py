@@ -15,12 +15,14 @@ from trading_ops.market.candles import HOUR, CandleSource, StaleSymbol, digest_o
 from trading_ops.training.request import FEWEST_BARS, InvalidRequest, TrainingRequest
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from trading_ops.training.samples import Samples
     from trading_ops.training.splits import Split
 
 # what the weights follow from; with another text in one of these it is another model
 LEARNT_BY = ("features.py", "samples.py", "splits.py", "calibration.py", "trainer.py", "loop.py", "learner.py",
-             "model.py", "networks")  # fmt: skip
+             "repeatable.py", "model.py", "networks")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +31,7 @@ class Prepared:
 
     request: TrainingRequest
     symbol: str
+    candles: pd.DataFrame
     samples: Samples
     split: Split
     start: datetime
@@ -54,6 +57,7 @@ def prepare(request: TrainingRequest, symbol: str, source: CandleSource) -> Prep
     The end is a UTC midnight, so that a training that was killed goes on with the same bars all day.
     """
     from trading_ops.training.features import WARM_UP, samples_of
+    from trading_ops.training.samples import LOOKBACK
     from trading_ops.training.splits import TooFewRows, holdout_start, split
 
     spans = source.survey().spans
@@ -71,7 +75,7 @@ def prepare(request: TrainingRequest, symbol: str, source: CandleSource) -> Prep
         )
     holdout = holdout_start(end, request.holdout_days)
     start = max(span.first, holdout - timedelta(days=request.days_of_data))
-    candles = source.candles(symbol, max(span.first, start - WARM_UP * HOUR), end)
+    candles = source.candles(symbol, max(span.first, start - (WARM_UP + LOOKBACK) * HOUR), end)
     bars = int((candles.index >= start).sum())
     if bars < FEWEST_BARS or start >= holdout:
         raise InvalidRequest(
@@ -90,7 +94,7 @@ def prepare(request: TrainingRequest, symbol: str, source: CandleSource) -> Prep
         parts = split(samples, start, holdout, request.validation_split)
     except TooFewRows as error:
         raise InvalidRequest(str(error)) from error
-    return Prepared(request, symbol, samples, parts, start, holdout, end, source.label, digests)
+    return Prepared(request, symbol, candles, samples, parts, start, holdout, end, source.label, digests)
 
 
 @cache

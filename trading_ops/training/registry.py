@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,8 +167,7 @@ class Registry:
         """The champions that were replaced within the last 30 days and whose card can be read, each once."""
         found, cards = {}, self._readable()
         for pointer in self._champions.all()[0].values():
-            turns = [*pointer["past"], pointer]
-            for past, successor in zip(turns, turns[1:], strict=False):
+            for past, successor in pairwise([*pointer["past"], pointer]):
                 until = datetime.fromisoformat(past["until"]) + SHADOWED
                 if now < until and past["model_id"] != pointer["model_id"] and past["model_id"] in cards:
                     found[past["model_id"]] = Shadow(cards[past["model_id"]], successor["model_id"], until)

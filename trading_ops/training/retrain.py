@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trading_ops.training.card import Card
     from trading_ops.training.preparation import Prepared
     from trading_ops.training.promotion import Verdict
+    from trading_ops.training.samples import Samples
+    from trading_ops.training.splits import Split
     from trading_ops.training.trainer import Progress
 
 COLLECTION = "retrain_history"
@@ -146,14 +148,26 @@ def judged(prepared: Prepared, trained: Trained, champion: Card | None, workshop
 
 
 def leak_of(prepared: Prepared, workshop: Workshop) -> str | None:
-    """What a model learnt from shuffled labels gives away: nothing, unless outcomes leak into what it sees."""
-    from trading_ops.training.canary import leaks, shuffled
+    """Why the network knows what it cannot know; None where it guesses. A few epochs are enough to tell.
 
-    def scored(seed: int) -> Holdout:
-        samples = replace(prepared.samples, labels=shuffled(prepared.samples.labels, seed))
-        blind = replace(prepared, samples=samples)
+    Taught shuffled labels, it would know them if it had learnt from the days kept back. Taught a market whose bars are
+    shuffled, it would foretell them if a feature had seen them too early.
+    """
+    from trading_ops.training.canary import leaks, shuffled, shuffled_bars
+    from trading_ops.training.features import samples_of
+    from trading_ops.training.splits import split
+
+    def taught(samples: Samples, parts: Split) -> Holdout:
+        blind = replace(prepared, samples=samples, split=parts)
         epochs = min(CANARY_EPOCHS, prepared.request.epochs)
-        model, _ = learn(blind, samples, workshop.limits, epochs=epochs)
-        return holdout_of(blind, model)
+        return holdout_of(blind, learn(blind, samples, workshop.limits, epochs=epochs)[0])
 
-    return leaks(scored)
+    def labels(seed: int) -> Holdout:
+        return taught(replace(prepared.samples, labels=shuffled(prepared.samples.labels, seed)), prepared.split)
+
+    def market(seed: int) -> Holdout:
+        bars = shuffled_bars(prepared.candles, seed)
+        samples = samples_of(prepared.symbol, bars, horizon=prepared.request.horizon_hours)
+        return taught(samples, split(samples, prepared.start, prepared.holdout, prepared.request.validation_split))
+
+    return leaks(labels) or leaks(market, "a shuffled market")

@@ -70,8 +70,8 @@ def say(registry: Registry, bars: Bars, now: datetime, *, stale_days: float, lab
                 model_id=card.model_id, model_type=card.model_type, symbol=card.symbol,
                 role="shadow" if against else "champion", decided_at=decided_at, made_at=now,
                 horizon_hours=card.horizon_hours, probability_up=probability, signal=signal, reason=reason,
-                base_rate=card.base_rate, trained_until=card.trained_until, candles=label, source=source,
-                against=against,
+                base_rate=card.base_rate, trained_until=card.trained_until, candles_until=card.candles_until,
+                candles=label, source=source, against=against,
             )
         )  # fmt: skip
     return Said(predictions, broken)
@@ -190,7 +190,7 @@ def _reconstructed(registry: Registry, card: Card, samples: Samples, closes: np.
     frame = pd.DataFrame({"decided_us": samples.times[rows] + HOUR_US, "probability_up": probabilities})
     return frame.assign(
         name=card.name, model_id=card.model_id, symbol=card.symbol, role="champion", against="",
-        horizon_hours=card.horizon_hours, base_rate=card.base_rate, trained_us=_us(card.trained_until),
+        horizon_hours=card.horizon_hours, base_rate=card.base_rate, candles_us=_us(card.candles_until),
         reconstructed=True,
     )[list(COLUMNS)]  # fmt: skip
 

@@ -146,6 +146,7 @@ def _card(prepared: Prepared, model: Model, now: datetime, cost_cpu_s: float, pa
         created_at=now,
         trained_from=samples.decided_at(int(learnt.min())),
         trained_until=EPOCH + timedelta(microseconds=int(ends.max())),
+        candles_until=prepared.end,
         base_rate=base_rate,
         seed=request.seed,
         parameters=request.parameters,

@@ -24,7 +24,8 @@ CLOSE = datetime(2025, 3, 9, 23, tzinfo=UTC)
 SAID = Prediction(
     model_id="lstm-BTCUSDT-0123456789ab", model_type="lstm", symbol="BTCUSDT", role="champion", decided_at=CLOSE,
     made_at=CLOSE + timedelta(minutes=2), horizon_hours=1, probability_up=0.53, signal="BUY", reason="",
-    base_rate=0.505, trained_until=CLOSE - timedelta(days=31), candles="simulated", source="paper-1",
+    base_rate=0.505, trained_until=CLOSE - timedelta(days=31), candles_until=CLOSE - timedelta(days=1),
+    candles="simulated", source="paper-1",
 )  # fmt: skip
 SHADOW = replace(SAID, role="shadow", model_id="lstm-BTCUSDT-ba9876543210", against=SAID.model_id, probability_up=None)
 
@@ -49,7 +50,7 @@ def test_what_was_said_is_read_as_it_was(store):
     champion = frame.iloc[0]
     assert (champion["probability_up"], champion["base_rate"], champion["horizon_hours"]) == (0.53, 0.505, 1)
     assert champion["decided_us"] == CLOSE.timestamp() * 1e6
-    assert champion["trained_us"] == SAID.trained_until.timestamp() * 1e6
+    assert champion["candles_us"] == SAID.candles_until.timestamp() * 1e6
     assert not frame["reconstructed"].any()
 
 
@@ -122,13 +123,13 @@ def test_days_outside_are_not_read_and_none_is_a_frame_without_rows(store):
         (0.5001, 10, "", "BUY", ""),
         (0.4999, 10, "", "SELL", ""),
         (0.5, 10, "", "HOLD", "a rise is as probable as none"),
-        (0.9, 90, "", "BUY", ""),  # exactly at the cap
-        (0.9, 90.01, "", "HOLD", "the model learnt until 90 days ago, more than 90: train it anew"),
+        (0.9, 45, "", "BUY", ""),  # exactly at the cap
+        (0.9, 45.6, "", "HOLD", "the model is 46 days old, more than 45: train it anew"),
         (None, 10, "the candles are late", "HOLD", "the candles are late"),
     ],
 )
 def test_only_a_fresh_model_that_leans_to_a_side_gives_a_signal(probability, age, unknown, signal, why):
-    assert signal_of(probability, age_days=age, stale_days=90, unknown=unknown) == (signal, why)
+    assert signal_of(probability, age_days=age, stale_days=45, unknown=unknown) == (signal, why)
 
 
 def of_hour(back: int) -> Prediction:

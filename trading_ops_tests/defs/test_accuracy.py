@@ -45,7 +45,8 @@ def card_of(number: int = 1, **changes: Any) -> Card:
     fields = {
         "model_id": f"gru-BTCUSDT-{number:012x}", "model_type": "gru", "symbol": "BTCUSDT", "horizon_hours": 1,
         "lookback": 48, "features": FEATURES, "created_at": NOON, "trained_from": LEARNT - timedelta(days=90),
-        "trained_until": LEARNT, "base_rate": 0.51, "seed": number, "parameters": {}, "digests": {},
+        "trained_until": LEARNT, "candles_until": NOON.replace(minute=0),
+        "base_rate": 0.51, "seed": number, "parameters": {}, "digests": {},
         "candles": "simulated", "metrics": {}, "cost_cpu_s": 1.0,
     }  # fmt: skip
     return Card(**{**fields, **changes})
@@ -161,12 +162,12 @@ def test_the_replaced_champion_predicts_on_beside_the_new_one_for_thirty_days(se
     assert [row["role"] for row in said(services) if row["decided_at"] > "2025-03-11"] == ["champion"]
 
 
-def test_a_model_that_learnt_until_too_long_ago_says_hold(services):
-    deploy(services, trained_until=NOON - timedelta(days=91), trained_from=NOON - timedelta(days=200))
+def test_a_model_that_is_too_old_says_hold(services):
+    deploy(services, candles_until=NOON - timedelta(days=46))
     predicted(services)
     (row,) = said(services)
     assert row["signal"] == "HOLD"
-    assert row["reason"] == "the model learnt until 91 days ago, more than 90: train it anew"
+    assert row["reason"] == "the model is 46 days old, more than 45: train it anew"
     assert row["probability_up"] is not None  # it is still known how right it would be
 
 
@@ -241,8 +242,9 @@ def saying(services: Services, card: Card, close: datetime, probability: float, 
     return Prediction(
         model_id=card.model_id, model_type="gru", symbol=card.symbol, role=role.get("role", "champion"),
         decided_at=close, made_at=close + timedelta(minutes=2), horizon_hours=1, probability_up=probability,
-        signal="BUY", reason="", base_rate=card.base_rate, trained_until=card.trained_until, candles="simulated",
-        source=services.bot.source, against=role.get("against", ""),
+        signal="BUY", reason="", base_rate=card.base_rate, trained_until=card.trained_until,
+        candles_until=card.candles_until, candles="simulated", source=services.bot.source,
+        against=role.get("against", ""),
     )  # fmt: skip
 
 
@@ -321,13 +323,13 @@ def test_a_champion_without_a_prediction_is_not_a_day_without_a_champion(service
 
 
 def test_an_old_champion_warns_and_a_fresh_one_does_not(services):
-    deploy(services, trained_until=NOON - timedelta(days=95), trained_from=NOON - timedelta(days=200))
+    deploy(services, candles_until=NOON - timedelta(days=50))
     later = at(services, NOON + timedelta(days=1))
     found = check(measured(later, first="2025-03-10"), "models_fresh")
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     (delivery,) = later.outbox.deliveries()
     assert delivery["alert"]["severity"] == "WARNING"
-    said = "gru/BTCUSDT learnt until 95 days ago, more than 90: it predicts HOLD"
+    said = "gru/BTCUSDT is 50 days old, more than 45: it predicts HOLD"
     assert delivery["alert"]["what"] == f"{said}, 2025-03-10 (simulated candles)"
 
 
@@ -360,7 +362,8 @@ def test_the_shadow_report_of_three_weeks_is_in_the_document_and_on_the_asset(se
     record_predictions(services.store, rows)
     result = measured(services)
     (row,) = stored(services, HISTORY)[NEWEST]["shadows"]
-    assert (row["worth_it"], row["n"], row["shadow"]) == ("yes", len(closes), old.model_id)
+    moved = sum(candles[close] != candles[close - HOUR] for close in closes)
+    assert (row["worth_it"], row["n"], row["shadow"]) == ("yes", moved, old.model_id)
     (event,) = result.asset_materializations_for_node("model_accuracy")
     (shown,) = event.metadata["was_the_retrain_worth_it"].records
     assert shown.data["worth it"] == "yes"

@@ -9,11 +9,15 @@ import pytest
 
 from trading_ops.defs.training import adaptive_retrain, predict_price, train_model
 from trading_ops.services import Services
+from trading_ops.training.preparation import prepare
+from trading_ops.training.request import TrainingRequest
+from trading_ops.training.retrain import leak_of
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.training.markets import folder_of, walk
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-SMALL = {"days_of_data": 120, "epochs": 6}
+FEW = {"days_of_data": 60, "epochs": 5}
+SMALL = {**FEW, "batch_size": 64}
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def rows_of(result: dg.ExecuteInProcessResult, step: str, name: str) -> list[dic
 
 def retrained(services: Services, *, fails: bool = False, **config: Any) -> dict[str, dict[str, Any]]:
     """What retrain_history holds of each model after adaptive_retrain, newest decision last."""
-    run(adaptive_retrain, services, "choose_models", fails=fails, **{**SMALL, **config})
+    run(adaptive_retrain, services, "choose_models", fails=fails, **{**FEW, **config})
     return {record.body["name"]: record.body for record in services.store.read("retrain_history")}
 
 
@@ -115,7 +119,7 @@ def test_a_retrain_deploys_what_is_better_keeps_the_rest_and_tells_once(market_o
     assert market_of.registry.champion("lstm/WALKUSDT") is None
     assert told["trigger"] == {"decision": "2025-03-10/a1", "reason": "accuracy fell", "by": "adaptive_retrain"}
     assert walked["verdict"]["promote"] is False
-    assert "base rate" in walked["why"]
+    assert "worse than always saying" in walked["why"]
     assert "492 bars" in new["why"]
     (alert,) = alerts(market_of)
     assert (alert["severity"], alert["what"]) == ("WARNING", "1 of 3 models deployed after a retrain, 1 failed")
@@ -137,16 +141,12 @@ def test_when_every_model_fails_the_champions_stay_and_people_are_told_as_critic
     found = retrained(market_of, models=["lstm/NEWUSDT", "gru/NOUSDT"], decision="c", fails=True)
     assert {found[name]["outcome"] for name in ("lstm/NEWUSDT", "gru/NOUSDT")} == {"failed"}
     assert market_of.registry.champion("lstm/TOLDUSDT").model_id == champion
-    last = alerts(market_of)[-1]
-    assert (last["severity"], last["what"]) == ("CRITICAL", "Every model failed to retrain; the champions stay")
+    assert [(alert["severity"], alert["what"]) for alert in alerts(market_of) if alert["severity"] != "INFO"] == [
+        ("CRITICAL", "Every model failed to retrain; the champions stay")
+    ]
 
 
-def test_a_model_that_sees_its_own_outcome_is_not_promoted(market_of):
-    """The canary: a label that leaks into the features is found with shuffled labels, too."""
-    from trading_ops.training.preparation import prepare
-    from trading_ops.training.request import TrainingRequest
-    from trading_ops.training.retrain import leak_of
-
+def test_networks_taught_what_cannot_be_known_guess_so_that_nothing_is_held_back(market_of):
     prepared = prepare(TrainingRequest(symbol="WALKUSDT", **SMALL), "WALKUSDT", market_of.candles)
     assert leak_of(prepared, market_of.workshop) is None
 

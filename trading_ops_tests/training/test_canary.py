@@ -1,12 +1,19 @@
 """Is a guess taken for a guess, and knowledge that cannot be found out?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 
-from trading_ops.training.canary import band, leaks, shuffled
+from trading_ops.market.soundness import check_candles
+from trading_ops.training.baseline import fit_logistic
+from trading_ops.training.canary import band, leaks, shuffled, shuffled_bars
+from trading_ops.training.features import samples_of
+from trading_ops_tests.conftest import NOON
+from trading_ops_tests.training.markets import walk
+
+HOUR = NOON.replace(minute=0)
 
 
 @dataclass(frozen=True)
@@ -105,3 +112,35 @@ def test_nothing_said_has_no_band():
         band(np.zeros(0), np.zeros(0))
     with pytest.raises(ValueError, match="from 0 to 1"):
         band(np.array([1.5]), np.array([1.0]))
+
+
+def test_a_shuffled_market_keeps_its_moves_its_times_and_is_sound():
+    bars = walk(HOUR, 60, told=0.6)
+    mixed = shuffled_bars(bars, 1)
+    assert check_candles(mixed, "X").sound
+    assert mixed.index.equals(bars.index)
+    moves = [np.sort(np.diff(np.log(frame["close"]))) for frame in (bars, mixed)]
+    assert moves[0] == pytest.approx(moves[1], abs=1e-12)
+    assert mixed["close"].iloc[-1] == pytest.approx(bars["close"].iloc[-1])
+    assert sorted(mixed["volume"]) == sorted(bars["volume"])
+    back = np.diff(np.log(mixed["close"]))
+    assert np.corrcoef(back[1:], back[:-1])[0, 1] == pytest.approx(0.0, abs=0.1)  # it was -0.6
+
+
+def foretold(seed: int, *, early: bool) -> Said:
+    """A logistic regression on a shuffled market, whose last feature is this hour's return, or the next one's."""
+    samples = samples_of("X", shuffled_bars(walk(HOUR, 120), seed))
+    seen = samples.features.copy()
+    if early:
+        seen[:-1, 0] = seen[1:, 0]
+    samples = replace(samples, features=seen)
+    rows = samples.learnable()
+    taught, kept = rows[: len(rows) * 2 // 3], rows[len(rows) * 2 // 3 :]
+    return Said(fit_logistic(samples, taught).probabilities(samples, kept), samples.labels[kept])
+
+
+def test_a_feature_that_sees_a_bar_too_early_is_found_in_a_shuffled_market():
+    assert leaks(lambda seed: foretold(seed, early=False), "a shuffled market") is None
+    assert "taught a shuffled market, it was right in " in str(
+        leaks(lambda seed: foretold(seed, early=True), "a shuffled market")
+    )
