@@ -23,7 +23,7 @@ Signal = Literal["BUY", "SELL", "HOLD"]
 COLUMNS = {
     "name": "object", "model_id": "object", "symbol": "object", "role": "object", "against": "object",
     "decided_us": "int64", "horizon_hours": "int64", "probability_up": "float64", "base_rate": "float64",
-    "candles_us": "int64", "reconstructed": "bool",
+    "reconstructed": "bool",
 }  # fmt: skip
 _TYPES = {
     "model_id": str, "model_type": str, "symbol": str, "role": str, "decided_at": str, "made_at": str,
@@ -149,7 +149,6 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             ],
             "base_rate": [row["base_rate"] for row in rows],
             "decided_us": moments("decided_at"),
-            "candles_us": moments("candles_until"),
             "reconstructed": False,
         }
     )

@@ -124,7 +124,7 @@ def _by_name_and_day(joined: pd.DataFrame, days: Sequence[str]) -> dict[int, dic
     )
     by_day = wanted.groupby(["midnight", "name"])
     counts = by_day[[*NOT_JOINED, "again"]].sum().astype("int64")
-    last = by_day[["model_id", "candles_us"]].last()
+    last = by_day[["model_id"]].last()
     rows = last.join(counts).assign(all=by_day.size()).reset_index()
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for row in rows.to_dict("records"):
@@ -137,16 +137,14 @@ def _row(
 ) -> dict[str, Any]:
     """`today`: what `_by_name_and_day` found, nothing where nothing was predicted."""
     model_type, _, symbol = name.partition("/")
-    is_deployed = champion is not None
-    if champion is None:
-        champion = Deployed(today["model_id"], today["candles_us"])
+    age = None if champion is None else round((end - champion.candles_us) / DAY_US, 4)
     n = figures["n"]
     return {
         "model_type": model_type,
         "symbol": symbol,
-        "deployed": is_deployed,
-        "model_id": champion.model_id,
-        "model_age_days": round((end - champion.candles_us) / DAY_US, 4),
+        "deployed": champion is not None,
+        "model_id": today["model_id"] if champion is None else champion.model_id,
+        "model_age_days": age,
         "outcome": "measured" if n >= FEW else "too_few" if n else "no_predictions",
         "interval": _listed(wilson_interval(round(figures["accuracy"] * n), n) if n else None),
         **figures,

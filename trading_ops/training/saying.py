@@ -190,7 +190,7 @@ def _reconstructed(registry: Registry, card: Card, samples: Samples, closes: np.
     frame = pd.DataFrame({"decided_us": samples.times[rows] + HOUR_US, "probability_up": probabilities})
     return frame.assign(
         name=card.name, model_id=card.model_id, symbol=card.symbol, role="champion", against="",
-        horizon_hours=card.horizon_hours, base_rate=card.base_rate, candles_us=_us(card.candles_until),
+        horizon_hours=card.horizon_hours, base_rate=card.base_rate,
         reconstructed=True,
     )[list(COLUMNS)]  # fmt: skip
 

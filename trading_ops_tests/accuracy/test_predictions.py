@@ -50,7 +50,6 @@ def test_what_was_said_is_read_as_it_was(store):
     champion = frame.iloc[0]
     assert (champion["probability_up"], champion["base_rate"], champion["horizon_hours"]) == (0.53, 0.505, 1)
     assert champion["decided_us"] == CLOSE.timestamp() * 1e6
-    assert champion["candles_us"] == SAID.candles_until.timestamp() * 1e6
     assert not frame["reconstructed"].any()
 
 

@@ -34,7 +34,6 @@ def said(
     role: str = "champion",
     against: str = "",
     horizon: int = 1,
-    candles_until: str = "2025-02-01",
     reconstructed: bool = False,
     base_rate: float = 0.5,
 ) -> pd.DataFrame:
@@ -51,7 +50,6 @@ def said(
             "horizon_hours": [horizon] * n,
             "probability_up": np.asarray(probabilities, float),
             "base_rate": [base_rate] * n,
-            "candles_us": [us(candles_until)] * n,
             "reconstructed": [reconstructed] * n,
         }
     )
