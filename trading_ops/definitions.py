@@ -8,6 +8,7 @@ warnings.filterwarnings("ignore", message="Parameter `backfill_policy`")
 import dagster as dg  # noqa: E402
 
 from trading_ops.defs import (  # noqa: E402
+    accuracy,
     analysis,
     audit,
     backtesting,
@@ -26,6 +27,7 @@ from trading_ops.defs.resources import RESOURCES, SERVICES  # noqa: E402, F401
 
 defs = dg.Definitions.merge(
     performance.defs,
+    accuracy.defs,
     portfolio.defs,
     costs.defs,
     guard.defs,

@@ -88,7 +88,7 @@ class Settings(ChannelSettings, HealthSettings, BaseSettings):
 
     models: Path | None = Field(None, description="Folder of the trained models; default <data_dir>/models")
     model_stale_days: float = Field(
-        30.0, gt=0, description="Days after which a model says HOLD, counted from the end of its candles"
+        45.0, gt=0, allow_inf_nan=False, description="Days after which a model says HOLD, from the end of its candles"
     )
     training_max_s: float = Field(7200.0, gt=0, description="Seconds that the training of one model may take")
     training_max_memory_mb: float = Field(4096.0, gt=0, description="Memory in MB that a training process may take")

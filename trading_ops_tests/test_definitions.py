@@ -26,7 +26,11 @@ CRONS = {
     "daily_portfolio_report": "0 8 * * *",
     "daily_api_cost_report": "0 9 * * *",
 }
-OTHER_CRONS = {"reread_recent_days": "45 0 * * *", "system_health_check": "*/15 * * * *"}
+OTHER_CRONS = {
+    "reread_recent_days": "45 0 * * *",
+    "system_health_check": "*/15 * * * *",
+    "record_predictions": "2 * * * *",
+}
 
 
 def bare(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

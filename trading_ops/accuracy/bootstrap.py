@@ -80,27 +80,20 @@ def mean_interval(
     return None if drawn is None else interval_of(drawn.means(values), confidence)
 
 
-def difference_interval(
-    later: tuple[Any, Any],
-    earlier: tuple[Any, Any],
-    *,
-    block_us: int = DAY_US,
-    draws: int = DRAWS,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """Interval of mean(later) - mean(earlier), each (values, times_us) of a period of its own; None as mean_interval.
+def difference_draws(
+    later: tuple[Any, Any], earlier: tuple[Any, Any], *, block_us: int = DAY_US, draws: int = DRAWS, seed: int = 0
+) -> np.ndarray | None:
+    """Drawn mean(later) - mean(earlier), float64 [draws], each (values, times_us) of a period of its own.
 
-    Two weeks hold two blocks of a week, which no interval comes from. Blocks of a day keep what repeats within a day
-    and what the symbols share, and a week has seven; the hits of next-hour predictions hardly depend beyond it.
+    None where one of them has not two blocks of hours. Two weeks hold two blocks of a week, which no interval comes
+    from: blocks of a day keep what repeats within a day and what the symbols share, and a week has seven; the hits of
+    next-hour predictions hardly depend on each other beyond a day.
     """
-    drawn = [
-        block_draws(times_us, block_us=block_us, draws=draws, seed=seed + place)
-        for place, (_, times_us) in enumerate((later, earlier))
-    ]
-    if drawn[0] is None or drawn[1] is None:
+    of_later = block_draws(later[1], block_us=block_us, draws=draws, seed=seed)
+    of_earlier = block_draws(earlier[1], block_us=block_us, draws=draws, seed=seed + 1)
+    if of_later is None or of_earlier is None:
         return None
-    return interval_of(drawn[0].means(later[0]) - drawn[1].means(earlier[0]), confidence)
+    return of_later.means(later[0]) - of_earlier.means(earlier[0])
 
 
 def interval_of(means: np.ndarray, confidence: float = 0.95) -> Interval:

@@ -32,11 +32,12 @@ class Scores:
     pt_p_value: float | None
 
 
-def score(probability_up: Any, up: Any, *, reference: float | None = None) -> Scores | None:
+def score(probability_up: Any, up: Any, *, reference: Any = None) -> Scores | None:
     """Every figure of n predictions, None where n is 0; `up` is 1 or 0, void outcomes are left out before.
 
-    `reference`: the base rate of the training window, which the skill is over; None leaves it undefined. Raises
-    ValueError for a probability outside [0, 1], an outcome that is neither 1 nor 0, or arrays of unequal length.
+    `reference`: the base rate of the training window, one or one a pair, which the skill is over; None leaves it
+    undefined. Raises ValueError for a probability outside [0, 1], an outcome that is neither 1 nor 0, or arrays of
+    unequal length.
     """
     p, y = _pairs(probability_up, up)
     if not len(p):
@@ -77,16 +78,17 @@ def brier(probability_up: Any, up: Any) -> float | None:
     return float(np.mean((p - y) ** 2)) if len(p) else None
 
 
-def brier_skill(probability_up: Any, up: Any, reference: float) -> float | None:
-    """1 - Brier / Brier of always saying `reference`: above 0 better than it; None without pairs or where that is 0.
+def brier_skill(probability_up: Any, up: Any, reference: Any) -> float | None:
+    """1 - Brier / Brier of saying `reference`, one or one a pair: above 0 better; None without pairs or where it is 0.
 
     >>> round(brier_skill([0.8, 0.2], [1, 0], 0.5), 4)
     0.84
     """
     p, y = _pairs(probability_up, up)
-    if not 0.0 <= reference <= 1.0:
-        raise ValueError(f"reference is {reference!r}; a share from 0 to 1 would be right")
-    of_reference = float(np.mean((reference - y) ** 2)) if len(p) else 0.0
+    q = np.broadcast_to(np.asarray(reference, "float64"), p.shape)
+    if len(outside := q[~((q >= 0.0) & (q <= 1.0))]):
+        raise ValueError(f"reference is {outside[0]:g}; a share from 0 to 1 would be right")
+    of_reference = float(np.mean((q - y) ** 2)) if len(p) else 0.0
     return 1.0 - float(np.mean((p - y) ** 2)) / of_reference if of_reference > 0.0 else None
 
 

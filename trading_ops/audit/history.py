@@ -28,9 +28,12 @@ class History:
         return self.get_history("performance_metrics", days)
 
     def get_model_accuracy_history(self, model_type: str | None = None, days: int = 30) -> list[dict[str, Any]]:
-        """Daily model accuracy, of all models or of those with this `model_type`. Raises as get_history."""
+        """Daily model accuracy: of all models, or the days and rows of `models` of this type. Raises as get_history.
+
+        What is pooled over all models is not part of an answer about one type.
+        """
         records = self.get_history("model_accuracy_history", days)
-        return [record for record in records if model_type in (None, record.get("model_type"))]
+        return records if model_type is None else [kept for record in records if (kept := _of_type(record, model_type))]
 
     def get_api_cost_history(self, days: int = 30) -> list[dict[str, Any]]:
         """Daily API costs. Raises as get_history."""
@@ -57,6 +60,14 @@ class History:
         recent = [(instant, record) for record in records if (instant := _instant(record)) >= since]
         recent.sort(key=lambda found: (found[0], found[1].seq), reverse=True)
         return [_flat(record) for _, record in recent]
+
+
+def _of_type(record: dict[str, Any], model_type: str) -> dict[str, Any] | None:
+    """The record with this type's models alone, None where it has none."""
+    if not isinstance(models := record.get("models"), dict):
+        return record if record.get("model_type") == model_type else None
+    kept = {name: row for name, row in models.items() if row.get("model_type") == model_type}
+    return {**record, "models": kept, "pooled": None} if kept else None
 
 
 def _before(now: datetime, days: int) -> datetime:

@@ -148,8 +148,10 @@ daily_performance_analysis = daily_job(
     "closed_trades",
     "strategy_risk",
     "performance_metrics",
+    "model_accuracy",
     checks_of=("candles",),
-    description="Reads the day's trades and measures every strategy: metrics, verdicts, risk. Daily at 01:00 UTC.",
+    description="Reads the day's trades and measures every strategy and model: metrics, verdicts, risk, accuracy. Daily"
+    " at 01:00 UTC.",
 )
 
 reread_recent_days = reread_job(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,12 +157,17 @@ class Registry:
                 return str(past["model_id"])
         return None
 
+    def reigns(self, name: str) -> list[tuple[str, datetime]]:
+        """Each champion of the name so far and since when, oldest first; a rollback begins a reign, too."""
+        pointer = self._champions.get(name)
+        turns = [*pointer["past"], pointer] if pointer else []
+        return [(str(turn["model_id"]), datetime.fromisoformat(turn["since"])) for turn in turns]
+
     def shadows(self, now: datetime) -> list[Shadow]:
         """The champions that were replaced within the last 30 days and whose card can be read, each once."""
         found, cards = {}, self._readable()
         for pointer in self._champions.all()[0].values():
-            after = [*pointer["past"][1:], pointer]
-            for past, successor in zip(pointer["past"], after, strict=True):
+            for past, successor in pairwise([*pointer["past"], pointer]):
                 until = datetime.fromisoformat(past["until"]) + SHADOWED
                 if now < until and past["model_id"] != pointer["model_id"] and past["model_id"] in cards:
                     found[past["model_id"]] = Shadow(cards[past["model_id"]], successor["model_id"], until)

@@ -9,7 +9,7 @@ from trading_ops.accuracy.bootstrap import (
     DAY_US,
     WEEK_US,
     block_draws,
-    difference_interval,
+    difference_draws,
     interval_of,
     mean_interval,
 )
@@ -64,7 +64,7 @@ def test_less_than_two_blocks_of_hours_give_no_interval():
     assert mean_interval(np.ones(335), MONTH[:335]) is None
     assert mean_interval(np.ones(336), MONTH[:336]) == (1.0, 1.0)
     assert mean_interval([], []) is None
-    assert difference_interval((np.ones(24), MONTH[:24]), (np.ones(168), MONTH[:168])) is None
+    assert difference_draws((np.ones(24), MONTH[:24]), (np.ones(168), MONTH[:168])) is None
 
 
 @pytest.mark.parametrize("block_us", [0, DAY_US + 1, -WEEK_US])
@@ -90,7 +90,7 @@ def test_the_truth_lies_in_most_intervals():
         low, high = mean_interval(rng.random(len(MONTH)) < 0.52, MONTH, draws=300, seed=seed)
         inside += low <= 0.52 <= high
         weeks = rng.random((2, 168)) < 0.52
-        low, high = difference_interval((weeks[1], late), (weeks[0], early), draws=300, seed=seed)
+        low, high = interval_of(difference_draws((weeks[1], late), (weeks[0], early), draws=300, seed=seed))
         within += low <= 0.0 <= high
     assert inside / 300 > 0.85
     assert within / 300 > 0.88
@@ -107,10 +107,9 @@ def test_hours_that_move_together_widen_the_interval():
 def test_a_drop_of_ten_points_in_one_symbol_is_seen_only_with_enough_hours():
     rng = np.random.default_rng(9)
     early, late = MONTH[:168], MONTH[168:336]
-    one = difference_interval((rng.random(168) < 0.45, late), (rng.random(168) < 0.55, early))
+    one = interval_of(difference_draws((rng.random(168) < 0.45, late), (rng.random(168) < 0.55, early)))
     assert one[1] - one[0] > 0.15  # 168 coins a week: ten points are within their noise
-    low, high = difference_interval(
-        (rng.random(168 * 20) < 0.45, np.tile(late, 20)), (rng.random(168 * 20) < 0.55, np.tile(early, 20))
-    )
+    twenty = [(rng.random(168 * 20) < share, np.tile(week, 20)) for share, week in ((0.45, late), (0.55, early))]
+    low, high = interval_of(difference_draws(*twenty))
     assert high < 0.0
     assert low > -0.2

@@ -93,6 +93,19 @@ def test_model_accuracy_can_be_asked_for_one_model(store: AuditStore) -> None:
     assert [record["key"] for record in at(store).get_model_accuracy_history()] == ["c", "b", "a"]
 
 
+def test_a_day_of_several_models_shows_those_of_the_type_alone(store: AuditStore) -> None:
+    rows = {name: {"model_type": name.split("/")[0], "accuracy": 0.52} for name in ("lstm/BTCUSDT", "gru/BTCUSDT")}
+    bodies = {"2025-03-07": rows, "2025-03-06": {"gru/BTCUSDT": rows["gru/BTCUSDT"]}, "2025-03-05": {}}
+    for day, models in bodies.items():
+        store.append("model_accuracy_history", [Entry(day, "", {"models": models, "pooled": {"n": 48}})])
+    (lstm,) = at(store).get_model_accuracy_history("lstm")
+    assert (lstm["partition"], lstm["models"]) == ("2025-03-07", {"lstm/BTCUSDT": rows["lstm/BTCUSDT"]})
+    assert lstm["pooled"] is None  # that is of all types
+    assert days_of(at(store).get_model_accuracy_history("gru")) == ["2025-03-07", "2025-03-06"]
+    everything = at(store).get_model_accuracy_history()
+    assert [sorted(record["models"]) for record in everything] == [["gru/BTCUSDT", "lstm/BTCUSDT"], ["gru/BTCUSDT"], []]
+
+
 @pytest.mark.parametrize(
     ("method", "collection"),
     [

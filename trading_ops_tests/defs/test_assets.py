@@ -19,7 +19,8 @@ from trading_ops_tests.conftest import NEWEST
 from trading_ops_tests.fakes import ScriptedBot, trade
 from trading_ops_tests.notifications.test_outbox import Recorder
 
-COLLECTIONS = ("closed_trades", "performance_metrics", "strategy_risk", "portfolio_reports", "api_cost_history")
+COLLECTIONS = ("closed_trades", "performance_metrics", "strategy_risk", "portfolio_reports", "api_cost_history",
+               "model_accuracy_history")  # fmt: skip
 ACCOUNT = {
     "as_of": "2025-03-10T00:00:00Z",
     "initial_usdt": 10_000.0,

@@ -29,6 +29,7 @@ ASSETS = {
     "strategy_risk": ("strategy_risk", "status"),
     "portfolio_report": ("portfolio_reports", "outcome"),
     "api_costs": ("api_cost_history", "outcome"),
+    "model_accuracy": ("model_accuracy_history", "outcome"),
 }
 WINNERS = [trade(str(i), f"2025-03-0{3 + i % 7}T{i:02}:00:00+00:00", 30.0) for i in range(14)]
 ACCOUNT = {
