@@ -58,6 +58,12 @@ def test_a_model_is_trained_shown_promoted_and_rolled_back(home: Path):
     assert (code, json.loads(said)["champion"], json.loads(said)["replaced"]) == (0, good, bad)
     states = {row["model_id"]: row["state"] for row in json.loads(models(home, "list", "--json")[1])}
     assert states == {good: "champion", bad: "archived"}
+    (home / "predict.yaml").write_text("ops: {predict: {config: {symbol: TOLDUSDT, hours: 3}}}")
+    line = f"dagster job execute -m trading_ops.definitions -j predict_price -c {home / 'predict.yaml'}"
+    done = command(line.split(), home)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (forecast,) = json.loads(command(["trading-ops", "history", "forecasts", "--json"], home).stdout)
+    assert (forecast["model_id"], len(forecast["hours"])) == (good, 3)
     code, said, wrong = models(home, "rollback", "lstm/TOLDUSDT", "--reason", "again")
     assert code == 2
     assert "no champion before this one" in wrong
