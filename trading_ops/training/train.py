@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -74,19 +75,40 @@ def train(
     Of one name one training runs at a time, on this machine and on all that share the folder of the models: another
     waits. Killed and started again the same day, it goes on from its last checkpoint. Raises TrainingFailed.
     """
-    from filelock import FileLock
-
     folder = workshop.data_dir / UNFINISHED
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{prepared.name.replace('/', '-')}.lock"):
+    with _alone(folder / f"{prepared.name.replace('/', '-')}.lock", prepared, progress):
         if (known := _known(prepared, workshop.registry)) is not None:
             return known
         checkpoint = folder / f"{prepared.model_id}.checkpoint"
         model, cpu_s = learn(prepared, prepared.samples, workshop.limits, checkpoint=checkpoint, progress=progress)
+        # whoever sees the scores may choose by them
+        workshop.registry.look(prepared.name, prepared.holdout, prepared.end, key=prepared.model_id)
         card = _card(prepared, model, workshop.now(), cpu_s, parent)
         card = workshop.registry.add(card, model.weights)
         checkpoint.unlink(missing_ok=True)
         return Trained(card, model, holdout_of(prepared, model), again=False)
+
+
+@contextmanager
+def _alone(lock: Path, prepared: Prepared, progress: Callable[[Progress], None] | None) -> Iterator[None]:
+    """One training of a name at a time; the lock of a process that died is free at once."""
+    from filelock import FileLock, Timeout
+
+    from trading_ops.training.trainer import Progress
+
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        if progress is not None:
+            note = f"another training of {prepared.name} runs; this one waits for it"
+            progress(Progress(0.0, prepared.request.epochs, None, 0, note))
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def learn(
