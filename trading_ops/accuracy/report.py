@@ -79,6 +79,8 @@ def accuracy_days(
     yet; `too_few`: fewer than 12 outcomes; `measured`.
     """
     joined = judged[judged["role"] == "champion"]
+    of_pairs = judged["name"].isin(judged.loc[judged["role"] == "shadow", "name"])
+    compared = judged[of_pairs]
     of_name = {str(name): Judged.of(frame) for name, frame in joined.groupby("name")}
     whole, nobody = Judged.of(joined), Judged.of(joined.iloc[:0])
     of_day = _by_name_and_day(joined, days)
@@ -101,7 +103,7 @@ def accuracy_days(
             "outcome": next((outcome for outcome in OUTCOMES if outcome in found), "no_champion"),
             "models": models,
             "pooled": _figures(whole, start, 1) if names else None,
-            "shadows": shadow_report(_between(judged, start + DAY_US - LONG_DAYS * DAY_US, start + DAY_US)),
+            "shadows": shadow_report(_between(compared, start + DAY_US - LONG_DAYS * DAY_US, start + DAY_US)),
         }
     return documents
 

@@ -112,7 +112,10 @@ def reliability(probability_up: Any, up: Any, bins: int = BINS) -> tuple[np.ndar
     p, y = _pairs(probability_up, up)
     if not len(p):
         return np.zeros(0, "int64"), np.zeros(0), np.zeros(0)
-    where = np.searchsorted(np.sort(p), p, side="left") * bins // len(p)
+    order = np.argsort(p)
+    p, y = p[order], y[order]
+    first = np.flatnonzero(np.concatenate([[True], p[1:] != p[:-1]]))  # of those that are equal
+    where = np.repeat(first, np.diff(first, append=len(p))) * bins // len(p)
     count = np.bincount(where, minlength=bins)
     there = count > 0
     count = count[there]

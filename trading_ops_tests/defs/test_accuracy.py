@@ -1,8 +1,10 @@
 """Do models predict every hour, once, and is each day told how right they were? Real networks, registry and store."""
 
+import os
+import signal
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -18,7 +20,7 @@ from trading_ops.defs.resources import AuditIOManager
 from trading_ops.services import Services
 from trading_ops.training.card import Card
 from trading_ops.training.features import FEATURES
-from trading_ops_tests.conftest import NEWEST, NOON
+from trading_ops_tests.conftest import NEWEST, NOON, QuietSettings
 from trading_ops_tests.defs.test_assets import check, error_of, stored
 from trading_ops_tests.fakes import ScriptedCandles
 
@@ -105,23 +107,31 @@ def told_of(result: dg.ExecuteInProcessResult) -> str:
 # every hour
 
 
-def test_without_champions_the_hour_says_so_and_imports_no_torch(tmp_path):
+def test_a_machine_without_models_needs_no_torch(tmp_path):
     code = (
         "import sys\n"
-        "from trading_ops.definitions import defs\n"
+        "for name in ('torch', 'safetensors'):\n"
+        "    sys.modules[name] = None  # as if not installed\n"
+        "from trading_ops.definitions import SERVICES, defs\n"
         "import dagster as dg\n"
-        "job = defs.resolve_job_def('record_predictions')\n"
-        "result = job.execute_in_process(instance=dg.DagsterInstance.ephemeral())\n"
+        "instance, day = dg.DagsterInstance.ephemeral(), SERVICES.bot.calendar().last_day\n"
+        "result = defs.resolve_job_def('record_predictions').execute_in_process(instance=instance)\n"
         "(event,) = result.asset_materializations_for_node('predictions')\n"
-        "print(result.success, event.metadata['predictions'].value, 'torch' in sys.modules)\n"
+        "print(result.success, event.metadata['predictions'].value)\n"
+        "job = dg.define_asset_job('measured', selection=['model_accuracy'])\n"
+        "job = dg.Definitions.merge(defs, dg.Definitions(jobs=[job])).resolve_job_def('measured')\n"
+        "result = job.execute_in_process(instance=instance, partition_key=str(day))\n"
+        "(event,) = result.asset_materializations_for_node('model_accuracy')\n"
+        "print(result.success, event.metadata['outcome'].value)\n"
     )
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
-    assert done.stdout == (
-        "True no champion predicts yet: trading-ops models train, then trading-ops models promote False\n"
-    )
+    assert done.stdout.splitlines() == [
+        "True no champion predicts yet: trading-ops models train, then trading-ops models promote",
+        "True no_champion",
+    ], done.stderr
 
 
 def test_a_champion_predicts_at_the_close_of_the_newest_bar_once_an_hour(services):
@@ -374,3 +384,47 @@ def test_history_tells_each_model_types_days(services):
     measured(services)
     assert [day["partition"] for day in services.history.get_model_accuracy_history("gru")] == [NEWEST]
     assert services.history.get_model_accuracy_history("lstm") == []
+
+
+def test_a_symbol_whose_candles_cannot_be_read_says_so_and_keeps_no_other_from_it(make_services):
+    whole = make_services().candles.candles("BTCUSDT", NOON - timedelta(days=120), NOON)
+    broken = whole.copy()
+    broken.loc[broken.index[-40], "high"] = 0.0
+    services = make_services(symbols=("BTCUSDT", "ETHUSDT"))
+    services._sources[("BTCUSDT", "ETHUSDT")] = ScriptedCandles({"BTCUSDT": whole, "ETHUSDT": broken}, NOON)
+    for number, symbol in enumerate(("BTCUSDT", "ETHUSDT"), 1):
+        before = at(services, NOON - timedelta(days=3))
+        deploy(before, number, symbol=symbol, model_id=f"gru-{symbol}-{number:012x}", candles="scripted")
+    found = check(measured(services), "accuracy_has_not_dropped")
+    rows = stored(services, HISTORY)[NEWEST]["models"]
+    assert (rows[NAME]["outcome"], rows[NAME]["deployed"]) == ("measured", True)
+    assert (rows["gru/ETHUSDT"]["outcome"], rows["gru/ETHUSDT"]["n"]) == ("no_candles", 0)
+    assert "high" in rows["gru/ETHUSDT"]["error"]
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "gru/ETHUSDT: its outcomes are unknown" in str(found.metadata["findings"].records[0].data["finding"])
+
+
+@pytest.mark.chaos
+def test_the_job_killed_at_any_moment_leaves_one_whole_prediction_an_hour(tmp_path):
+    settings = QuietSettings(data_dir=tmp_path / "var")
+    deploy(Services(settings), candles_until=datetime.now(UTC))
+    code = (
+        "from trading_ops.definitions import defs\n"
+        "import dagster as dg\n"
+        "job = defs.resolve_job_def('record_predictions')\n"
+        "job.execute_in_process(instance=dg.DagsterInstance.ephemeral())\n"
+    )
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TRADING_OPS_DATA_DIR": str(tmp_path / "var")}
+    for moment in np.random.default_rng(7).uniform(1.5, 7.0, 12):
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(moment)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True, capture_output=True)
+    services = Services(settings)
+    records = services.store.read(COLLECTION, all_revisions=True)
+    assert {record.revision for record in records} == {1}
+    assert len(records) == len({(record.partition, record.key) for record in records}) >= 1
+    assert services.store.verify() == []
