@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trading_ops.training.trainer import Limits, Progress
 
 UNFINISHED = "training"  # folder of checkpoints in the data directory
+FOLDS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,16 +182,35 @@ def _card(prepared: Prepared, model: Model, now: datetime, cost_cpu_s: float, pa
 
 
 def measured(prepared: Prepared, model: Model, base_rate: float) -> dict[str, Any]:
-    """Scores on the hold-out: of the model, of the logistic baseline and of the training's share of rises alone."""
+    """Scores on the hold-out: of the model, of the logistic baseline and of the training's share of rises alone.
+
+    `walk_forward`: those of the baseline within the training days, each fold judged after what it learnt from; None
+    where they are too few. What it says there and not on the hold-out was luck, or has gone.
+    """
     from trading_ops.accuracy.scoring import score
     from trading_ops.training.baseline import fit_logistic
 
-    held, parts = holdout_of(prepared, model), prepared.split
-    logistic = fit_logistic(prepared.samples, np.concatenate([parts.train, parts.validation]))
+    held, samples = holdout_of(prepared, model), prepared.samples
+    logistic = fit_logistic(samples, np.concatenate([prepared.split.train, prepared.split.validation]))
     said = {
-        "model": held.probabilities,
-        "logistic": logistic.probabilities(prepared.samples, held.rows),
-        "base_rate": np.full(len(held.rows), base_rate),
+        "model": (held.probabilities, held.outcomes),
+        "logistic": (logistic.probabilities(samples, held.rows), held.outcomes),
+        "base_rate": (np.full(len(held.rows), base_rate), held.outcomes),
+        "walk_forward": _walked(prepared),
     }
-    found = {name: score(p, held.outcomes, reference=base_rate) for name, p in said.items()}
+    found = {name: score(p, y, reference=base_rate) for name, (p, y) in said.items()}
     return {name: None if scores is None else asdict(scores) for name, scores in found.items()}
+
+
+def _walked(prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
+    """What the logistic baseline said in each fold of the training days, and what came."""
+    from trading_ops.training.baseline import fit_logistic
+    from trading_ops.training.splits import TooFewRows, walk_forward
+
+    samples = prepared.samples
+    try:
+        parts = walk_forward(samples, FOLDS, start=prepared.start, end=prepared.holdout)
+    except TooFewRows:
+        return np.empty(0), np.empty(0)
+    said = [fit_logistic(samples, part.train).probabilities(samples, part.validation) for part in parts]
+    return np.concatenate(said), samples.labels[np.concatenate([part.validation for part in parts])].astype("float64")

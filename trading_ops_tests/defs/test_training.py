@@ -82,11 +82,13 @@ def test_each_network_finds_what_can_be_foretold_and_is_registered_with_its_base
     assert scores["model"]["interval"][0] > 0.55
     assert scores["model"]["skill"] > 0.02
     assert scores["logistic"]["n"] == scores["base_rate"]["n"] == scores["model"]["n"] > 600
+    assert scores["walk_forward"]["skill"] > 0.02
     assert scores["base_rate"]["skill"] == pytest.approx(0.0)
     assert [row["of"] for row in rows_of(result, "train_models", "models")] == [
         "the model",
         "logistic",
         "base rate",
+        "logistic before",
     ]
     assert entry.card.trained_until <= NOON.replace(hour=0, minute=0) - 30 * (NOON - NOON.replace(day=9))
 
