@@ -52,7 +52,7 @@ class ModelFiles:
     def put(self, card: Card, weights: Mapping[str, np.ndarray]) -> Card:
         """Both files in one step; the card as it is stored, with the digest of the weights.
 
-        A model that is there stays as it is. Raises FileNotWritten, and RegistryError for an id that is no file name.
+        A model that is there stays as it is, a damaged one is replaced. Raises FileNotWritten, and RegistryError for an id that is no file name.
         """
         from safetensors.numpy import save
 
@@ -70,11 +70,14 @@ class ModelFiles:
             write_whole(unfinished / WEIGHTS, content)
             write_whole(unfinished / CARD, card.model_dump_json(indent=2).encode())
             unfinished.chmod(0o755)
+            place = self.folder / card.model_id
+            if place.exists():
+                if self.is_sound(card.model_id):
+                    return self.card(card.model_id)
+                os.rename(place, unfinished.with_name(f".{unfinished.name}.damaged{UNFINISHED}"))
             try:
-                os.rename(unfinished, self.folder / card.model_id)
-            except OSError:  # somebody else was faster, or an earlier run was killed after this line
-                if not (self.folder / card.model_id / CARD).is_file():
-                    raise
+                os.rename(unfinished, place)
+            except OSError:  # somebody else was faster
                 return self.card(card.model_id)
             _sync(self.folder)
             return card
@@ -99,6 +102,14 @@ class ModelFiles:
         if card.model_id != model_id:
             raise DamagedModel(_damaged(path, f"it is the card of {card.model_id}"))
         return card
+
+    def is_sound(self, model_id: str) -> bool:
+        """Whether the card and the weights are those that were written."""
+        try:
+            self.weights(model_id)
+        except (UnknownModel, DamagedModel):
+            return False
+        return True
 
     def weights(self, model_id: str) -> dict[str, np.ndarray]:
         """As they were written, to the byte; raises UnknownModel and DamagedModel."""

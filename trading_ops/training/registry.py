@@ -136,6 +136,11 @@ class Registry:
         pointer = self._champions.get(name)
         return None if pointer is None else self.card(pointer["model_id"])
 
+    def champion_id(self, name: str) -> str | None:
+        """As `champion`, also where its files cannot be used."""
+        pointer = self._champions.get(name)
+        return None if pointer is None else str(pointer["model_id"])
+
     def require_champion(self, name: str) -> Card:
         """Raises NoChampion, which says how there would be one."""
         if (card := self.champion(name)) is None:
@@ -147,9 +152,9 @@ class Registry:
 
     def last_change(self, name: str) -> Mapping[str, Any]:
         """The record of the promotion or rollback that made the champion what it is. Raises NoChampion."""
-        self.require_champion(name)
         pointer = self._champions.get(name)
-        assert pointer is not None
+        if pointer is None:
+            raise NoChampion(f"{name} has no champion")
         return dict(pointer["change"])
 
     def champion_at(self, name: str, moment: datetime) -> str | None:

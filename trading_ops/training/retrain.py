@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from trading_ops.training.card import Card
     from trading_ops.training.preparation import Prepared
     from trading_ops.training.promotion import Verdict
+    from trading_ops.training.registry import Registry
     from trading_ops.training.samples import Samples
     from trading_ops.training.splits import Split
     from trading_ops.training.trainer import Progress
 
 COLLECTION = "retrain_history"
 BY = "adaptive_retrain"
+_log = logging.getLogger(__name__)
 CANARY_EPOCHS = 5
 
 
@@ -63,11 +66,12 @@ def retrain(
     registry = workshop.registry
     if (done := _done(store, name, trigger)) is not None:
         return done
-    champion = registry.champion(name)
+    champion = _usable(registry, name)
     request = request_for(name, champion, changes or {})
     prepared = prepare(request, request.symbols[0], source)
     trained = train(prepared, workshop, parent=champion.model_id if champion else None, progress=progress)
-    challenger, before = trained.card.model_id, champion.model_id if champion else None
+    challenger, before = trained.card.model_id, registry.champion_id(name)
+    scores: dict[str, Any] = {}
     if challenger == before:
         change = registry.last_change(name)
         mine = (change.get("verdict") or {}).get("decision") == trigger.decision  # killed before it was recorded
@@ -76,7 +80,7 @@ def retrain(
         why_not = None if mine else "the champion is this very model: the same candles, code, parameters and seed"
     else:
         looks = registry.look(name, prepared.holdout, prepared.end, key=challenger)
-        found = judged(prepared, trained, champion, workshop, looks)
+        found, scores = judged(prepared, trained, champion, workshop, looks)
         why_not = (leak_of(prepared, workshop) if found.promote else found.reason) or None
         verdict = {**found.document, "decision": trigger.decision}
         if why_not is None:
@@ -93,12 +97,27 @@ def retrain(
         "challenger": challenger,
         "champion": before,
         "verdict": verdict,
+        "scores": scores,
         "holdout": [prepared.holdout.isoformat(), prepared.end.isoformat()],
         "cost_cpu_s": trained.card.cost_cpu_s,
         "candles": prepared.label,
     }
     keep(store, trigger, document, prepared.end)
     return document
+
+
+def _usable(registry: Registry, name: str) -> Card | None:
+    """The champion, None where there is none or its files cannot be used: then it predicts nothing to defend."""
+    from trading_ops.training.registry import DamagedModel, UnknownModel
+
+    try:
+        card = registry.champion(name)
+        if card is not None:
+            registry.weights(card.model_id)
+    except (DamagedModel, UnknownModel) as error:
+        _log.warning("%s has no champion that can be used: %s", name, error)
+        return None
+    return card
 
 
 def _done(store: AuditStore, name: str, trigger: Trigger) -> dict[str, Any] | None:
@@ -131,34 +150,40 @@ def _key(trigger: Trigger, name: str) -> str:
     return f"{trigger.decision}/{name}"
 
 
-def judged(prepared: Prepared, trained: Trained, champion: Card | None, workshop: Workshop, looks: int) -> Verdict:
-    """Challenger against champion on the same windows, none of which either was trained on.
+def judged(
+    prepared: Prepared, trained: Trained, champion: Card | None, workshop: Workshop, looks: int
+) -> tuple[Verdict, dict[str, Any]]:
+    """Challenger against champion on the same windows, none of which either was trained on; and the scores of each.
 
     A champion that was made for other features or another horizon cannot predict any more and defends nothing.
     """
+    from trading_ops.accuracy.scoring import score
     from trading_ops.training.promotion import judge
 
-    card = trained.card
-    comparable = champion is not None and (champion.features, champion.lookback, champion.horizon_hours) == (
-        card.features,
-        card.lookback,
-        card.horizon_hours,
-    )
-    held, theirs, age = trained.holdout, None, None
-    if champion is not None and comparable:
+    card, held = trained.card, trained.holdout
+    said = {"challenger": held.probabilities}
+    age = None
+    if champion is not None and _shape(champion) == _shape(card):
         since = champion.trained_until + timedelta(hours=champion.horizon_hours)
         held = holdout_of(prepared, trained.model, since)
         theirs = workshop.registry.model(champion.model_id).probabilities(held.samples, held.rows)
+        said = {"challenger": held.probabilities, "champion": theirs}
         age = champion.age_days(prepared.end)
-    return judge(
+    verdict = judge(
         held.probabilities,
-        theirs,
+        said.get("champion"),
         held.outcomes,
         held.decided_us,
         base_rate=card.base_rate,
         looks=looks,
         champion_age_days=age,
     )
+    scores = {who: score(p, held.outcomes, reference=card.base_rate) for who, p in said.items()}
+    return verdict, {who: found and asdict(found) for who, found in scores.items()}
+
+
+def _shape(card: Card) -> tuple[Any, ...]:
+    return card.features, card.lookback, card.horizon_hours
 
 
 def leak_of(prepared: Prepared, workshop: Workshop) -> str | None:

@@ -145,11 +145,11 @@ def holdout_of(prepared: Prepared, model: Model, since: datetime | None = None) 
 
 
 def _known(prepared: Prepared, registry: Registry) -> Trained | None:
-    from trading_ops.training.registry import UnknownModel
+    from trading_ops.training.registry import DamagedModel, UnknownModel
 
     try:
         card, model = registry.card(prepared.model_id), registry.model(prepared.model_id)
-    except UnknownModel:
+    except (UnknownModel, DamagedModel):  # a damaged one is made again, to the same bytes
         return None
     return Trained(card, model, holdout_of(prepared, model), again=True)
 

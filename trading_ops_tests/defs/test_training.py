@@ -126,6 +126,7 @@ def test_a_retrain_deploys_what_is_better_keeps_the_rest_and_tells_once(market_o
     assert market_of.registry.champion("lstm/WALKUSDT") is None
     assert told["trigger"] == {"decision": "2025-03-10/a1", "reason": "accuracy fell", "by": "adaptive_retrain"}
     assert walked["verdict"]["promote"] is False
+    assert told["scores"]["challenger"]["interval"][0] > 0.55
     assert "worse than always saying" in walked["why"]
     assert "492 bars" in new["why"]
     (alert,) = alerts(market_of)
@@ -158,7 +159,16 @@ def test_a_decision_killed_between_promotion_and_record_is_recorded_as_deployed(
     fresh = SqliteStore(market_of.settings.data_dir / "history-lost.db")
     market = market_of.candles_among(["TOLDUSDT"])
     trigger = Trigger(**record.body["trigger"])
-    assert retrain("lstm/TOLDUSDT", trigger, market, market_of.workshop, fresh, changes=FEW) == record.body
+    again = retrain("lstm/TOLDUSDT", trigger, market, market_of.workshop, fresh, changes=FEW)
+    assert again == {**record.body, "scores": {}}
+
+
+def test_a_champion_whose_files_are_damaged_is_replaced(market_of):
+    first = retrained(market_of, models=["lstm/TOLDUSDT"], decision="a")["lstm/TOLDUSDT"]["challenger"]
+    (market_of.settings.data_dir / "models" / first / "weights.safetensors").write_bytes(b"")
+    again = retrained(market_of, models=["lstm/TOLDUSDT"], decision="b", epochs=6)["lstm/TOLDUSDT"]
+    assert (again["outcome"], again["champion"]) == ("deployed", first)
+    assert market_of.registry.champion("lstm/TOLDUSDT").model_id == again["challenger"]
 
 
 def test_when_every_model_fails_the_champions_stay_and_people_are_told_as_critical(market_of):

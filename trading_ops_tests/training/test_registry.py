@@ -112,6 +112,14 @@ def test_a_model_that_is_there_stays_as_it_is(models: Registry):
     assert len(models.entries()) == 1
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "card.json"])
+def test_a_damaged_model_is_replaced_by_the_same_one_made_again(models: Registry, tmp_path: Path, name: str):
+    first = models.add(card(1), weights(1))
+    (tmp_path / "models" / first.model_id / name).write_bytes(b"{")
+    assert models.add(card(1), weights(1)) == first
+    assert models.weights(first.model_id)["net.w"].tobytes() == weights(1)["net.w"].tobytes()
+
+
 def test_of_a_name_there_is_one_champion_and_those_before_are_archived(models: Registry):
     one, two, _ = three(models)
     promote(models, one)
