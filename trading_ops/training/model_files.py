@@ -52,7 +52,8 @@ class ModelFiles:
     def put(self, card: Card, weights: Mapping[str, np.ndarray]) -> Card:
         """Both files in one step; the card as it is stored, with the digest of the weights.
 
-        A model that is there stays as it is, a damaged one is replaced. Raises FileNotWritten, and RegistryError for an id that is no file name.
+        A model that is there stays as it is, a damaged one is replaced. Raises FileNotWritten, and RegistryError for an
+        id that is no file name.
         """
         from safetensors.numpy import save
 
