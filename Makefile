@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run ui test check bench chaos clean
+.PHONY: help run ml ui test check bench chaos clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,6 +17,8 @@ help: ## show this list
 run: $(VENV)/.run .env ## install, measure the newest 60 days of the paper bot, show the table
 	@$(BIN)/trading-ops backfill --days 60 --missing
 
+ml: $(VENV)/.run $(VENV)/.ml ## PyTorch for the models: train_model, adaptive_retrain, predict_price
+
 ui: $(VENV)/.run .env ## the Dagster UI with schedules, sensors, guard and watchdog, on http://127.0.0.1:3000 (PORT=...)
 	@exec $(BIN)/trading-ops up --host $(HOST) --port $(PORT)
 
@@ -29,7 +31,7 @@ check: $(VENV)/.dev ## formatting, lint, types and import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(BENCH_VENV)/.bench ## one benchmark: make bench NAME=backfill (or backtest, bulk, guard_latency, notifications, startup, store)
+bench: $(BENCH_VENV)/.bench ## one benchmark: make bench NAME=backfill (or backtest, bulk, guard_latency, notifications, startup, store, training)
 	@$(BENCH_VENV)/bin/python benchmarks/$(NAME).py $(ARGS)
 
 chaos: $(VENV)/.dev ## the proofs too long for the tests: kill storms, fuzzing by the ten thousand
@@ -40,9 +42,10 @@ clean: ## remove what was installed and everything written (the audit trail too)
 
 # one recipe for each environment: it is installed again when the dependencies change
 $(VENV)/.run: EXTRAS :=
+$(VENV)/.ml: EXTRAS := [ml]
 $(VENV)/.dev: EXTRAS := [dev,ml,oracles]
 $(BENCH_VENV)/.bench: EXTRAS := [bench,ml,oracles]
-$(VENV)/.run $(VENV)/.dev $(BENCH_VENV)/.bench: pyproject.toml constraints.txt
+$(VENV)/.run $(VENV)/.ml $(VENV)/.dev $(BENCH_VENV)/.bench: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=/path/to/python3")'
 	@echo "installing trading_ops$(EXTRAS) into $(@D) (a few minutes the first time)"
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)

@@ -235,6 +235,10 @@ NEED_ANOTHER = (
     "trading-ops bot serve --port 8900",
     "trading-ops candles download --days 400",
     "trading-ops guard watch --heartbeat var/heartbeats/guard.json",
+    # a champion, which test_models_command.py has
+    'trading-ops models promote MODEL --reason "I want to see it predict"',
+    'trading-ops models rollback lstm/BTCUSDT --reason "it was worse"',
+    "dagster job execute -m trading_ops.definitions -j predict_price -c examples/predict_price.yaml",
 )
 
 

@@ -29,7 +29,6 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on hourly candles and measure it on days it never saw. It becomes a candidate."""
-    from trading_ops.market.candles import CandleError
     from trading_ops.training.figures import figure_rows, verdict
     from trading_ops.training.preparation import prepare
     from trading_ops.training.request import InvalidRequest, TrainingRequest
@@ -47,7 +46,7 @@ def train(
         )  # fmt: skip
     cards = []
     for name in request.symbols or services.settings.symbols[:1]:
-        with reported(InvalidRequest, CandleError, code=2):
+        with reported(InvalidRequest, code=2):
             prepared = prepare(request, name, services.candles_among([name]))
         with reported(TrainingFailed), _bar(prepared.name, shown=not as_json) as told:
             cards.append(train_one(prepared, services.workshop, progress=told).card)

@@ -1,5 +1,6 @@
 """Which model predicts? `train_model`, `adaptive_retrain` and `predict_price`, on demand or by decision."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -109,7 +110,7 @@ def choose_models(
         for name in names or services.registry.champions() or [f"lstm/{s}" for s in services.settings.symbols]:
             request = request_for(name, None, changes)
             name = f"{request.model_type}/{request.symbol}"
-            yield dg.DynamicOutput(Challenge(name, trigger, changes), mapping_key=name.replace("/", "_"))
+            yield dg.DynamicOutput(Challenge(name, trigger, changes), mapping_key=re.sub(r"\W", "_", name))
 
 
 @dg.op(tags=QUEUE, pool=POOL)

@@ -9,11 +9,11 @@ from trading_ops.training.card import Card
 if TYPE_CHECKING:
     from trading_ops.training.trainer import Progress
 
-ROWS = {"model": "the model", "logistic": "logistic baseline", "base_rate": "base rate alone"}
+ROWS = {"model": "the model", "logistic": "logistic", "base_rate": "base rate", "walk_forward": "logistic before"}
 
 
 def figure_rows(card: Card) -> list[dict[str, Any]]:
-    """Of the hold-out, a row each for the model, the logistic baseline and the base rate."""
+    """Of the hold-out, a row each for the model, the logistic baseline and the base rate; and what it did before."""
     rows = []
     for key, title in ROWS.items():
         scores = card.metrics.get(key)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trading_ops.accuracy.predictions import signal_of
 from trading_ops.audit.store import AuditStore, Entry
 from trading_ops.market.candles import HOUR, CandleSource, require_known
 from trading_ops.training.forecast import VOLATILITY_BARS, forecast
@@ -50,9 +51,8 @@ def predict_price(
         hours=hours,
     )
     age = card.age_days(decided_at)
-    stale = age > stale_days
     up = float(said[-1])
-    signal = "HOLD" if stale else "BUY" if up > 0.5 else "SELL" if up < 0.5 else "HOLD"
+    signal, why = signal_of(up, age_days=age, stale_days=stale_days)
     document = {
         "name": name,
         "model_id": card.model_id,
@@ -65,16 +65,8 @@ def predict_price(
         "model_age_days": round(age, 2),
         "hours": [hour.document for hour in ahead],
         "candles": source.label,
-        "sentence": _sentence(name, card.symbol, up, card.horizon_hours, signal, age, stale, decided_at),
+        "sentence": f"{card.symbol} rises within {card.horizon_hours} h with probability {up:.1%} ({name},"
+        f" {decided_at:%Y-%m-%d %H:%M} UTC): {signal}{f', {why}' if why else ''}",
     }
     store.append(COLLECTION, [Entry(decided_at.date().isoformat(), f"{name}/{decided_at:%H}", document)])
     return document
-
-
-def _sentence(
-    name: str, symbol: str, up: float, horizon: int, signal: str, age: float, stale: bool, at: datetime
-) -> str:
-    why = f": the model is {age:.0f} days old, too old to act on" if stale else ""
-    return (
-        f"{symbol} rises within {horizon} h with probability {up:.1%} ({name}, {at:%Y-%m-%d %H:%M} UTC): {signal}{why}"
-    )

@@ -11,7 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trading_ops.market.candles import HOUR, CandleSource, StaleSymbol, digest_of, require_known, split_fresh, why_stale
+from trading_ops.market.candles import (
+    HOUR,
+    CandleSource,
+    StaleSymbol,
+    UnknownSymbol,
+    digest_of,
+    require_known,
+    split_fresh,
+    why_stale,
+)
 from trading_ops.training.request import FEWEST_BARS, InvalidRequest, TrainingRequest
 
 if TYPE_CHECKING:
@@ -61,7 +70,10 @@ def prepare(request: TrainingRequest, symbol: str, source: CandleSource) -> Prep
     from trading_ops.training.splits import TooFewRows, holdout_start, split
 
     spans = source.survey().spans
-    require_known(symbol, spans, source.label)
+    try:
+        require_known(symbol, spans, source.label)
+    except UnknownSymbol as error:
+        raise InvalidRequest(f"symbol {error}") from error
     span = spans[symbol]
     if request.end is None and symbol in split_fresh(spans)[1]:
         raise StaleSymbol(f"{symbol}: {why_stale(symbol, spans, source.label)}; set end to a day up to then")

@@ -145,6 +145,13 @@ class Registry:
             )
         return card
 
+    def last_change(self, name: str) -> Mapping[str, Any]:
+        """The record of the promotion or rollback that made the champion what it is. Raises NoChampion."""
+        self.require_champion(name)
+        pointer = self._champions.get(name)
+        assert pointer is not None
+        return dict(pointer["change"])
+
     def champion_at(self, name: str, moment: datetime) -> str | None:
         """The id of the model that was champion then, None before the first."""
         pointer = self._champions.get(name)

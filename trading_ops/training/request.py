@@ -13,9 +13,7 @@ from trading_ops.training.card import MODEL_TYPES
 FEWEST_BARS = 720  # thirty days: what a symbol needs to be trained on at all
 HOLDOUT_DAYS = 30  # the newest days, which no model is trained on: challenger and champion are compared on them
 
-NO_TORCH = (
-    "models need PyTorch, which is not installed here: .venv/bin/python -m pip install -c constraints.txt -e '.[ml]'"
-)
+NO_TORCH = "models need PyTorch, which is not installed here: make ml"
 
 
 class InvalidRequest(ValueError):

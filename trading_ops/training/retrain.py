@@ -37,7 +37,7 @@ class Trigger:
 def request_for(name: str, champion: Card | None, changes: dict[str, Any]) -> TrainingRequest:
     """What the champion was trained with, and `changes`. Raises InvalidRequest for a name that is none."""
     model_type, slash, symbol = name.partition("/")
-    if not (slash and symbol):
+    if not (slash and symbol) or "," in symbol:
         raise InvalidRequest(f"model {name!r}: a type and a symbol, such as lstm/BTCUSDT, would be right")
     kept = {key: value for key, value in (champion.parameters if champion else {}).items() if key != "holdout_days"}
     return TrainingRequest.parse({**kept, "model_type": model_type, "symbol": symbol, **changes})
@@ -55,28 +55,33 @@ def retrain(
 ) -> dict[str, Any]:
     """One model: its document, as stored in `retrain_history` under <decision>/<name>.
 
+    Of a decision each model has one outcome: a run that is started again goes on with those that have none, or failed.
     Raises InvalidRequest, CandleError or TrainingFailed where there is no challenger; the champion stays then.
     """
     from trading_ops.training.preparation import prepare
 
     registry = workshop.registry
+    if (done := _done(store, name, trigger)) is not None:
+        return done
     champion = registry.champion(name)
     request = request_for(name, champion, changes or {})
     prepared = prepare(request, request.symbols[0], source)
     trained = train(prepared, workshop, parent=champion.model_id if champion else None, progress=progress)
-    looks = registry.look(name, prepared.holdout, prepared.end, key=trained.card.model_id)
-    verdict = judged(prepared, trained, champion, workshop, looks)
-    why_not = None if verdict.promote else verdict.reason
-    if verdict.promote and (leak := leak_of(prepared, workshop)):
-        why_not = leak
-    if why_not is None:
-        registry.promote(
-            trained.card.model_id,
-            by=trigger.by,
-            why=f"{trigger.reason} (decision {trigger.decision}): {verdict.reason}",
-            expected=champion.model_id if champion else None,
-            verdict=verdict.document,
-        )
+    challenger, before = trained.card.model_id, champion.model_id if champion else None
+    if challenger == before:
+        change = registry.last_change(name)
+        mine = (change.get("verdict") or {}).get("decision") == trigger.decision  # killed before it was recorded
+        verdict = change["verdict"] if mine else {}
+        before = change["replaced"] if mine else before
+        why_not = None if mine else "the champion is this very model: the same candles, code, parameters and seed"
+    else:
+        looks = registry.look(name, prepared.holdout, prepared.end, key=challenger)
+        found = judged(prepared, trained, champion, workshop, looks)
+        why_not = (leak_of(prepared, workshop) if found.promote else found.reason) or None
+        verdict = {**found.document, "decision": trigger.decision}
+        if why_not is None:
+            why = f"{trigger.reason} (decision {trigger.decision}): {found.reason}"
+            registry.promote(challenger, by=trigger.by, why=why, expected=before, verdict=verdict)
     document = {
         "name": name,
         "model_type": request.model_type,
@@ -84,17 +89,22 @@ def retrain(
         "trigger": asdict(trigger),
         "outcome": "deployed" if why_not is None else "kept",
         "deployed": why_not is None,
-        "why": verdict.reason if why_not is None else why_not,
-        "challenger": trained.card.model_id,
-        "champion": champion.model_id if champion else None,
-        "verdict": verdict.document,
+        "why": verdict["reason"] if why_not is None else why_not,
+        "challenger": challenger,
+        "champion": before,
+        "verdict": verdict,
         "holdout": [prepared.holdout.isoformat(), prepared.end.isoformat()],
-        "looks": looks,
         "cost_cpu_s": trained.card.cost_cpu_s,
         "candles": prepared.label,
     }
     keep(store, trigger, document, prepared.end)
     return document
+
+
+def _done(store: AuditStore, name: str, trigger: Trigger) -> dict[str, Any] | None:
+    """What this decision came to for this model already, unless it failed."""
+    records = [r.body for r in store.read(COLLECTION, key=_key(trigger, name)) if r.body["outcome"] != "failed"]
+    return records[-1] if records else None
 
 
 def failed(store: AuditStore, name: str, trigger: Trigger, why: str, moment: datetime) -> dict[str, Any]:
@@ -114,7 +124,11 @@ def failed(store: AuditStore, name: str, trigger: Trigger, why: str, moment: dat
 
 
 def keep(store: AuditStore, trigger: Trigger, document: dict[str, Any], moment: datetime) -> None:
-    store.append(COLLECTION, [Entry(moment.date().isoformat(), f"{trigger.decision}/{document['name']}", document)])
+    store.append(COLLECTION, [Entry(moment.date().isoformat(), _key(trigger, document["name"]), document)])
+
+
+def _key(trigger: Trigger, name: str) -> str:
+    return f"{trigger.decision}/{name}"
 
 
 def judged(prepared: Prepared, trained: Trained, champion: Card | None, workshop: Workshop, looks: int) -> Verdict:

@@ -15,6 +15,7 @@ from trading_ops.accuracy.predictions import COLUMNS, Prediction, no_predictions
 from trading_ops.bot.client import BotError
 from trading_ops.market.candles import HOUR, CandleError
 from trading_ops.training.card import Card
+from trading_ops.training.request import NO_TORCH
 from trading_ops.training.samples import EPOCH
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _probability(registry: Registry, card: Card, samples: Samples | str, label: 
     except (InvalidModel, RegistryError) as error:
         raise Broken(f"the model cannot be used: {error}") from error
     except ModuleNotFoundError as error:
-        raise Broken(f"{error.name} is not installed: pip install 'trading-ops[ml]'") from error
+        raise Broken(NO_TORCH) from error
 
 
 def same_market(learnt: str, label: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from trading_ops.training.trainer import Limits, Progress
 
 UNFINISHED = "training"  # folder of checkpoints in the data directory
+FOLDS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,19 +76,40 @@ def train(
     Of one name one training runs at a time, on this machine and on all that share the folder of the models: another
     waits. Killed and started again the same day, it goes on from its last checkpoint. Raises TrainingFailed.
     """
-    from filelock import FileLock
-
     folder = workshop.data_dir / UNFINISHED
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{prepared.name.replace('/', '-')}.lock"):
+    with _alone(folder / f"{prepared.name.replace('/', '-')}.lock", prepared, progress):
         if (known := _known(prepared, workshop.registry)) is not None:
             return known
         checkpoint = folder / f"{prepared.model_id}.checkpoint"
         model, cpu_s = learn(prepared, prepared.samples, workshop.limits, checkpoint=checkpoint, progress=progress)
+        # whoever sees the scores may choose by them
+        workshop.registry.look(prepared.name, prepared.holdout, prepared.end, key=prepared.model_id)
         card = _card(prepared, model, workshop.now(), cpu_s, parent)
         card = workshop.registry.add(card, model.weights)
         checkpoint.unlink(missing_ok=True)
         return Trained(card, model, holdout_of(prepared, model), again=False)
+
+
+@contextmanager
+def _alone(lock: Path, prepared: Prepared, progress: Callable[[Progress], None] | None) -> Iterator[None]:
+    """One training of a name at a time; the lock of a process that died is free at once."""
+    from filelock import FileLock, Timeout
+
+    from trading_ops.training.trainer import Progress
+
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        if progress is not None:
+            note = f"another training of {prepared.name} runs; this one waits for it"
+            progress(Progress(0.0, prepared.request.epochs, None, 0, note))
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def learn(
@@ -159,16 +182,35 @@ def _card(prepared: Prepared, model: Model, now: datetime, cost_cpu_s: float, pa
 
 
 def measured(prepared: Prepared, model: Model, base_rate: float) -> dict[str, Any]:
-    """Scores on the hold-out: of the model, of the logistic baseline and of the training's share of rises alone."""
+    """Scores on the hold-out: of the model, of the logistic baseline and of the training's share of rises alone.
+
+    `walk_forward`: those of the baseline within the training days, each fold judged after what it learnt from; None
+    where they are too few. What it says there and not on the hold-out was luck, or has gone.
+    """
     from trading_ops.accuracy.scoring import score
     from trading_ops.training.baseline import fit_logistic
 
-    held, parts = holdout_of(prepared, model), prepared.split
-    logistic = fit_logistic(prepared.samples, np.concatenate([parts.train, parts.validation]))
+    held, samples = holdout_of(prepared, model), prepared.samples
+    logistic = fit_logistic(samples, np.concatenate([prepared.split.train, prepared.split.validation]))
     said = {
-        "model": held.probabilities,
-        "logistic": logistic.probabilities(prepared.samples, held.rows),
-        "base_rate": np.full(len(held.rows), base_rate),
+        "model": (held.probabilities, held.outcomes),
+        "logistic": (logistic.probabilities(samples, held.rows), held.outcomes),
+        "base_rate": (np.full(len(held.rows), base_rate), held.outcomes),
+        "walk_forward": _walked(prepared),
     }
-    found = {name: score(p, held.outcomes, reference=base_rate) for name, p in said.items()}
+    found = {name: score(p, y, reference=base_rate) for name, (p, y) in said.items()}
     return {name: None if scores is None else asdict(scores) for name, scores in found.items()}
+
+
+def _walked(prepared: Prepared) -> tuple[np.ndarray, np.ndarray]:
+    """What the logistic baseline said in each fold of the training days, and what came."""
+    from trading_ops.training.baseline import fit_logistic
+    from trading_ops.training.splits import TooFewRows, walk_forward
+
+    samples = prepared.samples
+    try:
+        parts = walk_forward(samples, FOLDS, start=prepared.start, end=prepared.holdout)
+    except TooFewRows:
+        return np.empty(0), np.empty(0)
+    said = [fit_logistic(samples, part.train).probabilities(samples, part.validation) for part in parts]
+    return np.concatenate(said), samples.labels[np.concatenate([part.validation for part in parts])].astype("float64")

@@ -41,12 +41,19 @@ class Look:
     guard_why: str = ""  # what keeps the guard's heartbeat from being read
 
 
-def look(heartbeats: Heartbeats, now: datetime, *, watching_since: datetime, stale_s: float) -> Look:
-    """What the heartbeats of the daemon and of the guard's watcher say now; nobody is told."""
+def look(
+    heartbeats: Heartbeats, now: datetime, *, watching_since: datetime, stale_s: float, guarded: bool = False
+) -> Look:
+    """What the heartbeats of the daemon and of the guard's watcher say now; nobody is told.
+
+    `guarded`: there must be a watcher, also where none ever gave a sign of life.
+    """
     heartbeat, why = _read(heartbeats.daemon)
     guard, guard_why = _read(heartbeats.guard)
     findings = overdue(heartbeat, now, watching_since=watching_since, stale_s=stale_s, why=why)
-    findings += guard_overdue(guard, now, watching_since=watching_since, stale_s=stale_s, why=guard_why)
+    findings += guard_overdue(
+        guard, now, watching_since=watching_since, stale_s=stale_s, why=guard_why, expected=guarded
+    )
     return Look(heartbeat, findings, guard, guard_why)
 
 
@@ -69,10 +76,11 @@ class Watchdog:
         now: Callable[[], datetime],
         *,
         stale_s: float,
+        guarded: bool = False,
         ping: Callable[[], None] | None = None,
     ) -> None:
         self._heartbeats, self._desk, self._outbox, self._now = heartbeats, desk, outbox, now
-        self._stale_s, self._ping = stale_s, ping
+        self._stale_s, self._guarded, self._ping = stale_s, guarded, ping
         try:
             self._last = heartbeats.watchdog()
         except HeartbeatUnreadable as error:
@@ -83,7 +91,7 @@ class Watchdog:
         """One look, with everything that follows from it; what cannot be told is tried again at the next one."""
         began = self._now()
         since = alive_since(self._last, began, self._stale_s)
-        found = look(self._heartbeats, began, watching_since=since, stale_s=self._stale_s)
+        found = look(self._heartbeats, began, watching_since=since, stale_s=self._stale_s, guarded=self._guarded)
         fresh = found.heartbeat if beats(found.heartbeat, began, self._stale_s) else None
         known = self._last.open if self._last else {}
         over = ended(known, fresh, found.findings) if fresh else set()

@@ -1,17 +1,22 @@
 """Do train_model, adaptive_retrain and predict_price train, judge, promote, forecast and tell, as real runs?"""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from filelock import FileLock
 
+from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.defs.training import adaptive_retrain, predict_price, train_model
 from trading_ops.services import Services
 from trading_ops.training.preparation import prepare
 from trading_ops.training.request import TrainingRequest
-from trading_ops.training.retrain import leak_of
+from trading_ops.training.retrain import Trigger, leak_of, retrain
+from trading_ops.training.train import train
+from trading_ops.training.trainer import Progress
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.training.markets import folder_of, walk
 
@@ -77,11 +82,13 @@ def test_each_network_finds_what_can_be_foretold_and_is_registered_with_its_base
     assert scores["model"]["interval"][0] > 0.55
     assert scores["model"]["skill"] > 0.02
     assert scores["logistic"]["n"] == scores["base_rate"]["n"] == scores["model"]["n"] > 600
+    assert scores["walk_forward"]["skill"] > 0.02
     assert scores["base_rate"]["skill"] == pytest.approx(0.0)
     assert [row["of"] for row in rows_of(result, "train_models", "models")] == [
         "the model",
-        "logistic baseline",
-        "base rate alone",
+        "logistic",
+        "base rate",
+        "logistic before",
     ]
     assert entry.card.trained_until <= NOON.replace(hour=0, minute=0) - 30 * (NOON - NOON.replace(day=9))
 
@@ -132,8 +139,26 @@ def test_a_challenger_that_is_no_better_leaves_the_champion_where_it_is(market_o
     again = retrained(market_of, models=["lstm/TOLDUSDT"], decision="b", epochs=1, days_of_data=30)["lstm/TOLDUSDT"]
     assert again["outcome"] == "kept"
     assert again["champion"] == first["challenger"] != again["challenger"]
-    assert (again["looks"], again["verdict"]["alpha"]) == (2, 0.025)
+    assert (again["verdict"]["looks"], again["verdict"]["alpha"]) == (2, 0.025)
     assert market_of.registry.champion("lstm/TOLDUSDT").model_id == first["challenger"]
+
+
+def test_a_decision_that_is_carried_out_again_has_the_outcome_it_had(market_of):
+    first = retrained(market_of, models=["lstm/TOLDUSDT"], decision="a")
+    again = retrained(market_of, models=["lstm/TOLDUSDT"], decision="a")
+    assert first == again
+    assert len(market_of.store.read("retrain_history", all_revisions=True)) == 1
+    other = retrained(market_of, models=["lstm/TOLDUSDT"], decision="b")["lstm/TOLDUSDT"]
+    assert (other["outcome"], other["why"].partition(":")[0]) == ("kept", "the champion is this very model")
+
+
+def test_a_decision_killed_between_promotion_and_record_is_recorded_as_deployed(market_of):
+    retrained(market_of, models=["lstm/TOLDUSDT"], decision="a")
+    (record,) = market_of.store.read("retrain_history")
+    fresh = SqliteStore(market_of.settings.data_dir / "history-lost.db")
+    market = market_of.candles_among(["TOLDUSDT"])
+    trigger = Trigger(**record.body["trigger"])
+    assert retrain("lstm/TOLDUSDT", trigger, market, market_of.workshop, fresh, changes=FEW) == record.body
 
 
 def test_when_every_model_fails_the_champions_stay_and_people_are_told_as_critical(market_of):
@@ -163,3 +188,24 @@ def test_a_forecast_has_the_champions_probability_and_quantiles_of_every_hour(ma
     assert document["decided_at"] == "2025-03-10T12:00:00+00:00"
     assert document["signal"] in ("BUY", "SELL", "HOLD")
     assert len(rows_of(result, "predict", "hours")) == 6
+
+
+def test_a_second_training_of_a_model_waits_and_says_so(market_of):
+    prepared = prepare(TrainingRequest(symbol="TOLDUSDT", **SMALL), "TOLDUSDT", market_of.candles)
+    said: list[str | None] = []
+    begun = threading.Event()
+
+    def told(progress: Progress) -> None:
+        said.append(progress.note)
+        begun.set()
+
+    folder = market_of.settings.data_dir / "training"
+    folder.mkdir(parents=True)
+    with FileLock(folder / "lstm-TOLDUSDT.lock"):
+        training = threading.Thread(target=train, args=(prepared, market_of.workshop), kwargs={"progress": told})
+        training.start()
+        assert begun.wait(60)
+        assert market_of.registry.entries() == []
+    training.join()
+    assert said[0] == "another training of lstm/TOLDUSDT runs; this one waits for it"
+    assert len(market_of.registry.entries()) == 1
