@@ -19,15 +19,15 @@ JOINED, FLAT, MISSING, UNREALISED, SILENT = "joined", "flat", "missing", "unreal
 def join_outcomes(said: pd.DataFrame, bars: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """`said` in order of realisation with `realised_us`, `up` (1.0, 0.0 or NaN) and `state`.
 
-    `said`: a frame of predictions; `bars`: a sound candle frame of each symbol, of complete bars. A prediction without
-    a probability is silent, whatever came; one whose time has not come, or whose bars are not there yet, is unrealised;
-    one across a missing bar, or without a move, is void.
+    `said`: a frame of predictions; `bars`: a sound candle frame of each symbol that has one, of complete bars. A
+    prediction without a probability is silent, whatever came; one whose time has not come, or whose bars are not there
+    yet, is unrealised; one across a missing bar, or without a move, is void.
     """
     joined = said.assign(realised_us=said["decided_us"] + said["horizon_hours"] * HOUR_US, up=np.nan, state=MISSING)
     up, state = joined["up"].to_numpy(copy=True), joined["state"].to_numpy(object, copy=True)
     for (symbol, horizon), rows in joined.groupby(["symbol", "horizon_hours"]).indices.items():
-        frame = bars[symbol]
-        if frame.empty:
+        frame = bars.get(symbol)
+        if frame is None or frame.empty:
             state[rows] = UNREALISED
             continue
         times, close = frame.index.as_unit("us").asi8, frame["close"].to_numpy("float64")

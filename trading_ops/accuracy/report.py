@@ -13,7 +13,7 @@ from trading_ops.accuracy import joining
 from trading_ops.accuracy.bootstrap import DAY_US, difference_draws, interval_of, mean_interval
 from trading_ops.accuracy.scoring import accuracy, brier, brier_skill, calibration_error, pesaran_timmermann, score
 from trading_ops.accuracy.shadow import shadow_report
-from trading_ops.performance.intervals import Interval, wilson_interval
+from trading_ops.performance.intervals import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +91,9 @@ def accuracy_days(
         names = sorted({*champions, *predicted})
         models = {}
         for name in names:
-            figures = _figures(of_name.get(name, nobody), start, len(names))
-            row = _row(name, figures, predicted.get(name, {}), champions.get(name), start + DAY_US)
+            part, today = of_name.get(name, nobody), predicted.get(name, {})
+            figures = _figures(part, start, len(names), apart=today.get("horizon_hours", 1) == 1)
+            row = _row(name, figures, today, champions.get(name), start + DAY_US)
             if (why := (unreadable or {}).get(row["symbol"])) is not None:
                 row |= {"outcome": "no_candles", "error": why}
             models[name] = row
@@ -102,7 +103,7 @@ def accuracy_days(
             "candles": label,
             "outcome": next((outcome for outcome in OUTCOMES if outcome in found), "no_champion"),
             "models": models,
-            "pooled": _figures(whole, start, 1) if names else None,
+            "pooled": _figures(whole, start, 1, apart=False) if names else None,
             "shadows": shadow_report(_between(compared, start + DAY_US - LONG_DAYS * DAY_US, start + DAY_US)),
         }
     return documents
@@ -126,7 +127,7 @@ def _by_name_and_day(joined: pd.DataFrame, days: Sequence[str]) -> dict[int, dic
     )
     by_day = wanted.groupby(["midnight", "name"])
     counts = by_day[[*NOT_JOINED, "again"]].sum().astype("int64")
-    last = by_day[["model_id"]].last()
+    last = by_day[["model_id", "horizon_hours"]].last()
     rows = last.join(counts).assign(all=by_day.size()).reset_index()
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for row in rows.to_dict("records"):
@@ -148,7 +149,6 @@ def _row(
         "model_id": today["model_id"] if champion is None else champion.model_id,
         "model_age_days": age,
         "outcome": "measured" if n >= FEW else "too_few" if n else "no_predictions",
-        "interval": _listed(wilson_interval(round(figures["accuracy"] * n), n) if n else None),
         **figures,
         **{kind: today.get(kind, 0) for kind in NOT_JOINED},
         "void": today.get(joining.FLAT, 0) + today.get(joining.MISSING, 0),
@@ -157,11 +157,11 @@ def _row(
     }
 
 
-def _figures(part: Judged, start: int, compared: int) -> dict[str, Any]:
+def _figures(part: Judged, start: int, compared: int, *, apart: bool) -> dict[str, Any]:
     """Of the day, of the seven days up to it, and of the 90 days up to it, these by seven-day blocks of hours.
 
-    Wilson's interval takes each outcome for itself, so a row of one model has one and the pooled row has none:
-    symbols move together.
+    `apart`: outcomes share neither hours nor a market, as those of one model of one hour's horizon. Wilson's interval
+    and Pesaran and Timmermann's test take each outcome for itself, and are None for any others.
     """
     end = start + DAY_US
     today, long = part.between(start, end), part.between(end - LONG_DAYS * DAY_US, end)
@@ -169,6 +169,7 @@ def _figures(part: Judged, start: int, compared: int) -> dict[str, Any]:
     return {
         "n": len(today),
         **{name: getattr(day, name, None) for name in ("accuracy", "brier", "f1", "base_rate", "skill")},
+        "interval": list(day.interval) if day and apart else None,
         **_drop(part, end, compared),
         "n_90d": len(long),
         "accuracy_90d": accuracy(long.probability, long.up),
@@ -177,7 +178,7 @@ def _figures(part: Judged, start: int, compared: int) -> dict[str, Any]:
         "base_rate_90d": float(long.up.mean()) if len(long) else None,
         "skill_90d": brier_skill(long.probability, long.up, long.base_rate),
         "ece_90d": calibration_error(long.probability, long.up),
-        "pt_p_value_90d": pesaran_timmermann(long.probability, long.up),
+        "pt_p_value_90d": pesaran_timmermann(long.probability, long.up) if apart else None,
     }
 
 

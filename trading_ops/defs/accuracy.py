@@ -39,10 +39,10 @@ def predictions(context: dg.AssetExecutionContext, services: dg.ResourceParam[Se
         services.registry, bars_of(services), now,
         stale_days=services.settings.model_stale_days, label=bot.label, source=bot.source,
     )  # fmt: skip
+    receipts = record_predictions(services.store, said.predictions)
     _tell_broken(services, said.broken, now, run_link(services, context.run.run_id))
     if not said.predictions:
         return _nothing(context, "; ".join(said.broken.values()) or NOBODY)
-    receipts = record_predictions(services.store, said.predictions)
     rows = [
         {"model": p.name, "role": p.role, "rise %": None if p.probability_up is None else 100 * p.probability_up,
          "signal": p.signal, "why": p.reason, "id": p.model_id}

@@ -50,8 +50,7 @@ def measure_accuracy(
     frames, unreadable = read_bars(bars, symbols, first, until, warm_up)
     unsaid = {card.name: _unsaid(said, card, frames, since, until) for card in champions.values()}
     again = reconstruct(registry, frames, unsaid, label=label) if unsaid else said[:0]
-    with_bars = said[said["symbol"].isin(list(frames))]
-    known = pd.concat([with_bars, again], ignore_index=True).astype(COLUMNS)
+    known = pd.concat([said, again], ignore_index=True).astype(COLUMNS)
     deployed = {day: _deployed_at(_midnight(day) + DAY, reigns, cards) for day in days}
     return accuracy_days(join_outcomes(known, frames), deployed, days, label=label, unreadable=unreadable)
 

@@ -23,6 +23,7 @@ def test_what_has_not_happened_yet_is_never_joined():
     assert joined["state"].tolist() == ["joined", "joined", "unrealised", "unrealised"]
     assert joined["up"].isna().tolist() == [False, False, True, True]
     assert join_outcomes(said([0.6]), {"BTCUSDT": bars([1]).iloc[:0]})["state"].tolist() == ["unrealised"]
+    assert join_outcomes(said([0.6]), {})["state"].tolist() == ["unrealised"]
 
 
 def test_across_a_missing_bar_an_outcome_is_void():

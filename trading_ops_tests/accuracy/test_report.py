@@ -95,7 +95,12 @@ def test_models_are_rows_of_their_own_and_the_pool_is_of_all():
         "gru/ETHUSDT": ("gru", "ETHUSDT"), NAME: ("lstm", "BTCUSDT"),
     }  # fmt: skip
     assert (doc["pooled"]["n"], doc["pooled"]["accuracy"]) == (24, 0.5)
-    assert "interval" not in doc["pooled"]  # Wilson's takes symbols for independent
+    assert doc["pooled"]["interval"] is None  # Wilson's takes symbols for independent
+
+
+def test_outcomes_that_share_hours_have_no_interval_that_takes_each_for_itself():
+    row = document(said([0.6] * 12, horizon=4), [1, 0, 0] * 8)["models"][NAME]
+    assert (row["n"] > 0, row["interval"], row["pt_p_value_90d"]) == (True, None, None)
 
 
 def test_a_drop_of_thirty_points_is_confirmed_and_one_of_three_is_not():
