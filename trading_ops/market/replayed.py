@@ -70,7 +70,8 @@ class ReplayedCandles(SpannedCandles):
 
         recorded = self._recorded()
         shift = self._shift(recorded)
-        begin = min(start - shift, recorded[symbol].end)
+        # never before the first bar: no date is earlier than the one that stands for "all there is"
+        begin = min(max(start, recorded[symbol].first + shift) - shift, recorded[symbol].end)
         bars = self._source.candles(symbol, begin, max(begin, min(end - shift, recorded[symbol].end)))
         return bars.set_axis((pd.DatetimeIndex(bars.index) + pd.Timedelta(shift)).rename("time"))
 
