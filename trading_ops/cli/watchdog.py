@@ -28,9 +28,6 @@ def watchdog(
         float | None,
         typer.Option(min=0.1, help="Seconds between two looks.", show_default="TRADING_OPS_WATCHDOG_INTERVAL_S"),
     ] = None,
-    guarded: Annotated[
-        bool, typer.Option("--guard", help="There must be a guard's watcher: tell, too, when none ever began.")
-    ] = False,
     as_json: Json = False,
 ) -> None:
     """Tell people when Dagster's daemon, a schedule, a sensor or the guard's watcher stops, and when it goes on.
@@ -42,17 +39,16 @@ def watchdog(
         fail("--json needs --once", code=2)
     services = open_services()
     if once:
-        _look_once(services, guarded, as_json)
+        _look_once(services, as_json)
     else:
-        _keep_looking(services, interval or services.settings.watchdog_interval_s, guarded)
+        _keep_looking(services, interval or services.settings.watchdog_interval_s)
 
 
-def _look_once(services: Services, guarded: bool, as_json: bool) -> None:
+def _look_once(services: Services, as_json: bool) -> None:
     from trading_ops.watchdog.watch import look
 
     stale_s, now = services.settings.watchdog_stale_s, services.now()
-    since = now - timedelta(seconds=2 * stale_s)
-    found = look(services.heartbeats, now, watching_since=since, stale_s=stale_s, guarded=guarded)
+    found = look(services.heartbeats, now, watching_since=now - timedelta(seconds=2 * stale_s), stale_s=stale_s)
     never = found.heartbeat is None and not services.heartbeats.daemon_file.exists()
     if never:
         found.findings[0] = replace(found.findings[0], what=NEVER)
@@ -69,7 +65,7 @@ def _look_once(services: Services, guarded: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _keep_looking(services: Services, interval_s: float, guarded: bool) -> None:
+def _keep_looking(services: Services, interval_s: float) -> None:
     from filelock import FileLock, Timeout
 
     from trading_ops.files import FileNotWritten
@@ -93,8 +89,7 @@ def _keep_looking(services: Services, interval_s: float, guarded: bool) -> None:
     typer.echo(f"watching {heartbeats.folder} every {interval_s:g} s; told is what is {stale_s:g} s late")
     url = services.settings.watchdog_ping_url
     ping = Ping(url.get_secret_value()) if url else None
-    desk, outbox = services.incidents, services.outbox
-    dog = Watchdog(heartbeats, desk, outbox, services.now, stale_s=stale_s, guarded=guarded, ping=ping)
+    dog = Watchdog(heartbeats, services.incidents, services.outbox, services.now, stale_s=stale_s, ping=ping)
     while True:
         dog.look()
         time.sleep(interval_s)

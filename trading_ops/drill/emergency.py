@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.drill.child import ENDS_WITHIN_S
 from trading_ops.drill.marking import MARK, as_drill
 from trading_ops.drill.receiver import Receiver
 from trading_ops.drill.timeline import Timeline, timeline
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 SYMBOL = "BTCUSDT"
 SMALL_PCT = 0.01  # of the equity: what each of many losses takes, so that their number alone is too much
 STARTS_WITHIN_S = 120.0
+ENDS_WITHIN_S = 15.0
 POLL_S = 0.02
 GUARD_SETTINGS = ("guard_daily_loss_pct", "guard_consecutive_losses", "guard_recent_win_rate_pct", "guard_limits")
 NOT_CHANNELS = ("watchdog_ping_url",)
@@ -152,14 +152,14 @@ class Emergency:
     def _process(
         self, name: str, line: list[str], channels: Mapping[str, str] | None = None, *, url: str = ""
     ) -> Iterator[_Process]:
-        """A command of ours in the drill's folder; it does not outlive the block, nor a drill that is killed in it."""
+        """A command of ours in the drill's folder; it does not outlive the block."""
         own = {"DAGSTER_HOME": str(self._home), "TRADING_OPS_SYMBOLS": SYMBOL, "TRADING_OPS_BOT_URL": url}
         env = {**environment_with(GUARD_SETTINGS), **(channels or {}), **own}
         log = self._home / f"{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "trading_ops.drill.child", *line], cwd=self._home, env=env, process_group=0,
-                stdin=subprocess.PIPE, stdout=out, stderr=None if self.tell else out,  # the terminal may be told
+                [sys.executable, "-m", "trading_ops.cli.main", *line], cwd=self._home, env=env, process_group=0,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=None if self.tell else out,  # the terminal may be told
             )  # fmt: skip
         started = _Process(name, process, log)
         try:
@@ -243,5 +243,3 @@ class _Process:
             self.process.wait(ENDS_WITHIN_S)
         self.process.kill()
         self.process.wait()
-        if self.process.stdin is not None:
-            self.process.stdin.close()

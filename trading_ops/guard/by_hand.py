@@ -205,8 +205,7 @@ def _not_resumed(guard: Guard, resuming: Action, why: str) -> NotResumed:
         guard.memory.advance(action, request(action, now, rule=NOT_RESUMED, why=told))
     (action,) = follow(guard, [name], 0.0)
     doubt = ", which is NOT confirmed" if action["state"] in PENDING else ""
-    kept = "trades as before: its stop was only observed" if action["state"] == OBSERVED else f"stays stopped{doubt}"
-    return NotResumed(f"{name} was not resumed and {kept}: {why}")
+    return NotResumed(f"{name} was not resumed and stays stopped{doubt}: {why}")
 
 
 def _enable(guard: Guard, resuming: Action, before: Action) -> None:

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, wait
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from trading_ops.guard.memory import GuardMemory
 from trading_ops.guard.pursuits import Pursuits
 from trading_ops.guard.rules import Limits, StrategyRisk, describe
 from trading_ops.guard.sight import OF_THE_PAST
-from trading_ops.guard.stop import held_at, look_again
+from trading_ops.guard.stop import look_again
 from trading_ops.guard.telling import Tell, said
 from trading_ops.guard.watch import NotJudged, View, Watch
 
@@ -211,17 +210,13 @@ def _figures(risk: StrategyRisk | PortfolioRisk) -> dict[str, Any]:
 def _look_again(
     bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, view: View, actions: Mapping[str, Action]
 ) -> None:
-    """See that what is stopped stays stopped; the bot is asked once what it holds, however many are."""
-    over = {name: action for name, action in actions.items() if action["state"] in (CONFIRMED, GONE)}
-    held = None
-    if over:
-        with suppress(BotError):  # that it cannot be read is an alert of its own
-            held = held_at(bot)
-    for name, action in over.items():
-        state, last_entry = view.strategies.get(name), watch.last_entry(name)
-        found = look_again(action, state, held, last_entry, watch.now, observe_only=policy.observe_only)
-        if found != action:
-            memory.advance(action, found)
+    """See that what is stopped stays stopped."""
+    for name, action in actions.items():
+        if action["state"] in (CONFIRMED, GONE):
+            state, last_entry = view.strategies.get(name), watch.last_entry(name)
+            found = look_again(bot, action, state, last_entry, watch.now, observe_only=policy.observe_only)
+            if found != action:
+                memory.advance(action, found)
 
 
 def account_risk(memory: GuardMemory, account: Portfolio, policy: Policy) -> PortfolioRisk:

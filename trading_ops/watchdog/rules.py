@@ -56,24 +56,16 @@ def beats(heartbeat: Heartbeat | None, now: datetime, stale_s: float) -> bool:
 
 
 def guard_overdue(
-    heartbeat: GuardHeartbeat | None,
-    now: datetime,
-    *,
-    watching_since: datetime,
-    stale_s: float,
-    why: str = "",
-    expected: bool = False,
+    heartbeat: GuardHeartbeat | None, now: datetime, *, watching_since: datetime, stale_s: float, why: str = ""
 ) -> list[Finding]:
     """Whether the guard's watcher stopped looking, or cannot see; None is one that never ran, unless there is a `why`.
-
-    `expected`: that it never ran is not in order.
 
     Both are given `stale_s`, silence at most a minute; silence counts from when somebody began to watch, too.
     """
     patience = timedelta(seconds=stale_s)
     silent = min(GUARD_SILENT, patience)
     if heartbeat is None or abs(now - heartbeat.at) > silent:
-        if (heartbeat is None and not why and not expected) or now - watching_since <= silent:
+        if (heartbeat is None and not why) or now - watching_since <= silent:
             return []
         since = heartbeat.at if heartbeat else watching_since
         return [_guard_silent(since, why)]

@@ -41,19 +41,12 @@ class Look:
     guard_why: str = ""  # what keeps the guard's heartbeat from being read
 
 
-def look(
-    heartbeats: Heartbeats, now: datetime, *, watching_since: datetime, stale_s: float, guarded: bool = False
-) -> Look:
-    """What the heartbeats of the daemon and of the guard's watcher say now; nobody is told.
-
-    `guarded`: there must be a watcher, also where none ever gave a sign of life.
-    """
+def look(heartbeats: Heartbeats, now: datetime, *, watching_since: datetime, stale_s: float) -> Look:
+    """What the heartbeats of the daemon and of the guard's watcher say now; nobody is told."""
     heartbeat, why = _read(heartbeats.daemon)
     guard, guard_why = _read(heartbeats.guard)
     findings = overdue(heartbeat, now, watching_since=watching_since, stale_s=stale_s, why=why)
-    findings += guard_overdue(
-        guard, now, watching_since=watching_since, stale_s=stale_s, why=guard_why, expected=guarded
-    )
+    findings += guard_overdue(guard, now, watching_since=watching_since, stale_s=stale_s, why=guard_why)
     return Look(heartbeat, findings, guard, guard_why)
 
 
@@ -76,11 +69,10 @@ class Watchdog:
         now: Callable[[], datetime],
         *,
         stale_s: float,
-        guarded: bool = False,
         ping: Callable[[], None] | None = None,
     ) -> None:
         self._heartbeats, self._desk, self._outbox, self._now = heartbeats, desk, outbox, now
-        self._stale_s, self._guarded, self._ping = stale_s, guarded, ping
+        self._stale_s, self._ping = stale_s, ping
         try:
             self._last = heartbeats.watchdog()
         except HeartbeatUnreadable as error:
@@ -91,7 +83,7 @@ class Watchdog:
         """One look, with everything that follows from it; what cannot be told is tried again at the next one."""
         began = self._now()
         since = alive_since(self._last, began, self._stale_s)
-        found = look(self._heartbeats, began, watching_since=since, stale_s=self._stale_s, guarded=self._guarded)
+        found = look(self._heartbeats, began, watching_since=since, stale_s=self._stale_s)
         fresh = found.heartbeat if beats(found.heartbeat, began, self._stale_s) else None
         known = self._last.open if self._last else {}
         over = ended(known, fresh, found.findings) if fresh else set()

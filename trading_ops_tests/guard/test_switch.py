@@ -569,13 +569,3 @@ def test_what_was_only_observed_is_told_to_be_over_when_it_is(room: Room):
     room.step(24 * 3600)
     room.step(20)
     assert [alert.incident for alert in room.over].count("guard/rsi") == 1
-
-
-def test_the_bot_is_asked_once_a_round_what_it_holds_however_many_are_stopped(room: Room):
-    room.bot.lose("rsi", 1500.0)
-    room.bot.lose("macd", 1500.0)
-    room.step()
-    asked: list[str] = []
-    room.bot.before = asked.append
-    room.step(20)
-    assert (asked.count("open_orders"), asked.count("open_positions")) == (1, 1)
