@@ -93,6 +93,12 @@ def test_compose_binds_to_loopback_and_has_no_default_password():
     assert re.findall(r":([^:]*)@mongodb:", text.replace(needed, "NEEDED")) == ["NEEDED"]
 
 
+def test_who_watches_expects_a_guard_where_one_is_started():
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert services["guard"]["command"].startswith("trading-ops guard watch --heartbeat ")
+    assert services["watchdog"]["command"] == "trading-ops watchdog --expect-guard"
+
+
 def test_dagster_writes_below_one_folder_and_sends_nothing_home():
     instance = yaml.safe_load((ROOT / "dagster.yaml").read_text())
     assert instance["telemetry"] == {"enabled": False}

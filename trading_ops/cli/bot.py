@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from trading_ops.cli.parent import UntilStdinEnds, end_with_stdin
 from trading_ops.cli.terminal import fail, open_services, reported
 from trading_ops.commands import shell
 
@@ -28,8 +29,11 @@ def serve(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8900,
     bare: Annotated[bool, typer.Option("--bare", help='Answers without the wrapper {"success": true, ...}.')] = False,
+    until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """Offer the paper bot over the REST interface, to watch it as one would watch another bot."""
+    if until_stdin_ends:
+        end_with_stdin()
     services = open_services()
     secret = services.settings.bot_token
     if secret is None and not _is_this_machine(host):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trading_ops.cli.lab import lab
+from trading_ops.cli.parent import UntilStdinEnds, end_with_stdin
 from trading_ops.cli.terminal import open_services, reported
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ def watch(
     ] = None,
     looks: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks; default: never.")] = None,
     drill: Annotated[bool, typer.Option("--drill", help="Mark every message as one of a fire drill.")] = False,
+    until_stdin_ends: UntilStdinEnds = False,
 ) -> None:
     """Look at the bot again and again, and stop what crosses a limit: a process of its own, without Dagster.
 
     The sensor of Dagster takes the same steps; both together do nothing twice. SIGTERM ends it between two looks. The
     watchdog watches the heartbeat heartbeats/guard.json of the data folder, as `make ui` and compose have it written.
     """
+    if until_stdin_ends:
+        end_with_stdin()
     services = open_services()
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

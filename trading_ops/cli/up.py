@@ -100,7 +100,7 @@ def up(
     dg, own = (shutil.which(name, path=str(here)) or name for name in ("dg", "trading-ops"))
     ui = Child("the UI", [dg, "dev", "--host", host, "--port", str(port)])
     guard = Child("the guard", [own, "guard", "watch", "--heartbeat", str(beat)], beat)
-    watchdog = Child("the watchdog", [own, "watchdog"])
+    watchdog = Child("the watchdog", [own, "watchdog", "--expect-guard"])
     run_together(ui, guard, watchdog)
 
 

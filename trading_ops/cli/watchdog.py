@@ -28,6 +28,9 @@ def watchdog(
         float | None,
         typer.Option(min=0.1, help="Seconds between two looks.", show_default="TRADING_OPS_WATCHDOG_INTERVAL_S"),
     ] = None,
+    expect_guard: Annotated[
+        bool, typer.Option("--expect-guard", help="Miss the guard's watcher also where it never looked.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Tell people when Dagster's daemon, a schedule, a sensor or the guard's watcher stops, and when it goes on.
@@ -39,16 +42,18 @@ def watchdog(
         fail("--json needs --once", code=2)
     services = open_services()
     if once:
-        _look_once(services, as_json)
+        _look_once(services, expect_guard, as_json)
     else:
-        _keep_looking(services, interval or services.settings.watchdog_interval_s)
+        _keep_looking(services, interval or services.settings.watchdog_interval_s, expect_guard)
 
 
-def _look_once(services: Services, as_json: bool) -> None:
+def _look_once(services: Services, expect_guard: bool, as_json: bool) -> None:
     from trading_ops.watchdog.watch import look
 
     stale_s, now = services.settings.watchdog_stale_s, services.now()
-    found = look(services.heartbeats, now, watching_since=now - timedelta(seconds=2 * stale_s), stale_s=stale_s)
+    since = now - timedelta(seconds=2 * stale_s)
+    guard_since = since if expect_guard else None
+    found = look(services.heartbeats, now, watching_since=since, stale_s=stale_s, guard_since=guard_since)
     never = found.heartbeat is None and not services.heartbeats.daemon_file.exists()
     if never:
         found.findings[0] = replace(found.findings[0], what=NEVER)
@@ -65,7 +70,7 @@ def _look_once(services: Services, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _keep_looking(services: Services, interval_s: float) -> None:
+def _keep_looking(services: Services, interval_s: float, expect_guard: bool) -> None:
     from filelock import FileLock, Timeout
 
     from trading_ops.files import FileNotWritten
@@ -89,7 +94,10 @@ def _keep_looking(services: Services, interval_s: float) -> None:
     typer.echo(f"watching {heartbeats.folder} every {interval_s:g} s; told is what is {stale_s:g} s late")
     url = services.settings.watchdog_ping_url
     ping = Ping(url.get_secret_value()) if url else None
-    dog = Watchdog(heartbeats, services.incidents, services.outbox, services.now, stale_s=stale_s, ping=ping)
+    dog = Watchdog(
+        heartbeats, services.incidents, services.outbox, services.now, stale_s=stale_s, ping=ping,
+        expect_guard=expect_guard,
+    )  # fmt: skip
     while True:
         dog.look()
         time.sleep(interval_s)
@@ -98,10 +106,14 @@ def _keep_looking(services: Services, interval_s: float) -> None:
 def _document(found: Look) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from trading_ops.watchdog.rules import GUARD
+
     heartbeat = found.heartbeat.model_dump(mode="json", exclude={"open"}) if found.heartbeat else None
     findings = [asdict(finding) for finding in found.findings]
     if heartbeat is None:  # since when is then not known: a look counts from a while before itself
         findings[0]["since"] = None
+    if found.guard is None:
+        findings = [{**finding, "since": None} if finding["name"] == GUARD else finding for finding in findings]
     guard = found.guard.model_dump(mode="json", exclude={"open"}) if found.guard else None
     return {"well": not findings, "findings": findings, "heartbeat": heartbeat, "guard": guard}
 

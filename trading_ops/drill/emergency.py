@@ -152,14 +152,15 @@ class Emergency:
     def _process(
         self, name: str, line: list[str], channels: Mapping[str, str] | None = None, *, url: str = ""
     ) -> Iterator[_Process]:
-        """A command of ours in the drill's folder; it does not outlive the block."""
+        """A command of ours in the drill's folder; it outlives neither the block nor, by its stdin, this process."""
         own = {"DAGSTER_HOME": str(self._home), "TRADING_OPS_SYMBOLS": SYMBOL, "TRADING_OPS_BOT_URL": url}
         env = {**environment_with(GUARD_SETTINGS), **(channels or {}), **own}
         log = self._home / f"{name}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "trading_ops.cli.main", *line], cwd=self._home, env=env, process_group=0,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=None if self.tell else out,  # the terminal may be told
+                [sys.executable, "-m", "trading_ops.cli.main", *line, "--until-stdin-ends"],
+                cwd=self._home, env=env, process_group=0, stdin=subprocess.PIPE, stdout=out,
+                stderr=None if self.tell else out,  # the terminal may be told
             )  # fmt: skip
         started = _Process(name, process, log)
         try:
@@ -243,3 +244,5 @@ class _Process:
             self.process.wait(ENDS_WITHIN_S)
         self.process.kill()
         self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()

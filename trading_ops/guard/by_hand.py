@@ -205,7 +205,8 @@ def _not_resumed(guard: Guard, resuming: Action, why: str) -> NotResumed:
         guard.memory.advance(action, request(action, now, rule=NOT_RESUMED, why=told))
     (action,) = follow(guard, [name], 0.0)
     doubt = ", which is NOT confirmed" if action["state"] in PENDING else ""
-    return NotResumed(f"{name} was not resumed and stays stopped{doubt}: {why}")
+    stays = "; nothing stops it, as the guard only observes" if action["state"] == OBSERVED else " and stays stopped"
+    return NotResumed(f"{name} was not resumed{stays}{doubt}: {why}")
 
 
 def _enable(guard: Guard, resuming: Action, before: Action) -> None:

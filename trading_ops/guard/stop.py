@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from trading_ops.bot.client import Bot, BotError, BotUnreachable, UnknownStrategy
-from trading_ops.bot.records import StrategyState
+from trading_ops.bot.records import OpenOrder, OpenPosition, StrategyState
 from trading_ops.guard.actions import (
     BACK_AGAIN,
     CONFIRM_WITHIN,
@@ -65,7 +65,7 @@ def pursue(bot: Bot, action: Action, now: Now, save: Save) -> Action:
         if state is not None:
             if not is_open(action := save(_shown_disabled(bot, action, state, now()))):
                 return action
-            rest = look_at_rest(bot, action)
+            rest = look_at_rest(what_is_left(bot), action)
             if rest.doubt is None:
                 return save(reached(action, CONFIRMED, now(), why="", open_positions=rest.open_positions))
             action = {**action, "why": rest.doubt}
@@ -79,8 +79,21 @@ def pursue(bot: Bot, action: Action, now: Now, save: Save) -> Action:
     return save(action)
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is open at the bot, of every strategy."""
+
+    orders: Sequence[OpenOrder]
+    positions: Sequence[OpenPosition]
+
+
+def what_is_left(bot: Bot) -> Left:
+    """Raises BotError."""
+    return Left(bot.open_orders(), bot.open_positions())
+
+
 def look_again(
-    bot: Bot,
+    left: Left | None,
     action: Action,
     state: StrategyState | None,
     last_entry: datetime | None,
@@ -91,6 +104,7 @@ def look_again(
     """A stop that is over, once more: what was enabled elsewhere, or is back, is to be stopped anew, and a later entry
     is escalated.
 
+    `left`: None where the bot was not asked or does not tell it, which is an alert of its own.
     `last_entry`: when the newest of the closed trades was opened.
     """
     name = action["strategy"]
@@ -102,10 +116,9 @@ def look_again(
     if state is not None and state.enabled:
         why = f"{name} was enabled at the bot without a resume ({state.reason or 'no reason given'})"
         return request(action, now(), rule=ENABLED_ELSEWHERE, why=why, observe_only=observe_only)
-    try:
-        rest = look_at_rest(bot, action)
-    except BotError:
-        return action  # that the bot cannot be read is an alert of its own
+    if left is None:
+        return action
+    rest = look_at_rest(left, action)
     doubt, entered = rest.doubt, rest.entered_at
     if last_entry and last_entry > _stopped_after(action) and last_entry > (entered or last_entry - WHOLE_SECOND):
         doubt, entered = f"a position was opened at {last_entry}, after it was stopped", last_entry
@@ -125,11 +138,11 @@ class Rest:
     open_positions: int
 
 
-def look_at_rest(bot: Bot, action: Action) -> Rest:
-    """No entry order may be left and no position opened since; exits stay until flat. Raises BotError."""
+def look_at_rest(left: Left, action: Action) -> Rest:
+    """No entry order may be left and no position opened since; exits stay until flat."""
     name, since = action["strategy"], _stopped_after(action)
-    orders = [order for order in bot.open_orders() if order.strategy == name and order.intent == "entry"]
-    positions = [position for position in bot.open_positions() if position.strategy == name]
+    orders = [order for order in left.orders if order.strategy == name and order.intent == "entry"]
+    positions = [position for position in left.positions if position.strategy == name]
     later = max((p for p in positions if p.opened_at > since), key=lambda p: p.opened_at, default=None)
     doubt = None
     if later is not None:

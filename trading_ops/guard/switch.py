@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from trading_ops.guard.memory import GuardMemory
 from trading_ops.guard.pursuits import Pursuits
 from trading_ops.guard.rules import Limits, StrategyRisk, describe
 from trading_ops.guard.sight import OF_THE_PAST
-from trading_ops.guard.stop import look_again
+from trading_ops.guard.stop import Left, look_again, what_is_left
 from trading_ops.guard.telling import Tell, said
 from trading_ops.guard.watch import NotJudged, View, Watch
 
@@ -210,13 +211,24 @@ def _figures(risk: StrategyRisk | PortfolioRisk) -> dict[str, Any]:
 def _look_again(
     bot: Bot, memory: GuardMemory, watch: Watch, policy: Policy, view: View, actions: Mapping[str, Action]
 ) -> None:
-    """See that what is stopped stays stopped."""
-    for name, action in actions.items():
-        if action["state"] in (CONFIRMED, GONE):
-            state, last_entry = view.strategies.get(name), watch.last_entry(name)
-            found = look_again(bot, action, state, last_entry, watch.now, observe_only=policy.observe_only)
+    """See that what is stopped stays stopped; the bot is asked once for all of it."""
+    enabled = {name for name, state in view.strategies.items() if state.enabled}
+
+    def see(names: Collection[str], left: Left | None) -> None:
+        for name in names:
+            action, state, last_entry = actions[name], view.strategies.get(name), watch.last_entry(name)
+            found = look_again(left, action, state, last_entry, watch.now, observe_only=policy.observe_only)
             if found != action:
                 memory.advance(action, found)
+
+    disabled = [name for name, action in actions.items() if action["state"] == CONFIRMED and name not in enabled]
+    over = [name for name, action in actions.items() if action["state"] in (CONFIRMED, GONE) and name not in disabled]
+    see(over, None)  # what the list alone tells waits for no other answer
+    if disabled:
+        left = None
+        with suppress(BotError):  # that the bot cannot be read is an alert of its own
+            left = what_is_left(bot)
+        see(disabled, left)
 
 
 def account_risk(memory: GuardMemory, account: Portfolio, policy: Policy) -> PortfolioRisk:

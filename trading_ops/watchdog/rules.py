@@ -56,13 +56,23 @@ def beats(heartbeat: Heartbeat | None, now: datetime, stale_s: float) -> bool:
 
 
 def guard_overdue(
-    heartbeat: GuardHeartbeat | None, now: datetime, *, watching_since: datetime, stale_s: float, why: str = ""
+    heartbeat: GuardHeartbeat | None,
+    now: datetime,
+    *,
+    watching_since: datetime,
+    stale_s: float,
+    why: str = "",
+    expected_since: datetime | None = None,
 ) -> list[Finding]:
     """Whether the guard's watcher stopped looking, or cannot see; None is one that never ran, unless there is a `why`.
 
-    Both are given `stale_s`, silence at most a minute; silence counts from when somebody began to watch, too.
+    Both are given `stale_s`, silence at most a minute; silence counts from when somebody began to watch, too. One that
+    never ran is missed `stale_s` after `expected_since`; None: it need not run.
     """
     patience = timedelta(seconds=stale_s)
+    if heartbeat is None and not why and expected_since is not None:
+        since = max(watching_since, expected_since)
+        return [_guard_absent(since)] if now - since > patience else []
     silent = min(GUARD_SILENT, patience)
     if heartbeat is None or abs(now - heartbeat.at) > silent:
         if (heartbeat is None and not why) or now - watching_since <= silent:
@@ -84,6 +94,19 @@ def guard_overdue(
     ]
 
 
+def _guard_absent(since: datetime) -> Finding:
+    return Finding(
+        GUARD,
+        Severity.CRITICAL,
+        since,
+        "The guard's watcher never looked",
+        "It is expected to run and wrote no heartbeats/guard.json in the data folder. Until it does, a strategy that"
+        " bleeds is stopped only by Dagster's sensor, if its daemon runs.",
+        "See that it starts: `make ui`, or `docker compose up -d guard`; what it prints says why it ended. If it is not"
+        " wanted, run the watchdog without --expect-guard.",
+    )
+
+
 def _guard_silent(since: datetime, why: str) -> Finding:
     said = why or "Until it does, a strategy that bleeds is stopped only by Dagster's sensor, if its daemon runs."
     return Finding(
@@ -97,12 +120,19 @@ def _guard_silent(since: datetime, why: str) -> Finding:
     )
 
 
-def guard_ended(known: Mapping[str, Outage], heartbeat: GuardHeartbeat | None, findings: Sequence[Finding]) -> set[str]:
-    """The guard's outage once it has seen the bot again, or is not wanted any more."""
+def guard_ended(
+    known: Mapping[str, Outage],
+    heartbeat: GuardHeartbeat | None,
+    findings: Sequence[Finding],
+    *,
+    expected: bool = False,
+) -> set[str]:
+    """The guard's outage once it has seen the bot again, or is not wanted any more, where it is not `expected`."""
     if GUARD not in known or any(finding.name == GUARD for finding in findings):
         return set()
-    sees = heartbeat is None or (heartbeat.seen_at is not None and heartbeat.seen_at > known[GUARD].since)
-    return {GUARD} if sees else set()
+    if heartbeat is None:
+        return set() if expected else {GUARD}
+    return {GUARD} if heartbeat.seen_at is not None and heartbeat.seen_at > known[GUARD].since else set()
 
 
 def ended(known: Mapping[str, Outage], heartbeat: DaemonHeartbeat, findings: Sequence[Finding]) -> set[str]:

@@ -41,12 +41,24 @@ class Look:
     guard_why: str = ""  # what keeps the guard's heartbeat from being read
 
 
-def look(heartbeats: Heartbeats, now: datetime, *, watching_since: datetime, stale_s: float) -> Look:
-    """What the heartbeats of the daemon and of the guard's watcher say now; nobody is told."""
+def look(
+    heartbeats: Heartbeats,
+    now: datetime,
+    *,
+    watching_since: datetime,
+    stale_s: float,
+    guard_since: datetime | None = None,
+) -> Look:
+    """What the heartbeats of the daemon and of the guard's watcher say now; nobody is told.
+
+    `guard_since`: since when a watcher is expected to run, None: none is.
+    """
     heartbeat, why = _read(heartbeats.daemon)
     guard, guard_why = _read(heartbeats.guard)
     findings = overdue(heartbeat, now, watching_since=watching_since, stale_s=stale_s, why=why)
-    findings += guard_overdue(guard, now, watching_since=watching_since, stale_s=stale_s, why=guard_why)
+    findings += guard_overdue(
+        guard, now, watching_since=watching_since, stale_s=stale_s, why=guard_why, expected_since=guard_since
+    )
     return Look(heartbeat, findings, guard, guard_why)
 
 
@@ -70,9 +82,11 @@ class Watchdog:
         *,
         stale_s: float,
         ping: Callable[[], None] | None = None,
+        expect_guard: bool = False,
     ) -> None:
         self._heartbeats, self._desk, self._outbox, self._now = heartbeats, desk, outbox, now
         self._stale_s, self._ping = stale_s, ping
+        self._guard_since = now() if expect_guard else None  # not since an earlier process: it may not have known one
         try:
             self._last = heartbeats.watchdog()
         except HeartbeatUnreadable as error:
@@ -83,12 +97,14 @@ class Watchdog:
         """One look, with everything that follows from it; what cannot be told is tried again at the next one."""
         began = self._now()
         since = alive_since(self._last, began, self._stale_s)
-        found = look(self._heartbeats, began, watching_since=since, stale_s=self._stale_s)
+        found = look(
+            self._heartbeats, began, watching_since=since, stale_s=self._stale_s, guard_since=self._guard_since
+        )
         fresh = found.heartbeat if beats(found.heartbeat, began, self._stale_s) else None
         known = self._last.open if self._last else {}
         over = ended(known, fresh, found.findings) if fresh else set()
         if not found.guard_why:
-            over |= guard_ended(known, found.guard, found.findings)
+            over |= guard_ended(known, found.guard, found.findings, expected=self._guard_since is not None)
         try:
             tell(self._desk, known, found.findings, over, lambda outages: self._note(since, outages))
         except StoreError as error:

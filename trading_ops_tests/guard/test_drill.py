@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from trading_ops.drill.timeline import APPEARED, DELIVERED, PHASES, timeline
 from trading_ops.guard.actions import CONFIRMED, REQUESTED, SEEN, SENT
 from trading_ops_tests.servers.vendors import WEBHOOK_PATH, WEBHOOK_SECRET, VendorServer, webhook
-from trading_ops_tests.test_cli import command, new_home
+from trading_ops_tests.test_cli import BIN, command, new_home
 
 AT = datetime(2025, 3, 10, 12, tzinfo=UTC)
 
@@ -83,6 +87,33 @@ def test_a_drill_whose_alert_reaches_nobody_fails_and_says_so(home: Path):
 def test_a_drill_that_could_stop_nothing_is_not_held(home: Path, line: list[str], said: str):
     done = drill(home, *line)
     assert (done.returncode, said in done.stderr) == (2, True), done
+
+
+def test_a_drill_that_is_killed_leaves_no_process_behind(home: Path):
+    line = [BIN / "trading-ops", "drill", "emergency", "--within", "600", "--tell"]
+    env = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home), "DAGSTER_HOME": str(home), "TMPDIR": str(home)}
+    channel = {"NOTIFICATION_CHANNELS": "webhook", "WEBHOOK_URL": "http://127.0.0.1:9/", "WEBHOOK_SECRET": "key"}
+    with (home / "said").open("wb") as said:
+        process = subprocess.Popen(line, cwd=home, env={**env, **channel}, stdout=said, stderr=said)
+    try:
+        until(lambda: "it watches" in (home / "said").read_text())
+        children = psutil.Process(process.pid).children(recursive=True)
+        lines = [child.cmdline() for child in children]
+        assert [name for name in ("bot", "guard") if any(name in line for line in lines)] == ["bot", "guard"]
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    for child in alive:
+        os.kill(child.pid, signal.SIGKILL)
+    assert (len(gone), alive) == (len(children), [])
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def action(**reached: float) -> dict[str, Any]:

@@ -238,7 +238,7 @@ def test_a_resume_that_fails_where_the_guard_only_observes_stops_nothing(tmp_pat
     guard = Guard(room.bot, room.memory, room.watch, room.policy, room.tell)
     seen = preflight(guard, "rsi")
     room.bot.before = lambda method: (_ for _ in ()).throw(BotUnreachable("refused")) if method == "enable" else None
-    with pytest.raises(BotError, match="not resumed"):
+    with pytest.raises(BotError, match="rsi was not resumed; nothing stops it, as the guard only observes: refused"):
         resume(guard, "rsi", reason="it is fine", by="ana", seen=seen)
     room.bot.before = lambda method: None
     room.step(40)

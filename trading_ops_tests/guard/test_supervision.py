@@ -101,6 +101,15 @@ def test_a_watcher_that_was_killed_or_froze_is_started_again(home: Home, number:
             os.kill(second, 0)
 
 
+def test_an_expected_watcher_that_never_looked_is_told_once_and_its_first_look_too(home: Home):
+    with home.running([BIN / "trading-ops", "watchdog", "--interval", "0.5", "--expect-guard"]):
+        home.until(home.told)
+        assert (home.told(), home.beats.guard()) == ([("CRITICAL", "opened")], None)
+        with home.running(home.guard):
+            home.until(lambda: len(home.told()) > 1)
+            assert home.told() == [("CRITICAL", "opened"), ("CRITICAL", "resolved")]
+
+
 def test_a_frozen_watcher_is_told_once_and_its_return_too(home: Home):
     with home.running(home.guard) as guard, home.running([BIN / "trading-ops", "watchdog", "--interval", "0.5"]):
         home.until(home.sees)

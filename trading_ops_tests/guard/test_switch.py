@@ -229,6 +229,25 @@ def test_what_is_enabled_behind_the_guards_back_is_stopped_again(room: Room):
     assert "enabled at the bot without a resume" in room.told[-1].why
 
 
+def test_a_round_asks_once_what_is_left_of_all_that_is_stopped(room: Room):
+    for name in room.bot.names:
+        room.bot.lose(name, 1500.0)
+    room.step()
+    assert [name for name, _ in room.bot.switched] == list(room.bot.names)
+    asked: list[str] = []
+    room.bot.before = asked.append
+    for _ in range(3):
+        room.step(20)
+    assert (asked.count("strategies"), asked.count("open_orders"), asked.count("open_positions")) == (3, 3, 3)
+    room.bot.before = lambda method: None
+    room.bot.switch_elsewhere("macd", True)
+    room.bot.enter("macd")
+    room.bot.switch_elsewhere("macd", False)
+    room.step(20)
+    assert (room.action("rsi")["state"], room.action("macd")["state"]) == (CONFIRMED, ESCALATED)
+    assert "was opened at" in room.action("macd")["why"]
+
+
 def test_a_guard_that_observes_tells_and_records_and_does_nothing(room: Room):
     room.policy = Policy(observe_only=True)
     room.bot.lose("rsi", 1500.0)

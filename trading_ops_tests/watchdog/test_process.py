@@ -182,6 +182,8 @@ def test_a_look_shows_a_table_and_a_document_and_exits_by_what_it_found(home):
     ]  # fmt: skip
     (silent,) = json.loads(command(["trading-ops", "watchdog", "--once", "--json"], home).stdout)["findings"]
     assert (silent["name"], silent["what"], silent["since"]) == ("daemon", "Dagster's daemon never ran here", None)
+    both = command(["trading-ops", "watchdog", "--once", "--json", "--expect-guard"], home)
+    assert [(f["name"], f["since"]) for f in json.loads(both.stdout)["findings"]] == [("daemon", None), ("guard", None)]
     hour = timedelta(hours=1)
     stopped = Ticker(name="a_stopped_one", kind="sensor", running=False, due=datetime.now(UTC) - hour)
     beat(home, stopped, Ticker(name="a_good_one", kind="schedule", running=True, due=datetime.now(UTC) + hour))

@@ -195,6 +195,21 @@ def test_a_guard_that_never_ran_is_not_missed_and_one_that_cannot_be_read_is():
 
 
 @pytest.mark.parametrize(
+    ("expected_s", "watching_s", "told"), [(180, 900, False), (181, 900, True), (900, 180, False), (900, 181, True)]
+)
+def test_a_guard_that_is_expected_and_never_looked_is_missed_after_the_stale_time(expected_s, watching_s, told):
+    since = at(-min(expected_s, watching_s))
+    findings = guard_overdue(None, NOON, watching_since=at(-watching_s), stale_s=180, expected_since=at(-expected_s))
+    assert [(f.name, f.severity, f.since) for f in findings] == [("guard", Severity.CRITICAL, since)] * told
+
+
+def test_an_outage_of_an_expected_guard_is_not_over_while_nobody_sees_it():
+    outage = Outage(since=at(-900), opening="key", severity=Severity.CRITICAL, what="never looked")
+    assert guard_ended({"guard": outage}, None, [], expected=True) == set()
+    assert guard_ended({"guard": outage}, guard(0, 0), [], expected=True) == {"guard"}
+
+
+@pytest.mark.parametrize(
     ("now", "over"),
     [
         (guard(0, -901), False),  # it runs again and has not seen the bot since
