@@ -50,6 +50,13 @@ def test_a_replay_ends_in_the_last_seven_days_at_the_same_weekday_and_hour(minut
     assert replay.label == f"replayed {(end - START - timedelta(hours=500)) // timedelta(weeks=1):+d} weeks"
 
 
+def test_a_replay_of_all_there_is_may_be_asked_for_from_the_first_date_on():
+    replay = ReplayedCandles(Recording(AUSDT=500), ["AUSDT"], lambda: LONG_AFTER)
+    every = replay.candles("AUSDT", datetime.min.replace(tzinfo=UTC), LONG_AFTER)
+    assert list(every.close) == list(range(500))
+    assert replay.candles("AUSDT", every.index[-1], LONG_AFTER).index.equals(every.index[-1:])
+
+
 def test_a_replay_is_cut_at_now_where_a_symbol_goes_on_longer():
     now = datetime(2025, 1, 6, tzinfo=UTC)  # as START a Monday 00:00, so that AUSDT's week ends just now
     replay = ReplayedCandles(Recording(AUSDT=168, BUSDT=190), ["AUSDT", "BUSDT"], lambda: now)
