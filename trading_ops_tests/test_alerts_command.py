@@ -184,6 +184,8 @@ def test_an_update_that_a_later_message_said_instead_names_that_message(home):
     said = run(home, "show", "risk/1/2")
     assert "chat: superseded by risk/1/3, which was told instead" in said
     assert "    risk/1/2\n    chat: superseded by risk/1/3" in run(home, "list")
+    assert "risk/1/2\n" not in run(home, "list", "--state", "sent")
+    assert "risk/1/2\n" in run(home, "list", "--state", "superseded")
 
 
 def test_a_replay_sends_what_died_and_exits_1_while_it_does_not(home, slack):

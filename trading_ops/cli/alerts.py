@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Alerts, what they are about, and the channels they go to.", no_args_is_help=True)
 app.add_typer(incidents.app)
 
-STATES = ("pending", "sending", "sent", "failed", "dead")
+STATES = ("pending", "sending", "sent", "superseded", "failed", "dead")
 DISABLED = "NOTIFICATIONS_ENABLED=false sends everything to the terminal"
 Channel = Annotated[str | None, typer.Option(help="Such as slack; default: all.", show_default=False)]
 
@@ -79,7 +79,7 @@ def show_(
         alert = alert_of(delivery, key)
     typer.echo(text_of(message_of(alert, possible_duplicate=False)))
     rows = [
-        [name, c["state"], c["attempts"], c.get("at") and minute(c["at"]), _next(services, c)]
+        [name, _states(delivery)[name], c["attempts"], c.get("at") and minute(c["at"]), _next(services, c)]
         for name, c in delivery["channels"].items()
     ]
     show_table("channels", ["channel", "state", "attempts", "last (UTC)", "next (UTC)"], rows)
@@ -189,7 +189,9 @@ def _alert(delivery: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _states(delivery: Mapping[str, Any]) -> dict[str, str]:
-    return {name: channel["state"] for name, channel in delivery["channels"].items()}
+    """Each channel's; `superseded` where a later message was told instead."""
+    replaced = _superseded(delivery)
+    return {name: "superseded" if name in replaced else c["state"] for name, c in delivery["channels"].items()}
 
 
 def _severity(alert: Mapping[str, Any]) -> str:
@@ -200,7 +202,7 @@ def _severity(alert: Mapping[str, Any]) -> str:
 def _told(services: Services, delivery: Mapping[str, Any]) -> list[str]:
     """Who was told, and a line for each who was not."""
     superseded = _superseded(delivery)
-    sent = [name for name, state in _states(delivery).items() if state == "sent" and name not in superseded]
+    sent = [name for name, state in _states(delivery).items() if state == "sent"]
     others = [f"{name}: {why}" for name, why in (superseded | _reasons(services, delivery)).items()]
     return [f"sent: {', '.join(sent)}", *others] if sent else others or ["kept, told nobody"]
 

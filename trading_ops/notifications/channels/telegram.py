@@ -26,7 +26,7 @@ RESOLVED = "\N{WHITE HEAVY CHECK MARK}"
 UNCHANGED = ("message is not modified", "message to edit not found", "message can't be edited", "MESSAGE_ID_INVALID")
 _log = logging.getLogger(__name__)
 MOST = 4_096  # what the reader sees, after the markup was read
-MOST_LABEL, MOST_WHAT, MOST_SINCE, MOST_FOOTER = 60, 400, 100, 200
+MOST_LABEL, MOST_WHAT, MOST_SINCE, MOST_FOOTER = 60, 400, 100, 600
 MOST_DONE, MOST_TODO, MOST_FIGURES = 500, 600, 1_300
 
 

@@ -68,3 +68,10 @@ def test_B108_the_wait_is_in_the_answer():
             channel.send(Alert(Severity.INFO, "k", "w", "", ""), possible_duplicate=False)
     assert refused.value.retry_after_s == 5.0
     assert channel.target == "the chat …123"
+
+
+def test_the_command_that_acknowledges_is_whole_for_a_long_name() -> None:
+    incident = "strategy/" + "n" * 180
+    alert = Alert(Severity.CRITICAL, f"{incident}/1/1", "it is bad", "x" * 9_000, "", incident=incident)
+    shown = html_of(message_of(alert, possible_duplicate=False))
+    assert f"alerts ack {incident}</code>" in shown
