@@ -29,7 +29,7 @@ check: $(VENV)/.dev ## formatting, lint, types and import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(BENCH_VENV)/.bench ## one benchmark: make bench NAME=backfill (or backtest, bulk, guard_latency, notifications, startup, store)
+bench: $(BENCH_VENV)/.bench ## one benchmark: make bench NAME=backfill (or backtest, bulk, guard_latency, notifications, startup, store, training)
 	@$(BENCH_VENV)/bin/python benchmarks/$(NAME).py $(ARGS)
 
 chaos: $(VENV)/.dev ## the proofs too long for the tests: kill storms, fuzzing by the ten thousand
