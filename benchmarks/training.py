@@ -14,8 +14,8 @@ others there were. vs_reference_loop is the least of the first: who trains one m
 <type>_all_cores_vs_reference: as many trainings side by side as there are cores, a process each, as adaptive_retrain
 runs them, over one reference loop.
 
-Candles: DAYS (a year) of BTCUSDT, recorded ones beside the checkout where they are, else simulated. Says what misses a target
-and ends non-zero then.
+Candles: DAYS (a year) of BTCUSDT, recorded ones beside the checkout where they are, else simulated. Says what misses a
+target and ends non-zero then.
 """
 
 from __future__ import annotations
