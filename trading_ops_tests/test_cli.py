@@ -222,7 +222,19 @@ def test_verify_names_the_first_broken_record_and_a_cut_tail(home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [[], ["analyze"], ["backfill"], ["history"], ["audit"], ["audit", "verify"], ["audit", "heads"]]
+    "line",
+    [
+        [],
+        ["analyze"],
+        ["backfill"],
+        ["history"],
+        ["audit"],
+        ["audit", "verify"],
+        ["audit", "heads"],
+        ["models"],
+        ["models", "train"],
+        ["models", "rollback"],
+    ],
 )
 def test_help_is_there_on_every_level_and_anywhere(tmp_path, line):
     done = command(["trading-ops", *line, "--help"], tmp_path)

@@ -108,16 +108,19 @@ def promote(
 def rollback(
     name: Annotated[str, typer.Argument(help="Type and symbol, such as lstm/BTCUSDT.")],
     reason: Reason,
+    leaving: Annotated[
+        str | None, typer.Option("--from", help="The champion to leave, so that a repeat goes no further back.")
+    ] = None,
     by: Person = None,
     as_json: Json = False,
 ) -> None:
     """Go back to the champion before; once more goes one further back."""
-    from trading_ops.training.registry import NothingBefore, RegistryError
+    from trading_ops.training.registry import ANY, NothingBefore, RegistryError
 
     registry = open_services().registry
     with reported(RegistryError), reported(NothingBefore, code=2):
         before = registry.champion(name)
-        card = registry.rollback(name, by=by or user(), why=reason)
+        card = registry.rollback(name, by=by or user(), why=reason, expected=leaving or ANY)
     left = before.model_id if before else None
     if as_json:
         show_json({"champion": card.model_id, "name": card.name, "replaced": left})

@@ -72,12 +72,14 @@ class Champions:
 
         return self._change(name, change)
 
-    def rollback(self, name: str, sound: Callable[[str], None], *, by: str, why: str) -> Pointer:
+    def rollback(self, name: str, sound: Callable[[str], None], *, by: str, why: str, expected: str) -> Pointer:
         """Back to the champion before; once more: one further back. `sound` raises where that one cannot be used."""
 
         def change(before: Pointer | None) -> Pointer:
             if before is None or not before["stack"]:
                 raise NothingBefore(f"{name} has no champion before this one; promote one: trading-ops models promote")
+            if expected not in (ANY, before["model_id"]):
+                raise PromotionLost(_lost(name, before))
             *stack, model_id = before["stack"]
             sound(model_id)
             return self._next(name, before, model_id, stack, {"kind": "rollback", "by": by, "why": why})

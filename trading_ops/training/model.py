@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trading_ops.files import write_whole
 from trading_ops.training.samples import Samples
 
 if TYPE_CHECKING:
@@ -141,20 +139,19 @@ def scaled(features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarra
     return np.clip((features - mean) / std, -FURTHEST, FURTHEST).astype("float32")
 
 
-def save_weights(path: Path, weights: Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file, whole or not at all. Raises FileNotWritten."""
+def packed(weights: Mapping[str, np.ndarray]) -> bytes:
+    """The arrays as a safetensors file: the same arrays, the same bytes."""
     from safetensors.numpy import save
 
-    write_whole(path, save({name: np.ascontiguousarray(value) for name, value in weights.items()}))
+    return save({name: np.ascontiguousarray(value) for name, value in weights.items()})
 
 
-def load_weights(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file. Raises OSError where there is none to read, InvalidModel for another file."""
+def unpacked(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file. Raises InvalidModel for other bytes."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    content = path.read_bytes()
     try:
         return load(content)
     except SafetensorError as error:
-        raise InvalidModel(f"{path} is no file of weights: {error}") from error
+        raise InvalidModel(f"no file of weights: {error}") from error

@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from trading_ops.files import UNFINISHED, FileNotWritten, write_whole
 from trading_ops.training.card import Card
+from trading_ops.training.model import packed, unpacked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,12 +57,10 @@ class ModelFiles:
         A model that is there stays as it is, a damaged one is replaced. Raises FileNotWritten, and RegistryError for an
         id that is no file name.
         """
-        from safetensors.numpy import save
-
         if not known_id(card.model_id):
             raise RegistryError(f"model {card.model_id!r}: letters, digits, '.', '_' and '-' would be right")
         self.sweep()
-        content = save({name: value.copy(order="C") for name, value in weights.items()})
+        content = packed(weights)
         card = card.model_copy(update={"digests": {**card.digests, "weights": sha256(content).hexdigest()}})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,9 +87,10 @@ class ModelFiles:
 
     def sweep(self) -> None:
         """Remove what killed writers left."""
-        for path in self.folder.glob(f".*{UNFINISHED}"):
-            if time.time() - path.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(f"*{UNFINISHED}"):
+            with suppress(FileNotFoundError):  # somebody else sweeps, too
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def card(self, model_id: str) -> Card:
         """Raises UnknownModel and DamagedModel."""
@@ -114,8 +115,6 @@ class ModelFiles:
 
     def weights(self, model_id: str) -> dict[str, np.ndarray]:
         """As they were written, to the byte; raises UnknownModel and DamagedModel."""
-        from safetensors.numpy import load
-
         wanted = self.card(model_id).digests.get("weights")
         path = self.folder / model_id / WEIGHTS
         try:
@@ -124,7 +123,7 @@ class ModelFiles:
             raise DamagedModel(_damaged(path, error)) from error
         if sha256(content).hexdigest() != wanted:
             raise DamagedModel(_damaged(path, "its SHA-256 is not the card's"))
-        return load(content)
+        return unpacked(content)
 
 
 def known_id(model_id: str) -> bool:

@@ -157,18 +157,6 @@ class Registry:
             raise NoChampion(f"{name} has no champion")
         return dict(pointer["change"])
 
-    def champion_at(self, name: str, moment: datetime) -> str | None:
-        """The id of the model that was champion then, None before the first."""
-        pointer = self._champions.get(name)
-        if pointer is None:
-            return None
-        if datetime.fromisoformat(pointer["since"]) <= moment:
-            return str(pointer["model_id"])
-        for past in reversed(pointer["past"]):
-            if datetime.fromisoformat(past["since"]) <= moment < datetime.fromisoformat(past["until"]):
-                return str(past["model_id"])
-        return None
-
     def reigns(self, name: str) -> list[tuple[str, datetime]]:
         """Each champion of the name so far and since when, oldest first; a rollback begins a reign, too."""
         pointer = self._champions.get(name)
@@ -197,9 +185,13 @@ class Registry:
         self._champions.promote(card.name, model_id, by=by, why=why, expected=expected, verdict=verdict)
         return card
 
-    def rollback(self, name: str, *, by: str, why: str) -> Card:
-        """Back to the champion before; raises NothingBefore, and DamagedModel where that one cannot be used."""
-        pointer = self._champions.rollback(name, lambda model_id: self._require_sound(model_id), by=by, why=why)
+    def rollback(self, name: str, *, by: str, why: str, expected: str = ANY) -> Card:
+        """Back to the champion before; `expected`: the id of the one to leave, so that a repeat goes no further back.
+
+        Raises NothingBefore, PromotionLost where the champion is another one, and DamagedModel where the one before
+        cannot be used.
+        """
+        pointer = self._champions.rollback(name, self._require_sound, by=by, why=why, expected=expected)
         return self.card(pointer["model_id"])
 
     def look(self, name: str, start: datetime, end: datetime, *, key: str) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 import trading_ops
 from trading_ops.files import __file__ as FILES
-from trading_ops.training.model import save_weights
+from trading_ops.training.model import packed
 from trading_ops.training.splits import Split
 from trading_ops.training.trainer import Limits, Plan, fit
 from trading_ops_tests.training.drawn import drawn_samples
@@ -90,7 +90,7 @@ def _train(order: dict[str, Any]) -> None:
         _die_at(order["kill_at_line"])
     found = fit(samples, split, Plan(**order["plan"]), checkpoint=folder / "checkpoint", limits=limits, device="cpu")
     sys.settrace(None)
-    save_weights(folder / "weights", found.weights)
+    (folder / "weights").write_bytes(packed(found.weights))
     said = {"resumed_from": found.resumed_from, "batch_size": found.batch_size, "notes": found.notes}
     (folder / "said.json").write_text(json.dumps(said | {"epochs_run": found.epochs_run}))
     os._exit(0)

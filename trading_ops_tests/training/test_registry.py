@@ -172,6 +172,29 @@ def test_a_rollback_goes_back_one_and_another_one_further(models: Registry, stor
     assert models.rollback(NAME, by="ana", why="no").model_id == one
 
 
+def test_a_rollback_that_names_whom_it_leaves_goes_no_further_back_when_repeated(models: Registry):
+    one, two, three_ = three(models)
+    for model_id in (one, two, three_):
+        promote(models, model_id)
+    assert models.rollback(NAME, by="ana", why="no", expected=three_).model_id == two
+    with pytest.raises(PromotionLost, match=f"{two} became the champion"):
+        models.rollback(NAME, by="ana", why="no", expected=three_)
+    assert models.champion(NAME).model_id == two
+
+
+def test_what_killed_writers_left_is_swept_after_an_hour(models: Registry, tmp_path: Path):
+    folder = tmp_path / "models"
+    (folder / ".lstm-x.abc.part").mkdir(parents=True)
+    left = [folder / ".lstm-x.abc.part", folder / "champions.json.abc.part"]
+    left[1].write_text("{}")
+    young = folder / "champions.json.young.part"
+    young.write_text("{}")
+    for path in left:
+        os.utime(path, (0, 0))
+    models.add(card(1), weights(1))
+    assert [path.exists() for path in (*left, young)] == [False, False, True]
+
+
 def test_a_rollback_to_a_model_that_cannot_be_used_is_refused(models: Registry, tmp_path: Path):
     one, two, _ = three(models)
     promote(models, one)
@@ -226,15 +249,12 @@ def test_a_model_without_files_is_listed_as_such(models: Registry, tmp_path: Pat
 
 def test_who_was_champion_when_is_known_and_the_replaced_one_is_a_shadow_for_thirty_days(models: Registry):
     one, two, _ = three(models)
-    assert models.champion_at(NAME, BEGAN) is None
+    assert models.reigns(NAME) == []
     promote(models, one)
     since = next(entry.since for entry in models.entries() if entry.state == "champion")
     promote(models, two)
     until = next(entry.since for entry in models.entries() if entry.state == "archived")
-    assert models.champion_at(NAME, since) == one
-    assert models.champion_at(NAME, until - timedelta(seconds=1)) == one
-    assert models.champion_at(NAME, until) == two
-    assert models.champion_at(NAME, since - timedelta(seconds=1)) is None
+    assert models.reigns(NAME) == [(one, since), (two, until)]
     (shadow,) = models.shadows(until + timedelta(days=29))
     assert (shadow.card.model_id, shadow.replaced_by) == (one, two)
     assert models.shadows(until + timedelta(days=30)) == []
