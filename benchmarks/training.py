@@ -10,6 +10,7 @@ time of one epoch, all that fit does before and after included; the best of each
 whichever is faster: where others use the cores, threads wait for each other and the reference loses up to sixtyfold.
 That is real (<type>_vs_default_threads shows it) but says more of the machine than of the loops; `load` is how many
 others there were. vs_reference_loop is the least of the first: who trains one model waits for that one.
+<type>_cpu_vs_reference: CPU time, the reference in one thread; other work on the machine bears least on this.
 <type>_vs_same_module: the reference loop in one thread around our own network module.
 <type>_all_cores_vs_reference: as many trainings side by side as there are cores, a process each, as adaptive_retrain
 runs them, over one reference loop.
@@ -155,16 +156,18 @@ def same(samples: Samples, model_type: str) -> tuple[nn.Module, nn.Module]:
     return ours, stock
 
 
-def best(*works: Callable[[], Any]) -> list[float]:
-    """Wall seconds of each, the least of some rounds in turn, so that a busy moment meets all alike."""
-    found: list[list[float]] = [[] for _ in works]
+def best(*works: Callable[[], Any]) -> tuple[list[float], list[float]]:
+    """Wall and CPU seconds of each, the least of some rounds in turn, so that a busy moment meets all alike."""
+    wall: list[list[float]] = [[] for _ in works]
+    cpu: list[list[float]] = [[] for _ in works]
     for at in range(ROUNDS + 1):  # the first round warms and is left out
-        for work, times in zip(works, found, strict=True):
-            began = time.perf_counter()
+        for work, took, spent in zip(works, wall, cpu, strict=True):
+            began, cpu_began = time.perf_counter(), time.process_time()
             work()
             if at:
-                times.append(time.perf_counter() - began)
-    return [min(times) for times in found]
+                took.append(time.perf_counter() - began)
+                spent.append(time.process_time() - cpu_began)
+    return [min(times) for times in wall], [min(times) for times in cpu]
 
 
 def ours_once(samples: Samples, parts: Split, model_type: str) -> None:
@@ -193,7 +196,7 @@ def main() -> None:
 
         for model_type in MODEL_TYPES:
             ours, stock = same(samples, model_type)
-            alone, together, default, single, around_ours = best(
+            (alone, together, default, single, around_ours), cpu = best(
                 lambda name=model_type: ours_once(samples, parts, name),
                 lambda name=model_type: all_cores(name),
                 reference(samples, parts, stock, threads),
@@ -203,6 +206,7 @@ def main() -> None:
             theirs = min(default, single)
             figures |= {
                 f"{model_type}_vs_reference": round(theirs / alone, 2),
+                f"{model_type}_cpu_vs_reference": round(cpu[3] / cpu[0], 2),
                 f"{model_type}_vs_default_threads": round(default / alone, 2),
                 f"{model_type}_vs_same_module": round(around_ours / alone, 2),
                 f"{model_type}_all_cores_vs_reference": round(CORES * theirs / together, 2),
