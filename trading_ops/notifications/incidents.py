@@ -125,8 +125,9 @@ def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy)
         return known
     if known is None or (not known.open and known.changed_at <= at):
         known = _opened(known, alert, at, policy, None)
-    elif not known.open and not known.told_open:
-        return known
+    elif not known.open and not known.told_open:  # over by then, and who was told so is still to hear of it
+        told = _told_as_open(replace(known, opening=alert.dedup_key, group=None, also=()), at)
+        return replace(told, told=(alert.level,))
     if at < known.opened_at:
         return replace(known, also=(*known.also, alert.dedup_key))
     if at >= known.seen_at:

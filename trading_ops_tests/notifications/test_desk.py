@@ -756,6 +756,27 @@ def test_what_was_told_without_the_store_ends_whether_or_not_it_says_since_when(
     assert f"It lasted {length}, until" in chat.told[1][0].why
 
 
+def test_a_page_that_one_machine_opened_without_the_store_is_closed_though_another_saw_its_end_before(
+    main, away, clock, tmp_path
+):
+    chat = Recorder()
+    away(chat).observe(alert())
+    main.be(DOWN)
+    clock.advance(timedelta(minutes=5))
+    away(chat).observe(replace(alert(severity=CRITICAL), dedup_key="risk/CRITICAL"))
+    clock.advance(timedelta(minutes=5))
+    with SqliteStore(tmp_path / "main" / "shared.db") as reached:
+        desk(reached, clock, chat).recover("risk")
+    main.be(UP)
+    clock.advance(timedelta(minutes=5))
+    for _ in range(2):
+        away(chat).recover("risk")
+        away(chat).tick()
+    assert told(chat) == ["risk is bad"] * 2 + ["resolved: risk is bad"] * 2
+    ended, closed = (told for told, _ in chat.told[2:])
+    assert (ended.opening, closed.opening, closed.severity) == ("risk/1/1", "risk/CRITICAL", CRITICAL)
+
+
 def test_a_damaged_incident_keeps_no_other_from_beginning_with_what_was_told_without_the_store(main, away, clock):
     chat = Recorder()
     away(chat).observe(alert("a"))
