@@ -112,9 +112,10 @@ class IncidentDesk:
 
     def acknowledge(self, key: str, by: str) -> Incident:
         """Somebody looks after it; `key` may be one of its messages'. Raises LookupError, and StoreError."""
+        problems: Problems = []
+        self._adopt(problems)
         now = self._now()
         found = self._answered("acknowledged", key, {"by": by, "at": now.isoformat()})
-        problems: Problems = []
         acknowledged = self._incidents.write(found, lambda it: it and incidents.acknowledge(it, by, now), problems)
         assert acknowledged is not None
         _log(problems)

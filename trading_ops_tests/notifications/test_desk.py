@@ -777,6 +777,18 @@ def test_a_page_that_one_machine_opened_without_the_store_is_closed_though_anoth
     assert (ended.opening, closed.opening, closed.severity) == ("risk/1/1", "risk/CRITICAL", CRITICAL)
 
 
+@pytest.mark.parametrize("key", ["risk/first", "risk"])
+def test_what_was_told_without_the_store_can_be_acknowledged_at_once(main, away, clock, key):
+    chat = Recorder()
+    main.be(DOWN)
+    away(chat).observe(alert(severity=CRITICAL))
+    main.be(UP)
+    assert away(chat).acknowledge(key, "ana").acknowledged_by == "ana"
+    clock.advance(timedelta(minutes=16))
+    away(chat).tick()
+    assert told(chat) == ["risk is bad"]
+
+
 def test_a_damaged_incident_keeps_no_other_from_beginning_with_what_was_told_without_the_store(main, away, clock):
     chat = Recorder()
     away(chat).observe(alert("a"))
