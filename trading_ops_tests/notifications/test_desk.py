@@ -789,6 +789,39 @@ def test_what_was_told_without_the_store_can_be_acknowledged_at_once(main, away,
     assert told(chat) == ["risk is bad"]
 
 
+@pytest.mark.parametrize("since", ["2025-03-01T10:00:00", "yesterday"])
+def test_an_alert_that_says_since_when_in_no_aware_time_is_told_and_keeps_no_other_from_being_told(
+    main, away, clock, since
+):
+    chat = Recorder()
+    main.be(DOWN)
+    away(chat).observe(replace(alert(), since=since))
+    main.be(UP)
+    clock.advance(timedelta(minutes=5))
+    away(chat).observe(alert("other", CRITICAL))
+    assert away(chat).tick() == Outcome(noted=True)
+    away(chat).recover("risk")
+    away(chat).observe(replace(alert("another", CRITICAL), since=since))
+    assert told(chat) == ["risk is bad", "other is bad", "resolved: risk is bad", "another is bad"]
+    assert "It lasted 5 min, until" in chat.told[2][0].why
+
+
+def test_an_incident_without_the_time_of_its_change_keeps_no_other_from_beginning_with_what_was_told_elsewhere(
+    main, away, clock
+):
+    chat = Recorder()
+    away(chat).observe(alert("a"))
+    away(chat).recover("a")
+    main.be(DOWN)
+    for name in "ab":
+        away(chat).observe(replace(alert(name), dedup_key=f"{name}/without"))
+    main.be(UP)
+    overwrite(main, STATE, "a", {**main.get_state(STATE, "a").body, "changed_at": None})
+    clock.advance(timedelta(minutes=5))
+    assert "damaged" in str(away(chat).recover("b").problem)
+    assert told(chat)[-1] == "resolved: b is bad"
+
+
 def test_a_damaged_incident_keeps_no_other_from_beginning_with_what_was_told_without_the_store(main, away, clock):
     chat = Recorder()
     away(chat).observe(alert("a"))
