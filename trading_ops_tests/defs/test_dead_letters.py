@@ -11,6 +11,7 @@ import pytest
 from trading_ops.defs.notifications import outbox_sensor
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.desk import IncidentDesk
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NOON
@@ -118,3 +119,25 @@ def test_the_sensor_tells_what_became_due_of_incidents(services):
     services.now = lambda: NOON + timedelta(minutes=1)
     assert look(services) == "0 waiting alerts delivered; 1 messages about incidents"
     assert [(alert.incident, str(alert.step)) for alert, _ in chat.told] == [("a", "opened"), ("b", "opened")]
+
+
+class Falling(IncidentDesk):
+    """A desk whose tick fails as nobody foresaw."""
+
+    def tick(self):
+        raise ZeroDivisionError("at the desk")
+
+
+def test_where_a_tick_of_the_incidents_fails_what_waits_is_sent_what_is_dead_told_and_the_failure_shown(
+    services, capfd
+):
+    use(services, refused(), Recorder("mail", DeliveryError("HTTP 503")))
+    publish(services, "a")
+    services.now = lambda: NOON + timedelta(hours=1)
+    mail = Recorder("mail")
+    use(services, refused(), mail)
+    services.__dict__["incidents"] = Falling(services.store, services.outbox, services.now)
+    with pytest.raises(ZeroDivisionError, match="at the desk"):
+        look(services)
+    assert [alert.dedup_key for alert, _ in mail.told] == ["a", "alerts_dead/2025-03-10"]
+    assert "1 alert was given up" in capfd.readouterr().err

@@ -390,6 +390,9 @@ def test_a_damaged_incident_among_those_told_together_stops_nobody(store, clock,
     assert told(chat)[2:] == ["resolved: c is bad"]
 
 
+WORDED = alert("a", CRITICAL).to_document()
+
+
 def overwrite(store: SqliteStore, collection: str, key: str, body: dict[str, Any]) -> None:
     document = store.get_state(collection, key)
     store.put_state(collection, key, body, expected_version=document.version if document else 0)
@@ -403,7 +406,14 @@ def spoil(folder: Path, collection: str, key: str) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [{"alert": None}, {"alert": {"severity": "ERROR"}}, {"episodes": 7}, {"findings": 7}, {"number": "x", "alert": 7}],
+    [
+        {"alert": None},
+        {"alert": {"severity": "ERROR"}},
+        {"alert": {**WORDED, "escalation": "x"}},
+        {"episodes": 7},
+        {"findings": 7},
+        {"number": "x", "alert": 7},
+    ],
 )
 def test_a_damaged_message_about_several_is_reported_and_its_incidents_are_told_anew(store, clock, monkeypatch, damage):
     chat = Recorder()
@@ -455,7 +465,22 @@ def test_a_damaged_window_keeps_no_incident_from_being_told_and_noted(store, clo
 
 
 @pytest.mark.parametrize(
-    "damage", [None, {"episode": "1"}, {"count": None}, {"opened_at": "2025-03-01T12:00:00"}, {"open": "yes"}]
+    "damage",
+    [
+        None,
+        {"episode": "1"},
+        {"count": None},
+        {"opened_at": "2025-03-01T12:00:00"},
+        {"open": "yes"},
+        {"opening": 5},
+        {"also": [[1]]},
+        {"changed_at": None},
+        {"alert": {**WORDED, "why": 5}},
+        {"alert": {**WORDED, "what": None}},
+        {"unsent": [{**WORDED, "escalation": "x"}]},
+        {"unsent": [{**WORDED, "also": [[1]]}]},
+        {"unsent": [{**WORDED, "link": 5}]},
+    ],
 )
 def test_a_damaged_incident_holds_up_no_other(store, clock, damage):
     chat = Recorder()
