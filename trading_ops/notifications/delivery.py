@@ -25,6 +25,7 @@ PENDING, SENDING, SENT, FAILED, DEAD = "pending", "sending", "sent", "failed", "
 AFTER = "after"  # in a delivery: the keys that the channel is told first, or that are given up there
 AHEAD = "goes_ahead"  # beside it: what was tried once more and failed is not waited for
 LONGEST_NIGHT = timedelta(days=1, minutes=1)
+LAST_YEAR = 9000  # of a moment that can be reckoned with: datetime ends with 9999
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError)  # what reading a damaged document raises
 
 
@@ -54,8 +55,9 @@ def checked(document: StateDocument) -> StateDocument:
                 raise TypeError
             moments += [delivery["at"]] if delivery["state"] in (SENDING, DEAD) else []
             moments += [delivery[name] for name in ("at", "next_at", "quiet_until") if delivery.get(name) is not None]
-        if any(datetime.fromisoformat(moment).tzinfo is None for moment in moments):
-            raise ValueError
+        for moment in map(datetime.fromisoformat, moments):
+            if moment.tzinfo is None or moment.year > LAST_YEAR:
+                raise ValueError
     except DAMAGE as error:
         raise StoreError(f"the alert {document.key!r} is damaged ({type(error).__name__})") from error
     return document

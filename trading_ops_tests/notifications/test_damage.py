@@ -32,8 +32,11 @@ NO_ALERT: dict[str, Damage] = {
     "an alert without words": lambda body: {**body, "alert": {"severity": "ERROR", "dedup_key": "b"}},
     "words that are none": lambda body: {**body, "alert": {**body["alert"], "why": None}},
     "figures that are none": lambda body: {**body, "alert": {**body["alert"], "numbers": 5}},
+    "openings that are none": lambda body: {**body, "alert": {**body["alert"], "also": [[1]]}},
     "an incident that is none": lambda body: {**body, "alert": {**body["alert"], "incident": 5}},
 }
+END_OF_TIME = "9999-12-31T23:59:59+00:00"
+SENDING = {"state": "sending", "attempts": 1}
 NO_DELIVERIES: dict[str, Damage] = {
     "no channels": lambda body: {name: value for name, value in body.items() if name != "channels"},
     "channels that are none": lambda body: {**body, "channels": None},
@@ -41,6 +44,8 @@ NO_DELIVERIES: dict[str, Damage] = {
     "a send without a time": lambda body: {**body, "channels": {"chat": {"state": "sending", "attempts": 1}}},
     "a time that is none": lambda body: {**body, "created_at": None},
     "a time that is a text": lambda body: {**body, "created_at": "yesterday"},
+    "a time that never comes": lambda body: {**body, "created_at": END_OF_TIME},
+    "a send at the end of time": lambda body: {**body, "channels": {"chat": {**SENDING, "at": END_OF_TIME}}},
     "no time": lambda body: {name: value for name, value in body.items() if name != "created_at"},
 }
 EVERY = [pytest.param(damage, id=name) for name, damage in (NO_ALERT | NO_DELIVERIES).items()]
@@ -183,6 +188,19 @@ def test_a_damaged_message_of_an_incident_holds_up_no_later_one(main, clock, dam
     damaged(main, "outbox", "risk/1/1", damage)
     incidents.recover("risk")
     assert keys(chat) == ["risk/1/2"]
+
+
+@pytest.mark.parametrize("damage", EVERY)
+def test_a_damaged_end_of_an_incident_keeps_nothing_else_from_being_told(main, clock, damage):
+    chat = Recorder("chat", DeliveryError("HTTP 500"), None, DeliveryError("HTTP 500"))
+    box = outbox(main, clock, chat)
+    there = IncidentDesk(main, box, clock, Policy())
+    there.observe(alert("unused", "risk"))
+    there.recover("risk")
+    box.publish(alert("a"))
+    damaged(main, "outbox", "risk/1/2", damage)
+    box.drain()
+    assert keys(chat)[-1] == "a"
 
 
 @pytest.mark.parametrize("until", [None, 7, "soon", "2025-03-01T12:00:30"])
