@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -188,6 +189,27 @@ def test_a_damaged_message_of_an_incident_holds_up_no_later_one(main, clock, dam
     damaged(main, "outbox", "risk/1/1", damage)
     incidents.recover("risk")
     assert keys(chat) == ["risk/1/2"]
+
+
+def test_an_alert_that_the_store_will_never_take_over_keeps_no_other_from_being_told_nor_its_incident(
+    main, tmp_path, clock
+):
+    chat = Recorder()
+    there = IncidentDesk(main, backed(main, tmp_path / "local.db", clock, chat), clock, Policy())
+    main.be(DOWN)
+    there.observe(replace(alert("in the outage", "disk"), numbers={"full_pct": 99.5}))
+    with sqlite3.connect(tmp_path / "local.db") as db:  # as a version wrote it that did not refuse it
+        db.execute("UPDATE state SET body = replace(body, '99.5', 'NaN') WHERE collection = 'outbox'")
+    main.be(UP)
+    clock.advance(timedelta(minutes=5))
+    there.observe(replace(alert("more", "disk"), severity=Severity.CRITICAL))
+    for _ in range(2):  # the first time as a possible duplicate, for the store does not know that it was told
+        there._outbox.publish_all([alert("in the outage", "disk"), alert("a")])
+        assert "NaN is not allowed" in str(there._outbox.store_error)
+    clock.advance(timedelta(minutes=16))
+    there.tick()
+    there.recover("disk")
+    assert sorted(keys(chat)) == ["a", "disk/1/1", "disk/1/2", "disk/1/3", "in the outage", "in the outage"]
 
 
 @pytest.mark.parametrize("damage", EVERY)
