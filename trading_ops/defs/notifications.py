@@ -62,15 +62,17 @@ def run_failure_alert_sensor(
 def _tell_of_the_dead(context: dg.SensorEvaluationContext, services: Services) -> tuple[str, str | None]:
     """What was given up, told once a day; and why it could not be known or told."""
     said = ""
+    unread: list[str] = []
     try:
-        dead = obituary(services.outbox.dead_letters(), services.channels, str(services.now().date()))
+        letters, unread = services.outbox.dead_letters()
+        dead = obituary(letters, services.channels, str(services.now().date()))
         if dead is not None:
             context.log.error(f"{dead.what}: {dead.why}")
             said = f"; {dead.what}"
             services.outbox.publish(dead)
     except StoreError as error:
-        return said, str(error)
-    return said, None
+        unread = [*unread, str(error)]
+    return said, "; ".join(unread) or None
 
 
 @dg.sensor(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from string import ascii_letters, digits, punctuation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trading_ops.audit.store import StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert
@@ -24,6 +24,7 @@ CARRIED = "carried_over"  # in a document of the local store: the audit store ha
 PENDING, SENDING, SENT, FAILED, DEAD = "pending", "sending", "sent", "failed", "dead"
 AFTER = "after"  # in a delivery: the keys that the channel is told first, or that are given up there
 AHEAD = "goes_ahead"  # beside it: what was tried once more and failed is not waited for
+_Found = TypeVar("_Found")
 LONGEST_NIGHT = timedelta(days=1, minutes=1)
 LAST_YEAR = 9000  # of a moment that can be reckoned with: datetime ends with 9999
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError)  # what reading a damaged document raises
@@ -126,3 +127,10 @@ def readable(store: AuditStore, state: str = STATE, prefix: str = "") -> tuple[l
             below, wrong = readable(store, state, prefix + letter)
             found, errors = found + below, errors + wrong
         return found, errors or [f"the alert {prefix!r} is damaged and skipped: {error}"]
+
+
+def whole(found: list[_Found], unread: list[str]) -> list[_Found]:
+    """All of it; raises StoreError where some could not be read, for a part would pass for the whole."""
+    if unread:
+        raise StoreError("; ".join(unread))
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from trading_ops.audit.store import StoreError
 from trading_ops.defs.notifications import outbox_sensor
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
@@ -119,6 +120,21 @@ def test_the_sensor_tells_what_became_due_of_incidents(services):
     services.now = lambda: NOON + timedelta(minutes=1)
     assert look(services) == "0 waiting alerts delivered; 1 messages about incidents"
     assert [(alert.incident, str(alert.step)) for alert, _ in chat.told] == [("a", "opened"), ("b", "opened")]
+
+
+def test_one_that_is_damaged_keeps_nobody_from_hearing_of_the_others_and_is_named(services):
+    mail = Recorder("mail")
+    use(services, refused(), mail)
+    publish(services, "a", "b", "c")
+    known = services.store.get_state("outbox", "a")
+    body = {name: value for name, value in known.body.items() if name != "created_at"}
+    services.store.put_state("outbox", "a", body, expected_version=known.version)
+    said = look(services)
+    assert "2 alerts were given up" in said
+    assert "the alert 'a' is damaged" in said
+    assert mail.told[-1][0].why.startswith("2 on chat: HTTP 404")
+    with pytest.raises(StoreError, match="the alert 'a' is damaged"):
+        services.outbox.dead()
 
 
 class Falling(IncidentDesk):

@@ -165,7 +165,7 @@ def test_an_alert_that_cannot_be_read_is_given_up_and_counted_among_the_dead(mai
         box.publish(alert(key))
     damaged(main, "outbox", "b", damage)
     assert box.drain() == 1
-    told = obituary(box.dead_letters(), ["chat"], str(clock().date()))
+    told = obituary(box.dead_letters()[0], ["chat"], str(clock().date()))
     assert told
     assert told.what == "1 alert was given up and did not reach everybody"
     assert "the alert 'b' is damaged and cannot be read" in told.why
