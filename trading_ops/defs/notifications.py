@@ -59,24 +59,39 @@ def run_failure_alert_sensor(
     return dg.SkipReason(said)
 
 
+def _tell_of_the_dead(context: dg.SensorEvaluationContext, services: Services) -> tuple[str, str | None]:
+    """What was given up, told once a day; and why it could not be known or told."""
+    said = ""
+    unread: list[str] = []
+    try:
+        letters, unread = services.outbox.dead_letters()
+        dead = obituary(letters, services.channels, str(services.now().date()))
+        if dead is not None:
+            context.log.error(f"{dead.what}: {dead.why}")
+            said = f"; {dead.what}"
+            services.outbox.publish(dead)
+    except StoreError as error:
+        unread = [*unread, str(error)]
+    return said, "; ".join(unread) or None
+
+
 @dg.sensor(
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Tells what is due of incidents, sends what could not be delivered, tells of what was given up.",
 )
 def outbox_sensor(context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]) -> dg.SkipReason:
-    outbox, due = services.outbox, services.incidents.tick()
-    said = f"{outbox.drain()} waiting alerts delivered" + (f"; {due.told} messages about incidents" if due.told else "")
-    problem = due.problem or outbox.store_error
+    outbox = services.outbox
     try:
-        dead = obituary(outbox.dead_letters(), services.channels, str(services.now().date()))
-        if dead is not None:
-            context.log.error(f"{dead.what}: {dead.why}")
-            said += f"; {dead.what}"
-            outbox.publish(dead)
-    except StoreError as error:
-        problem = problem or str(error)
-    return dg.SkipReason(said + (f"; the audit store is down: {problem}" if problem else ""))
+        due = services.incidents.tick()
+    finally:  # what fails here is raised when the others were done
+        try:
+            delivered, problem = outbox.drain(), outbox.store_error
+        finally:
+            dead, untold = _tell_of_the_dead(context, services)
+    said = f"{delivered} waiting alerts delivered" + (f"; {due.told} messages about incidents" if due.told else "")
+    problem = due.problem or problem or untold
+    return dg.SkipReason(said + dead + (f"; the audit store is down: {problem}" if problem else ""))
 
 
 defs = dg.Definitions(sensors=[backfill_summary_sensor, run_failure_alert_sensor, outbox_sensor])

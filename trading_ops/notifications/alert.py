@@ -39,6 +39,9 @@ class Step(StrEnum):
     GROUPED = "grouped"  # it began, as one of several: for channels that page for each by itself
 
 
+_KINDS: dict[str, Any] = {"str": str, "str | None": str | None, "int": int, "Mapping[str, Any]": Mapping}
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One message to people: what happened, why it matters, what to do.
@@ -90,7 +93,10 @@ class Alert:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Alert:
-        """The inverse of `to_document`; of what only a newer version knows, a level stays and a field is left out."""
+        """The inverse of `to_document`; of what only a newer version knows, a level stays and a field is left out.
+
+        Raises LookupError, TypeError, ValueError or AttributeError where it is none.
+        """
         level = document["severity"]
         known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
         known["severity"] = Severity(level) if level in set(Severity) else level
@@ -98,4 +104,10 @@ class Alert:
         known["told"] = tuple(known_level(told) for told in known.get("told", ()))
         step = known.get("step", Step.OPENED)
         known["step"] = Step(step) if step in set(Step) else Step.UPDATED
-        return cls(**known)
+        alert = cls(**known)
+        for one in fields(cls):
+            if not isinstance(value := getattr(alert, one.name), _KINDS.get(str(one.type), object)):
+                raise TypeError(f"{one.name} is {value!r:.40}, not {one.type}")
+        if not all(isinstance(key, str) for key in alert.also):
+            raise TypeError(f"also is {alert.also!r:.40}, not texts")
+        return alert

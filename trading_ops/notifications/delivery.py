@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from string import ascii_letters, digits, punctuation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trading_ops.audit.store import StoreError, StoreUnavailable
 from trading_ops.notifications.alert import Alert
@@ -24,19 +24,16 @@ CARRIED = "carried_over"  # in a document of the local store: the audit store ha
 PENDING, SENDING, SENT, FAILED, DEAD = "pending", "sending", "sent", "failed", "dead"
 AFTER = "after"  # in a delivery: the keys that the channel is told first, or that are given up there
 AHEAD = "goes_ahead"  # beside it: what was tried once more and failed is not waited for
+_Found = TypeVar("_Found")
 LONGEST_NIGHT = timedelta(days=1, minutes=1)
+LAST_YEAR = 9000  # of a moment that can be reckoned with: datetime ends with 9999
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError)  # what reading a damaged document raises
 
 
 def alert_of(body: Mapping[str, Any], key: str) -> Alert:
     """The alert that the document `key` holds; raises StoreError, which names it, where it is damaged."""
     try:
-        alert = Alert.from_document(body["alert"])
-        if not all(isinstance(text, str) for text in (alert.what, alert.why, alert.what_to_do, alert.done)):
-            raise TypeError
-        if not isinstance(alert.numbers, Mapping):
-            raise TypeError
-        return alert
+        return Alert.from_document(body["alert"])
     except DAMAGE as error:
         raise StoreError(f"the alert {key!r} is damaged and cannot be read ({type(error).__name__})") from error
 
@@ -59,8 +56,9 @@ def checked(document: StateDocument) -> StateDocument:
                 raise TypeError
             moments += [delivery["at"]] if delivery["state"] in (SENDING, DEAD) else []
             moments += [delivery[name] for name in ("at", "next_at", "quiet_until") if delivery.get(name) is not None]
-        if any(datetime.fromisoformat(moment).tzinfo is None for moment in moments):
-            raise ValueError
+        for moment in map(datetime.fromisoformat, moments):
+            if moment.tzinfo is None or moment.year > LAST_YEAR:
+                raise ValueError
     except DAMAGE as error:
         raise StoreError(f"the alert {document.key!r} is damaged ({type(error).__name__})") from error
     return document
@@ -129,3 +127,10 @@ def readable(store: AuditStore, state: str = STATE, prefix: str = "") -> tuple[l
             below, wrong = readable(store, state, prefix + letter)
             found, errors = found + below, errors + wrong
         return found, errors or [f"the alert {prefix!r} is damaged and skipped: {error}"]
+
+
+def whole(found: list[_Found], unread: list[str]) -> list[_Found]:
+    """All of it; raises StoreError where some could not be read, for a part would pass for the whole."""
+    if unread:
+        raise StoreError("; ".join(unread))
+    return found

@@ -13,11 +13,11 @@ from trading_ops.audit.store import Entry, StoreError, StoreUnavailable
 from trading_ops.commands import visible
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
+from trading_ops.notifications.delivery import DAMAGE, alert_of, told_at
 from trading_ops.notifications.delivery import STATE as OUTBOX
-from trading_ops.notifications.delivery import alert_of, told_at
 from trading_ops.notifications.grouping import Grouping
 from trading_ops.notifications.incident import ACTIONS, Incident, Policy
-from trading_ops.notifications.incident_store import IncidentStore
+from trading_ops.notifications.incident_store import IncidentStore, damaged
 from trading_ops.notifications.silences import Silences
 from trading_ops.notifications.waiting import to_adopt
 
@@ -112,9 +112,10 @@ class IncidentDesk:
 
     def acknowledge(self, key: str, by: str) -> Incident:
         """Somebody looks after it; `key` may be one of its messages'. Raises LookupError, and StoreError."""
+        problems: Problems = []
+        self._adopt(problems)
         now = self._now()
         found = self._answered("acknowledged", key, {"by": by, "at": now.isoformat()})
-        problems: Problems = []
         acknowledged = self._incidents.write(found, lambda it: it and incidents.acknowledge(it, by, now), problems)
         assert acknowledged is not None
         _log(problems)
@@ -217,10 +218,10 @@ class IncidentDesk:
         Of what the outbox carried into the store since then as well as of what it has not.
         """
         try:
-            local, damaged = self._outbox.without_store()
+            local, unreadable = self._outbox.without_store()
         except StoreError:  # the outbox says so with its next alert
-            local, damaged = [], []
-        problems += damaged
+            local, unreadable = [], []
+        problems += unreadable
         for alert, at in local:
             self._adopt_one(alert, at, problems)
         carried = to_adopt(self._store)
@@ -249,6 +250,8 @@ class IncidentDesk:
         except StoreError as error:
             problems.append(str(error))
             return False
+        except DAMAGE as error:  # it never can, and would be in the way of all others
+            problems.append(str(damaged(f"what is known of {alert.dedup_key!r}", error)))
         return True
 
 

@@ -101,18 +101,29 @@ class Fallback:
         return found, damaged
 
     def carry_over_beside(self, main: AuditStore, alerts: Sequence[Alert]) -> list[str]:
-        """Carry over what is known of these alerts, and what else of their incidents; what of these is damaged."""
+        """Carry over what is known of these alerts, and what else of their incidents; what of all this cannot be.
+
+        Raises StoreUnavailable.
+        """
         damaged = []
         for alert in alerts:
             try:
                 if known := self.knows(alert.dedup_key):
                     self.carry_over(main, known)
-            except DamagedAlert as error:
+            except StoreUnavailable:
+                raise
+            except (DamagedAlert, StoreError) as error:
                 damaged.append(str(error))
         incidents = {alert.incident for alert in alerts} - {None}
         for document in self.uncarried()[0] if incidents else ():
-            if incident_of(document.body, document.key) in incidents:  # it keeps its place before these
-                self.carry_over(main, document)
+            if incident_of(document.body, document.key) not in incidents:
+                continue
+            try:
+                self.carry_over(main, document)  # it keeps its place before these
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                damaged.append(str(error))
         return damaged
 
     def carry_rests(self, main: AuditStore, now: Callable[[], datetime]) -> None:

@@ -105,8 +105,14 @@ class Incident:
         for f in fields(cls):
             if f.type in ("str", "bool", "int") and type(known.get(f.name, f.default)).__name__ != f.type:
                 raise TypeError(f"{f.name} is {known.get(f.name)!r:.40}")
+            if f.type == "str | None" and not isinstance(known.get(f.name), str | None):
+                raise TypeError(f"{f.name} is {known[f.name]!r:.40}")
+            if f.type == "datetime" and not known[f.name]:
+                raise TypeError(f"{f.name} is {known[f.name]!r:.40}")
         for name in known.keys() & MOMENTS:
             known[name] = _moment(known[name])
+        if not all(isinstance(key, str) for key in document.get("also", ())):
+            raise TypeError(f"also is {document['also']!r:.40}")
         return cls(
             **known
             | {

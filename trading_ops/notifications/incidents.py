@@ -125,8 +125,9 @@ def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy)
         return known
     if known is None or (not known.open and known.changed_at <= at):
         known = _opened(known, alert, at, policy, None)
-    elif not known.open and not known.told_open:
-        return known
+    elif not known.open and not known.told_open:  # over by then, and who was told so is still to hear of it
+        told = _told_as_open(replace(known, opening=alert.dedup_key, group=None, also=()), at)
+        return replace(told, told=(alert.level,))
     if at < known.opened_at:
         return replace(known, also=(*known.also, alert.dedup_key))
     if at >= known.seen_at:
@@ -179,7 +180,7 @@ def _righted(incident: Incident, now: datetime, policy: Policy) -> Incident:
 def _opened(
     known: Incident | None, alert: Alert, now: datetime, policy: Policy, held_until: datetime | None
 ) -> Incident:
-    began = min(now, datetime.fromisoformat(alert.since)) if alert.since else now
+    began = _began(alert, now)
     if known is None:
         key = alert.incident or alert.dedup_key
         return Incident(key, alert, True, 1, began, now, now, openings=(now,), held_until=held_until)
@@ -207,6 +208,15 @@ def _opened(
         also=(),
         held_until=held_until,
     )
+
+
+def _began(alert: Alert, now: datetime) -> datetime:
+    """Since when it is so; now, where nobody says so or not as an aware time."""
+    try:
+        since = datetime.fromisoformat(alert.since or "")
+    except (TypeError, ValueError):
+        return now
+    return min(now, since) if since.tzinfo else now
 
 
 def _rising(findings: Mapping[str, Severity]) -> set[str]:

@@ -21,6 +21,7 @@ from trading_ops.notifications.delivery import (
     undelivered,
     unknown_alert,
     unsettled,
+    whole,
 )
 from trading_ops.notifications.fallback import Fallback, FallbackError
 from trading_ops.notifications.routes import Routes
@@ -202,12 +203,12 @@ class Outbox:
 
         Raises StoreError while the store, or a local one, cannot be read: a part would pass for the whole.
         """
-        newest = {d.key: dict(checked(d).body) for d in [*self._store.list_state(STATE), *self._local()]}
+        newest = {d.key: dict(checked(d).body) for d in [*self._store.list_state(STATE), *whole(*self._local())]}
         return sorted(newest.values(), key=lambda body: body["created_at"])
 
     def delivery(self, key: str) -> dict[str, Any]:
         """One alert with the state of each channel; raises LookupError, and StoreError as `deliveries` does."""
-        found = [document.body for document in self._local() if document.key == key]
+        found = [document.body for document in whole(*self._local()) if document.key == key]
         document = self._store.get_state(STATE, key)
         if not found and document is None:
             raise unknown_alert(key)
@@ -215,19 +216,24 @@ class Outbox:
 
     def waiting(self) -> int:
         """How many alerts some channel is still to be told of; raises StoreError as `deliveries` does."""
-        return sum(bool(unsettled(body)) for body in self._indexed(self._waiting))
+        return sum(bool(unsettled(body)) for body in whole(*self._indexed(self._waiting)))
 
     def undelivered(self) -> list[dict[str, Any]]:
         """The alerts that some channel has not got, whether chosen or not; raises StoreError as `deliveries` does."""
-        return [body for body in self._indexed(self._waiting, dead_letters(self._store)) if undelivered(body)]
+        known = whole(*self._indexed(self._waiting, dead_letters(self._store)))
+        return [body for body in known if undelivered(body)]
 
     def dead(self) -> int:
         """How many alerts were given up on some channel; raises StoreError as `deliveries` does."""
-        return len(self.dead_letters())
+        return len(whole(*self.dead_letters()))
 
-    def dead_letters(self) -> list[dict[str, Any]]:
-        """The alerts that were given up on some channel, oldest first; raises StoreError as `deliveries` does."""
-        return [body for body in self._indexed(dead_letters(self._store)) if given_up(body)]
+    def dead_letters(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The alerts that were given up on some channel, oldest first, and why others cannot be read.
+
+        Raises StoreUnavailable.
+        """
+        bodies, unread = self._indexed(dead_letters(self._store))
+        return [body for body in bodies if given_up(body)], unread
 
     def without_store(self) -> tuple[list[tuple[Alert, datetime]], list[str]]:
         """The alerts that the audit store does not know of yet and when they were told, oldest first.
@@ -239,25 +245,21 @@ class Outbox:
         except FallbackError as error:
             raise StoreError(str(error)) from error
 
-    def _indexed(self, *indices: Waiting) -> list[dict[str, Any]]:
-        """The alerts that an index names, and what was not carried over yet, oldest first."""
+    def _indexed(self, *indices: Waiting) -> tuple[list[dict[str, Any]], list[str]]:
+        """The alerts that an index names, and what was not carried over yet, oldest first; why others are not known."""
+        local, damaged = self._local()
         found: list[StateDocument] = []
         for index in indices:
-            documents, damaged = index.documents()
-            if damaged:
-                raise StoreError("; ".join(damaged))
-            found += documents
-        newest = {d.key: dict(d.body) for d in [*found, *self._local()]}
-        return sorted(newest.values(), key=lambda body: body["created_at"])
+            documents, unread = index.documents()
+            found, damaged = found + documents, damaged + unread
+        newest = {d.key: dict(d.body) for d in [*found, *local]}
+        return sorted(newest.values(), key=lambda body: body["created_at"]), damaged
 
-    def _local(self) -> list[StateDocument]:
+    def _local(self) -> tuple[list[StateDocument], list[str]]:
         try:
-            found, damaged = self._fallback.uncarried() if self._fallback else ([], [])
+            return self._fallback.uncarried() if self._fallback else ([], [])
         except FallbackError as error:
-            raise StoreError(str(error)) from error
-        if damaged:
-            raise StoreError("; ".join(damaged))
-        return found
+            return [], [str(error)]
 
     def _note(self, *problems: object) -> None:
         known = self.store_error.split("; ") if self.store_error else []

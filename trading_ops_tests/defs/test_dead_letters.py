@@ -8,9 +8,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from trading_ops.audit.store import StoreError
 from trading_ops.defs.notifications import outbox_sensor
 from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.channel import DeliveryError
+from trading_ops.notifications.desk import IncidentDesk
 from trading_ops.notifications.outbox import Outbox
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NOON
@@ -118,3 +120,40 @@ def test_the_sensor_tells_what_became_due_of_incidents(services):
     services.now = lambda: NOON + timedelta(minutes=1)
     assert look(services) == "0 waiting alerts delivered; 1 messages about incidents"
     assert [(alert.incident, str(alert.step)) for alert, _ in chat.told] == [("a", "opened"), ("b", "opened")]
+
+
+def test_one_that_is_damaged_keeps_nobody_from_hearing_of_the_others_and_is_named(services):
+    mail = Recorder("mail")
+    use(services, refused(), mail)
+    publish(services, "a", "b", "c")
+    known = services.store.get_state("outbox", "a")
+    body = {name: value for name, value in known.body.items() if name != "created_at"}
+    services.store.put_state("outbox", "a", body, expected_version=known.version)
+    said = look(services)
+    assert "2 alerts were given up" in said
+    assert "the alert 'a' is damaged" in said
+    assert mail.told[-1][0].why.startswith("2 on chat: HTTP 404")
+    with pytest.raises(StoreError, match="the alert 'a' is damaged"):
+        services.outbox.dead()
+
+
+class Falling(IncidentDesk):
+    """A desk whose tick fails as nobody foresaw."""
+
+    def tick(self):
+        raise ZeroDivisionError("at the desk")
+
+
+def test_where_a_tick_of_the_incidents_fails_what_waits_is_sent_what_is_dead_told_and_the_failure_shown(
+    services, capfd
+):
+    use(services, refused(), Recorder("mail", DeliveryError("HTTP 503")))
+    publish(services, "a")
+    services.now = lambda: NOON + timedelta(hours=1)
+    mail = Recorder("mail")
+    use(services, refused(), mail)
+    services.__dict__["incidents"] = Falling(services.store, services.outbox, services.now)
+    with pytest.raises(ZeroDivisionError, match="at the desk"):
+        look(services)
+    assert [alert.dedup_key for alert, _ in mail.told] == ["a", "alerts_dead/2025-03-10"]
+    assert "1 alert was given up" in capfd.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -32,8 +33,11 @@ NO_ALERT: dict[str, Damage] = {
     "an alert without words": lambda body: {**body, "alert": {"severity": "ERROR", "dedup_key": "b"}},
     "words that are none": lambda body: {**body, "alert": {**body["alert"], "why": None}},
     "figures that are none": lambda body: {**body, "alert": {**body["alert"], "numbers": 5}},
+    "openings that are none": lambda body: {**body, "alert": {**body["alert"], "also": [[1]]}},
     "an incident that is none": lambda body: {**body, "alert": {**body["alert"], "incident": 5}},
 }
+END_OF_TIME = "9999-12-31T23:59:59+00:00"
+SENDING = {"state": "sending", "attempts": 1}
 NO_DELIVERIES: dict[str, Damage] = {
     "no channels": lambda body: {name: value for name, value in body.items() if name != "channels"},
     "channels that are none": lambda body: {**body, "channels": None},
@@ -41,6 +45,8 @@ NO_DELIVERIES: dict[str, Damage] = {
     "a send without a time": lambda body: {**body, "channels": {"chat": {"state": "sending", "attempts": 1}}},
     "a time that is none": lambda body: {**body, "created_at": None},
     "a time that is a text": lambda body: {**body, "created_at": "yesterday"},
+    "a time that never comes": lambda body: {**body, "created_at": END_OF_TIME},
+    "a send at the end of time": lambda body: {**body, "channels": {"chat": {**SENDING, "at": END_OF_TIME}}},
     "no time": lambda body: {name: value for name, value in body.items() if name != "created_at"},
 }
 EVERY = [pytest.param(damage, id=name) for name, damage in (NO_ALERT | NO_DELIVERIES).items()]
@@ -159,7 +165,7 @@ def test_an_alert_that_cannot_be_read_is_given_up_and_counted_among_the_dead(mai
         box.publish(alert(key))
     damaged(main, "outbox", "b", damage)
     assert box.drain() == 1
-    told = obituary(box.dead_letters(), ["chat"], str(clock().date()))
+    told = obituary(box.dead_letters()[0], ["chat"], str(clock().date()))
     assert told
     assert told.what == "1 alert was given up and did not reach everybody"
     assert "the alert 'b' is damaged and cannot be read" in told.why
@@ -183,6 +189,40 @@ def test_a_damaged_message_of_an_incident_holds_up_no_later_one(main, clock, dam
     damaged(main, "outbox", "risk/1/1", damage)
     incidents.recover("risk")
     assert keys(chat) == ["risk/1/2"]
+
+
+def test_an_alert_that_the_store_will_never_take_over_keeps_no_other_from_being_told_nor_its_incident(
+    main, tmp_path, clock
+):
+    chat = Recorder()
+    there = IncidentDesk(main, backed(main, tmp_path / "local.db", clock, chat), clock, Policy())
+    main.be(DOWN)
+    there.observe(replace(alert("in the outage", "disk"), numbers={"full_pct": 99.5}))
+    with sqlite3.connect(tmp_path / "local.db") as db:  # as a version wrote it that did not refuse it
+        db.execute("UPDATE state SET body = replace(body, '99.5', 'NaN') WHERE collection = 'outbox'")
+    main.be(UP)
+    clock.advance(timedelta(minutes=5))
+    there.observe(replace(alert("more", "disk"), severity=Severity.CRITICAL))
+    for _ in range(2):  # the first time as a possible duplicate, for the store does not know that it was told
+        there._outbox.publish_all([alert("in the outage", "disk"), alert("a")])
+        assert "NaN is not allowed" in str(there._outbox.store_error)
+    clock.advance(timedelta(minutes=16))
+    there.tick()
+    there.recover("disk")
+    assert sorted(keys(chat)) == ["a", "disk/1/1", "disk/1/2", "disk/1/3", "in the outage", "in the outage"]
+
+
+@pytest.mark.parametrize("damage", EVERY)
+def test_a_damaged_end_of_an_incident_keeps_nothing_else_from_being_told(main, clock, damage):
+    chat = Recorder("chat", DeliveryError("HTTP 500"), None, DeliveryError("HTTP 500"))
+    box = outbox(main, clock, chat)
+    there = IncidentDesk(main, box, clock, Policy())
+    there.observe(alert("unused", "risk"))
+    there.recover("risk")
+    box.publish(alert("a"))
+    damaged(main, "outbox", "risk/1/2", damage)
+    box.drain()
+    assert keys(chat)[-1] == "a"
 
 
 @pytest.mark.parametrize("until", [None, 7, "soon", "2025-03-01T12:00:30"])

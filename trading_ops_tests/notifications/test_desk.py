@@ -390,6 +390,9 @@ def test_a_damaged_incident_among_those_told_together_stops_nobody(store, clock,
     assert told(chat)[2:] == ["resolved: c is bad"]
 
 
+WORDED = alert("a", CRITICAL).to_document()
+
+
 def overwrite(store: SqliteStore, collection: str, key: str, body: dict[str, Any]) -> None:
     document = store.get_state(collection, key)
     store.put_state(collection, key, body, expected_version=document.version if document else 0)
@@ -403,7 +406,14 @@ def spoil(folder: Path, collection: str, key: str) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [{"alert": None}, {"alert": {"severity": "ERROR"}}, {"episodes": 7}, {"findings": 7}, {"number": "x", "alert": 7}],
+    [
+        {"alert": None},
+        {"alert": {"severity": "ERROR"}},
+        {"alert": {**WORDED, "escalation": "x"}},
+        {"episodes": 7},
+        {"findings": 7},
+        {"number": "x", "alert": 7},
+    ],
 )
 def test_a_damaged_message_about_several_is_reported_and_its_incidents_are_told_anew(store, clock, monkeypatch, damage):
     chat = Recorder()
@@ -455,7 +465,22 @@ def test_a_damaged_window_keeps_no_incident_from_being_told_and_noted(store, clo
 
 
 @pytest.mark.parametrize(
-    "damage", [None, {"episode": "1"}, {"count": None}, {"opened_at": "2025-03-01T12:00:00"}, {"open": "yes"}]
+    "damage",
+    [
+        None,
+        {"episode": "1"},
+        {"count": None},
+        {"opened_at": "2025-03-01T12:00:00"},
+        {"open": "yes"},
+        {"opening": 5},
+        {"also": [[1]]},
+        {"changed_at": None},
+        {"alert": {**WORDED, "why": 5}},
+        {"alert": {**WORDED, "what": None}},
+        {"unsent": [{**WORDED, "escalation": "x"}]},
+        {"unsent": [{**WORDED, "also": [[1]]}]},
+        {"unsent": [{**WORDED, "link": 5}]},
+    ],
 )
 def test_a_damaged_incident_holds_up_no_other(store, clock, damage):
     chat = Recorder()
@@ -754,6 +779,72 @@ def test_what_was_told_without_the_store_ends_whether_or_not_it_says_since_when(
     assert told(chat) == ["risk is bad", "resolved: risk is bad"]
     length = "15 min" if since else "5 min"
     assert f"It lasted {length}, until" in chat.told[1][0].why
+
+
+def test_a_page_that_one_machine_opened_without_the_store_is_closed_though_another_saw_its_end_before(
+    main, away, clock, tmp_path
+):
+    chat = Recorder()
+    away(chat).observe(alert())
+    main.be(DOWN)
+    clock.advance(timedelta(minutes=5))
+    away(chat).observe(replace(alert(severity=CRITICAL), dedup_key="risk/CRITICAL"))
+    clock.advance(timedelta(minutes=5))
+    with SqliteStore(tmp_path / "main" / "shared.db") as reached:
+        desk(reached, clock, chat).recover("risk")
+    main.be(UP)
+    clock.advance(timedelta(minutes=5))
+    for _ in range(2):
+        away(chat).recover("risk")
+        away(chat).tick()
+    assert told(chat) == ["risk is bad"] * 2 + ["resolved: risk is bad"] * 2
+    ended, closed = (told for told, _ in chat.told[2:])
+    assert (ended.opening, closed.opening, closed.severity) == ("risk/1/1", "risk/CRITICAL", CRITICAL)
+
+
+@pytest.mark.parametrize("key", ["risk/first", "risk"])
+def test_what_was_told_without_the_store_can_be_acknowledged_at_once(main, away, clock, key):
+    chat = Recorder()
+    main.be(DOWN)
+    away(chat).observe(alert(severity=CRITICAL))
+    main.be(UP)
+    assert away(chat).acknowledge(key, "ana").acknowledged_by == "ana"
+    clock.advance(timedelta(minutes=16))
+    away(chat).tick()
+    assert told(chat) == ["risk is bad"]
+
+
+@pytest.mark.parametrize("since", ["2025-03-01T10:00:00", "yesterday"])
+def test_an_alert_that_says_since_when_in_no_aware_time_is_told_and_keeps_no_other_from_being_told(
+    main, away, clock, since
+):
+    chat = Recorder()
+    main.be(DOWN)
+    away(chat).observe(replace(alert(), since=since))
+    main.be(UP)
+    clock.advance(timedelta(minutes=5))
+    away(chat).observe(alert("other", CRITICAL))
+    assert away(chat).tick() == Outcome(noted=True)
+    away(chat).recover("risk")
+    away(chat).observe(replace(alert("another", CRITICAL), since=since))
+    assert told(chat) == ["risk is bad", "other is bad", "resolved: risk is bad", "another is bad"]
+    assert "It lasted 5 min, until" in chat.told[2][0].why
+
+
+def test_an_incident_without_the_time_of_its_change_keeps_no_other_from_beginning_with_what_was_told_elsewhere(
+    main, away, clock
+):
+    chat = Recorder()
+    away(chat).observe(alert("a"))
+    away(chat).recover("a")
+    main.be(DOWN)
+    for name in "ab":
+        away(chat).observe(replace(alert(name), dedup_key=f"{name}/without"))
+    main.be(UP)
+    overwrite(main, STATE, "a", {**main.get_state(STATE, "a").body, "changed_at": None})
+    clock.advance(timedelta(minutes=5))
+    assert "damaged" in str(away(chat).recover("b").problem)
+    assert told(chat)[-1] == "resolved: b is bad"
 
 
 def test_a_damaged_incident_keeps_no_other_from_beginning_with_what_was_told_without_the_store(main, away, clock):
