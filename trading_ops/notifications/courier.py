@@ -139,14 +139,15 @@ class Courier:
     def _concerned(self, alert: Alert, routes: Routes) -> list[str]:
         return [name for name in routes.channels_of(alert, self._channels) if concerns(self._channels[name], alert)]
 
-    def drain(self, documents: Iterable[StateDocument], until: float) -> int:
+    def drain(self, documents: Iterable[StateDocument], until: float, only: str | None = None) -> int:
         """Try what is due of these alerts, in their order; how many are now sent on all their channels.
 
-        After `until`, a moment of `time.monotonic`, nothing more is begun.
+        After `until`, a moment of `time.monotonic`, nothing more is begun; `only`: on this channel alone.
         """
         bodies = {document.key: self._unless_over(document).body for document in documents}
         incidents = {key: incident_of(body, key) for key, body in bodies.items()}
-        wanted = {n: {k: incidents[k] for k, body in bodies.items() if n in unsettled(body)} for n in self._channels}
+        names = [name for name in self._channels if only in (None, name)]
+        wanted = {n: {k: incidents[k] for k, body in bodies.items() if n in unsettled(body)} for n in names}
         self._run(wanted, {}, until)
         for key, body in bodies.items():
             self._give_up_on_channels_no_longer_chosen(key, body)
