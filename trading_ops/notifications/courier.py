@@ -14,6 +14,7 @@ from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import lies_ahead
 from trading_ops.notifications.channel import Channel, concerns
 from trading_ops.notifications.delivery import (
+    DAMAGE,
     DEAD,
     FAILED,
     HISTORY,
@@ -31,7 +32,7 @@ from trading_ops.notifications.order import Named, first_told, with_what_comes_f
 from trading_ops.notifications.pace import Pace
 from trading_ops.notifications.progress import change, read
 from trading_ops.notifications.rests import Rests
-from trading_ops.notifications.sending import Sending, Told
+from trading_ops.notifications.sending import Outcome, Send, Sending, Told
 from trading_ops.notifications.waiting import dead_letters
 
 if TYPE_CHECKING:
@@ -63,14 +64,17 @@ class Courier:
         backoff: Backoff,
         *,
         doubtful: bool,
+        note: Callable[[str], None],
         workers: int,
         timeout_s: float,
     ) -> None:
+        """`note` is told what is skipped because it is damaged."""
         self._store = store
         self._waiting = waiting
         self._rests = Rests(store, now)
         self._channels = channels
         self._now = now
+        self._note = note
         self._workers = workers
         self._timeout_s = timeout_s
         self._change = partial(change, store, now)
@@ -161,7 +165,7 @@ class Courier:
     def _give_up_on_channels_no_longer_chosen(self, key: str, body: Mapping[str, Any]) -> None:
         """As what fails for a day: until then a channel may be missing by mistake."""
         for name in set(unsettled(body)) - self._channels.keys():
-            if lies_ahead(datetime.fromisoformat(body["created_at"]) + UNCHOSEN, self._now(), 2 * UNCHOSEN):
+            if lies_ahead(datetime.fromisoformat(body["created_at"]), self._now() - UNCHOSEN, 2 * UNCHOSEN):
                 continue
             dead_letters(self._store).add(key)
             why = "the channel is not configured any more"
@@ -207,13 +211,29 @@ class Courier:
             self._waiting.settle(*documents)
         return {document.key: document.body for document in documents}
 
+    def _sent(self, name: str, key: str, told: Told, *, again: bool = False) -> Send:
+        """What becomes of one message; one that cannot be written or computed with is noted, and the next one goes on.
+
+        Once it was sent the error is raised: who publishes must know.
+        """
+        try:
+            return (yield from self._sending.send(name, key, told, again=again))
+        except StoreUnavailable:
+            raise
+        except (StoreError, *DAMAGE, ArithmeticError) as error:
+            if name in told.get(key, {}):
+                raise
+            why = str(error) if isinstance(error, StoreError) else type(error).__name__
+            self._note(f"the alert {key!r} waits, for it cannot be sent over {name}: {why}")
+            return Outcome()
+
     def _lane(self, name: str, pace: Pace, lanes: list[Lane], told: Told, until: float | None) -> Lane:
         """A channel's alerts one after the other; the rest is left for later where it hangs or asks for rest."""
         me = object()
         while (key := pace.next(me)) is not None:
             if until is not None and time.monotonic() >= until:
                 return
-            outcome = yield from self._sending.send(name, key, told)
+            outcome = yield from self._sent(name, key, told)
             asked = outcome.asked_to_wait_s
             if asked is not None and asked <= SHORT_WAIT_S:
                 if not pace.narrow(me):
@@ -224,7 +244,7 @@ class Courier:
                 if until_then := self._rests.until(name):  # other lanes were asked the same a moment later
                     late_s = (until_then - self._now()).total_seconds()
                     yield partial(time.sleep, min(max(late_s, 0.0), SHORT_WAIT_S))
-                outcome = yield from self._sending.send(name, key, told, again=True)
+                outcome = yield from self._sent(name, key, told, again=True)
             if outcome.is_away or outcome.asked_to_wait_s is not None:
                 pace.stop()
                 return

@@ -296,6 +296,7 @@ class Outbox:
             self._now,
             self._backoff,
             doubtful=doubtful,
+            note=self._note,
             workers=self._workers,
             timeout_s=self._send_timeout_s,
         )
