@@ -25,7 +25,7 @@ from trading_ops.notifications.incident import Policy
 from trading_ops.notifications.rests import RESTING
 from trading_ops.notifications.waiting import INDEX
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
-from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox
+from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox, states
 
 Damage = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -264,3 +264,26 @@ def test_a_time_at_the_end_of_all_times_breaks_no_look_at_what_waits(main, clock
     box.publish(alert("a"))
     damaged(main, "outbox", "a", lambda body: {**body, "created_at": "9999-12-31T23:59:59+00:00"})
     assert outbox(main, clock, Recorder("mail")).drain() == 0
+
+
+class Mute(Recorder):
+    """Calls its message by half a character."""
+
+    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> str:  # type: ignore[override]
+        super().send(alert, possible_duplicate=possible_duplicate)
+        return "12\ud800"
+
+
+def test_a_message_that_its_channel_calls_by_half_a_character_is_told_once(main, clock):
+    chat = Mute()
+    box = outbox(main, clock, chat)
+    assert states(box.publish(alert("a"))) == {"chat": "sent"}
+    clock.advance(timedelta(minutes=2))
+    assert (box.drain(), len(chat.told)) == (0, 1)
+
+
+def test_a_refusal_that_holds_half_a_character_is_noted_and_the_message_tried_again(main, clock):
+    chat = Recorder("chat", DeliveryError("HTTP 500: bad \ud800 thing"))
+    box = outbox(main, clock, chat)
+    assert states(box.publish(alert("a"))) == {"chat": "failed"}
+    assert (box.drain(), keys(chat), [doubt for _, doubt in chat.told]) == (1, ["a"], [False])
