@@ -165,7 +165,7 @@ class Courier:
     def _give_up_on_channels_no_longer_chosen(self, key: str, body: Mapping[str, Any]) -> None:
         """As what fails for a day: until then a channel may be missing by mistake."""
         for name in set(unsettled(body)) - self._channels.keys():
-            if lies_ahead(datetime.fromisoformat(body["created_at"]), self._now() - UNCHOSEN, 2 * UNCHOSEN):
+            if lies_ahead(datetime.fromisoformat(body["created_at"]) + UNCHOSEN, self._now(), 2 * UNCHOSEN):
                 continue
             dead_letters(self._store).add(key)
             why = "the channel is not configured any more"

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +21,7 @@ from trading_ops.notifications.incident import Policy
 from trading_ops.notifications.rests import RESTING
 from trading_ops.notifications.waiting import INDEX
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
-from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox, states
+from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed, outbox
 
 Damage = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -232,58 +228,3 @@ def test_a_damaged_incident_stops_no_other(main, clock):
     problem = incidents.tick().problem
     assert keys(chat)[2:] == ["b/1/2"]
     assert "the incident 'a' is damaged" in str(problem)
-
-
-UNFIT = {
-    "cannot be written again": lambda body: body["alert"].update(numbers={"loss_pct": math.nan}),
-    "cannot be computed with": lambda body: body["channels"]["chat"].update(
-        state="sending", at="9999-12-31T23:59:59+00:00"
-    ),
-}
-
-
-@pytest.mark.parametrize("spoil", [pytest.param(spoil, id=name) for name, spoil in UNFIT.items()])
-def test_an_alert_that_cannot_be_taken_further_holds_up_no_other_on_its_channel(tmp_path, clock, spoil):
-    with SqliteStore(tmp_path / "audit.db") as store:
-        chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 3)
-        box = outbox(store, clock, chat)
-        for key in "abc":
-            box.publish(alert(key))
-        document = store.get_state("outbox", "b")
-        assert document
-        body = json.loads(json.dumps(document.body))
-        spoil(body)
-        with closing(sqlite3.connect(tmp_path / "audit.db")) as db, db:
-            db.execute("UPDATE state SET body = ? WHERE key = 'b'", (json.dumps(body),))
-        assert (box.drain(), keys(chat)) == (2, ["a", "c"])
-        assert "the alert 'b' waits" in str(box.store_error)
-
-
-def test_a_time_at_the_end_of_all_times_breaks_no_look_at_what_waits(main, clock):
-    box = outbox(main, clock, Recorder("chat", DeliveryError("HTTP 500")))
-    box.publish(alert("a"))
-    damaged(main, "outbox", "a", lambda body: {**body, "created_at": "9999-12-31T23:59:59+00:00"})
-    assert outbox(main, clock, Recorder("mail")).drain() == 0
-
-
-class Mute(Recorder):
-    """Calls its message by half a character."""
-
-    def send(self, alert: Alert, *, possible_duplicate: bool, opening: str | None = None) -> str:  # type: ignore[override]
-        super().send(alert, possible_duplicate=possible_duplicate)
-        return "12\ud800"
-
-
-def test_a_message_that_its_channel_calls_by_half_a_character_is_told_once(main, clock):
-    chat = Mute()
-    box = outbox(main, clock, chat)
-    assert states(box.publish(alert("a"))) == {"chat": "sent"}
-    clock.advance(timedelta(minutes=2))
-    assert (box.drain(), len(chat.told)) == (0, 1)
-
-
-def test_a_refusal_that_holds_half_a_character_is_noted_and_the_message_tried_again(main, clock):
-    chat = Recorder("chat", DeliveryError("HTTP 500: bad \ud800 thing"))
-    box = outbox(main, clock, chat)
-    assert states(box.publish(alert("a"))) == {"chat": "failed"}
-    assert (box.drain(), keys(chat), [doubt for _, doubt in chat.told]) == (1, ["a"], [False])
