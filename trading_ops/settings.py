@@ -19,6 +19,7 @@ from trading_ops.notifications.configuration import ChannelSettings
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(allow_inf_nan=False)]
 
+LEAST_STALE_S = 15.0  # three times the daemon's own loop
 GUARD_LIMITS = ("daily_loss_pct", "consecutive_losses", "recent_win_rate_pct")
 SQLITE_FORM = "give sqlite:///relative.db or sqlite:////absolute/path.db"
 # Names easily taken for MONGODB_URI or NOTIFICATION_CHANNELS; a cluster sets MONGODB_SERVICE_* and MONGODB_PORT*.
@@ -93,7 +94,9 @@ class Settings(ChannelSettings, HealthSettings, BaseSettings):
     training_max_s: float = Field(7200.0, gt=0, description="Seconds that the training of one model may take")
     training_max_memory_mb: float = Field(4096.0, gt=0, description="Memory in MB that a training process may take")
 
-    watchdog_stale_s: float = Field(180.0, gt=0, description="Seconds without a tick after which people are told")
+    watchdog_stale_s: float = Field(
+        180.0, gt=0, allow_inf_nan=False, description="Seconds without a tick after which people are told, at least 15"
+    )
     watchdog_interval_s: float = Field(30.0, gt=0, description="Seconds between two looks of the watchdog")
 
     guard_mode: Literal["act", "observe_only"] = Field(
@@ -140,6 +143,13 @@ class Settings(ChannelSettings, HealthSettings, BaseSettings):
                 raise ValueError(f"{prefix}{low.upper()} {getattr(self, low)} must not exceed {prefix}{high.upper()}"
                                  f" {getattr(self, high)}")  # fmt: skip
         return self
+
+    @field_validator("watchdog_stale_s")
+    @classmethod
+    def _a_heartbeat_has_time_to_come(cls, value: float) -> float:
+        if value < LEAST_STALE_S:
+            raise ValueError(f"give {LEAST_STALE_S:g} or more: a heartbeat comes every 5 s at best, and may be late")
+        return value
 
     @field_validator("bot_url", "exchange_url", "ui_url", "ai_service_url", "frontend_url")
     @classmethod

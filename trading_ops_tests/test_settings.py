@@ -166,6 +166,15 @@ def test_a_health_setting_that_cannot_be_is_named(monkeypatch, variable, value, 
         load_settings()
 
 
+@pytest.mark.parametrize("value", ["14.9", "0", "-1", "nan", "inf"])
+def test_a_patience_that_no_heartbeat_can_meet_is_refused(monkeypatch, value):
+    monkeypatch.setenv("TRADING_OPS_WATCHDOG_STALE_S", value)
+    with pytest.raises(InvalidSettings, match="TRADING_OPS_WATCHDOG_STALE_S"):
+        load_settings()
+    monkeypatch.setenv("TRADING_OPS_WATCHDOG_STALE_S", "15")
+    assert load_settings().watchdog_stale_s == 15.0
+
+
 def test_a_line_of_the_env_file_that_dagster_would_prefer_to_the_environment_is_named(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(

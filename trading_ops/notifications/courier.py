@@ -14,6 +14,7 @@ from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import lies_ahead
 from trading_ops.notifications.channel import Channel, concerns
 from trading_ops.notifications.delivery import (
+    DAMAGE,
     DEAD,
     FAILED,
     HISTORY,
@@ -31,7 +32,7 @@ from trading_ops.notifications.order import Named, first_told, with_what_comes_f
 from trading_ops.notifications.pace import Pace
 from trading_ops.notifications.progress import change, read
 from trading_ops.notifications.rests import Rests
-from trading_ops.notifications.sending import Sending, Told
+from trading_ops.notifications.sending import Outcome, Send, Sending, Told
 from trading_ops.notifications.waiting import dead_letters
 
 if TYPE_CHECKING:
@@ -63,14 +64,17 @@ class Courier:
         backoff: Backoff,
         *,
         doubtful: bool,
+        note: Callable[[str], None],
         workers: int,
         timeout_s: float,
     ) -> None:
+        """`note` is told what is skipped because it is damaged."""
         self._store = store
         self._waiting = waiting
         self._rests = Rests(store, now)
         self._channels = channels
         self._now = now
+        self._note = note
         self._workers = workers
         self._timeout_s = timeout_s
         self._change = partial(change, store, now)
@@ -139,14 +143,15 @@ class Courier:
     def _concerned(self, alert: Alert, routes: Routes) -> list[str]:
         return [name for name in routes.channels_of(alert, self._channels) if concerns(self._channels[name], alert)]
 
-    def drain(self, documents: Iterable[StateDocument], until: float) -> int:
+    def drain(self, documents: Iterable[StateDocument], until: float, only: str | None = None) -> int:
         """Try what is due of these alerts, in their order; how many are now sent on all their channels.
 
-        After `until`, a moment of `time.monotonic`, nothing more is begun.
+        After `until`, a moment of `time.monotonic`, nothing more is begun; `only`: on this channel alone.
         """
         bodies = {document.key: self._unless_over(document).body for document in documents}
         incidents = {key: incident_of(body, key) for key, body in bodies.items()}
-        wanted = {n: {k: incidents[k] for k, body in bodies.items() if n in unsettled(body)} for n in self._channels}
+        names = [name for name in self._channels if only in (None, name)]
+        wanted = {n: {k: incidents[k] for k, body in bodies.items() if n in unsettled(body)} for n in names}
         self._run(wanted, {}, until)
         for key, body in bodies.items():
             self._give_up_on_channels_no_longer_chosen(key, body)
@@ -206,13 +211,29 @@ class Courier:
             self._waiting.settle(*documents)
         return {document.key: document.body for document in documents}
 
+    def _sent(self, name: str, key: str, told: Told, *, again: bool = False) -> Send:
+        """What becomes of one message; one that cannot be written or computed with is noted, and the next one goes on.
+
+        Once it was sent the error is raised: who publishes must know.
+        """
+        try:
+            return (yield from self._sending.send(name, key, told, again=again))
+        except StoreUnavailable:
+            raise
+        except (StoreError, *DAMAGE, ArithmeticError) as error:
+            if name in told.get(key, {}):
+                raise
+            why = str(error) if isinstance(error, StoreError) else type(error).__name__
+            self._note(f"the alert {key!r} waits, for it cannot be sent over {name}: {why}")
+            return Outcome()
+
     def _lane(self, name: str, pace: Pace, lanes: list[Lane], told: Told, until: float | None) -> Lane:
         """A channel's alerts one after the other; the rest is left for later where it hangs or asks for rest."""
         me = object()
         while (key := pace.next(me)) is not None:
             if until is not None and time.monotonic() >= until:
                 return
-            outcome = yield from self._sending.send(name, key, told)
+            outcome = yield from self._sent(name, key, told)
             asked = outcome.asked_to_wait_s
             if asked is not None and asked <= SHORT_WAIT_S:
                 if not pace.narrow(me):
@@ -223,7 +244,7 @@ class Courier:
                 if until_then := self._rests.until(name):  # other lanes were asked the same a moment later
                     late_s = (until_then - self._now()).total_seconds()
                     yield partial(time.sleep, min(max(late_s, 0.0), SHORT_WAIT_S))
-                outcome = yield from self._sending.send(name, key, told, again=True)
+                outcome = yield from self._sent(name, key, told, again=True)
             if outcome.is_away or outcome.asked_to_wait_s is not None:
                 pace.stop()
                 return

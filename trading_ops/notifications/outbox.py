@@ -75,6 +75,11 @@ class Outbox:
         self._said = threading.local()  # a call that outlived its minute goes on in its thread beside the next
 
     @property
+    def channels(self) -> list[str]:
+        """The names of the channels that are chosen."""
+        return list(self._channels)
+
+    @property
     def store_error(self) -> str | None:
         """Why this thread's last call had to do without the store; None: it did not."""
         return getattr(self._said, "store_error", None)
@@ -107,17 +112,17 @@ class Outbox:
             except StoreError as local:
                 raise StoreUnavailable(f"{error}; and the local outbox does not work: {local}") from local
 
-    def drain(self, within_s: float = DRAIN_S) -> int:
+    def drain(self, within_s: float = DRAIN_S, *, only: str | None = None) -> int:
         """Try everything that is due; the number of alerts that are now sent on all their channels.
 
-        After `within_s` nothing more is begun. What a damaged or absent store holds waits for the next time, and
-        `store_error` says why.
+        After `within_s` nothing more is begun; `only`: on this channel alone. What a damaged or absent store holds
+        waits for the next time, and `store_error` says why.
         """
         self._said.store_error, until = None, time.monotonic() + within_s
         delivered, doubtful = 0, False
         if self._fallback:
             try:
-                delivered, doubtful = self._drain_local(self._fallback, within_s)
+                delivered, doubtful = self._drain_local(self._fallback, within_s, only)
             except (StoreError, FallbackError) as error:
                 self._note(error)
                 doubtful = True
@@ -125,13 +130,13 @@ class Outbox:
             return delivered
         try:
             documents, damaged = self._waiting.documents()
-            delivered += self._courier(doubtful).drain(documents, until)
+            delivered += self._courier(doubtful).drain(documents, until, only)
             self._note(*damaged)
         except StoreError as error:
             self._note(error)
         return delivered
 
-    def _drain_local(self, fallback: Fallback, within_s: float) -> tuple[int, bool]:
+    def _drain_local(self, fallback: Fallback, within_s: float, only: str | None) -> tuple[int, bool]:
         """Carry over what can be, and try the rest from here, in a time of its own: the store may have taken as long.
 
         How many are now sent on all their channels, and whether the store may not know what was told of some.
@@ -140,7 +145,7 @@ class Outbox:
         left, damaged = fallback.uncarried()
         self._note(*errors, *damaged)
         left = [document for document in left if unsettled(document.body)]
-        told = self._local_courier(fallback).drain(left, time.monotonic() + within_s) if left else 0
+        told = self._local_courier(fallback).drain(left, time.monotonic() + within_s, only) if left else 0
         # what was told of those is not known to the store, which may be back for the rest of the drain
         return told, bool(errors or damaged)
 
@@ -293,6 +298,7 @@ class Outbox:
             self._now,
             self._backoff,
             doubtful=doubtful,
+            note=self._note,
             workers=self._workers,
             timeout_s=self._send_timeout_s,
         )

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from trading_ops.audit.plain import plain
 from trading_ops.audit.store import Entry, StoreError
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.backoff import believed, lies_ahead
@@ -103,7 +104,7 @@ class Sending:
             self._note_failure(key, name, claim, attempts, outcome)
             return outcome
         self._store.append(HISTORY, [self.record(alert, name, duplicate)])
-        self._change(key, name, SENT, when=lambda delivery: True, claim=claim, handle=handles[0])
+        self._change(key, name, SENT, when=lambda delivery: True, claim=claim, handle=plain(handles[0]))
         return Outcome(taken=True)
 
     def record(self, alert: Alert, name: str, possible_duplicate: bool) -> Entry:
@@ -130,7 +131,7 @@ class Sending:
             return delivery["claim"] == claim  # who took over after a minute has the last word
 
         error, asked = outcome.error, outcome.asked_to_wait_s
-        reason = told_of(error) if error else ""
+        reason = plain(told_of(error)) if error else ""
         state, wait_s = FAILED, self._backoff.wait_s(attempts, asked)
         if asked is not None:
             self._rests.keep(name, self._now() + timedelta(seconds=believed(asked)))

@@ -43,7 +43,7 @@ class Home:
         self.environment = {
             "PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder), "DAGSTER_HOME": str(folder),
             "TRADING_OPS_BOT_URL": url, "TRADING_OPS_BOT_SINCE": str(datetime.now(UTC).date() - timedelta(days=3)),
-            "TRADING_OPS_WATCHDOG_STALE_S": "8", "NOTIFICATION_CHANNELS": "webhook",
+            "TRADING_OPS_WATCHDOG_STALE_S": "15", "NOTIFICATION_CHANNELS": "webhook",
             "WEBHOOK_URL": people.url + WEBHOOK_PATH, "WEBHOOK_SECRET": WEBHOOK_SECRET,
         }  # fmt: skip
         self._people = people

@@ -17,7 +17,7 @@ from trading_ops.guard.switch import Guard
 from trading_ops.guard.teller import HANDS, Teller
 from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channel import DeliveryError
-from trading_ops.notifications.desk import IncidentDesk
+from trading_ops.notifications.desk import IncidentDesk, Outcome
 from trading_ops.notifications.incident import Policy
 from trading_ops.notifications.outbox import Outbox
 from trading_ops_tests.guard.bots import TradingBot
@@ -168,10 +168,10 @@ def test_what_breaks_the_sending_keeps_nothing_that_comes_later_from_being_sent(
     class Breaks(Outbox):
         broken = True
 
-        def drain(self, within_s: float = 25.0) -> int:
+        def drain(self, within_s: float = 25.0, *, only: str | None = None) -> int:
             if self.broken:
                 raise ZeroDivisionError
-            return super().drain(within_s)
+            return super().drain(within_s, only=only)
 
     channel = Channel()
     outbox = Breaks(room.store, {"chat": channel}, room.clock, sends=False)
@@ -183,6 +183,65 @@ def test_what_breaks_the_sending_keeps_nothing_that_comes_later_from_being_sent(
     teller.tell(message("macd"))
     assert teller.finish(LONG_S)
     assert sorted(channel.got) == ["macd", "rsi"]
+
+
+def test_where_no_thread_can_be_begun_it_is_written_and_sent_once_one_can(room: Room, monkeypatch: pytest.MonkeyPatch):
+    channel = Channel()
+    teller = teller_of(room, chat=channel)
+    names = [f"s{number}" for number in range(HANDS + 1)]
+    before = threading.stack_size(1 << 47)  # more than a process can have
+    try:
+        for name in names:
+            teller.tell(message(name))
+    finally:
+        threading.stack_size(before)
+    assert teller.finish(0.0)
+    assert (channel.got, waiting_of(room)) == ([], len(names))
+    monkeypatch.setattr("trading_ops.guard.teller.EVERY_S", 0.0)
+    teller.tend()
+    assert teller.finish(LONG_S)
+    assert sorted(channel.got) == names
+
+
+def test_however_many_messages_hang_on_one_channel_the_others_get_the_next(room: Room, released: threading.Event):
+    hanging, quick = Channel(lambda alert: released.wait(2 * LONG_S)), Channel()
+    channels = {"hanging": hanging, "quick": quick}
+    outbox = Outbox(room.store, channels, room.clock, sends=False, send_timeout_s=2 * LONG_S)
+    teller = Teller(IncidentDesk(room.store, outbox, room.clock, ONE_BY_ONE), outbox)
+    names = [f"s{number}" for number in range(HANDS + 2)]
+    for name in names:
+        teller.tell(message(name))
+        until(lambda name=name: name in quick.got)
+    assert hanging.got == []
+    released.set()
+    assert teller.finish(LONG_S)
+    assert sorted(hanging.got) == sorted(quick.got) == names
+
+
+def test_incidents_that_cannot_be_looked_at_keep_nothing_from_being_sent_again(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+):
+    class Breaks(IncidentDesk):
+        def tick(self) -> Outcome:
+            raise ZeroDivisionError
+
+    fails = iter([DeliveryError("HTTP 503")])
+
+    def falter(alert: Alert) -> None:
+        if error := next(fails, None):
+            raise error
+
+    channel = Channel(falter)
+    outbox = Outbox(room.store, {"chat": channel}, room.clock, sends=False)
+    teller = Teller(Breaks(room.store, outbox, room.clock, ONE_BY_ONE), outbox)
+    teller.tell(message("rsi"))
+    assert teller.finish(LONG_S)
+    assert channel.got == []
+    room.clock.go(120)
+    monkeypatch.setattr("trading_ops.guard.teller.EVERY_S", 0.0)
+    teller.tend()
+    assert teller.finish(LONG_S)
+    assert channel.got == ["rsi"]
 
 
 def test_what_is_told_without_the_audit_store_is_sent_too(room: Room):

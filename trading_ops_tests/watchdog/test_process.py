@@ -22,6 +22,12 @@ from trading_ops_tests.servers.vendors import WEBHOOK_PATH, WEBHOOK_SECRET, Answ
 from trading_ops_tests.test_cli import BIN, command, new_home
 
 STALE_S = "2"
+QUICK = """
+from trading_ops import settings
+from trading_ops.cli.main import app
+settings.LEAST_STALE_S = 0.0
+app()
+"""
 
 
 @pytest.fixture
@@ -47,7 +53,7 @@ def watching(home: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     env = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(home), "DAGSTER_HOME": str(home), **settings}
     with (home / "watchdog.log").open("a") as log:
         process = subprocess.Popen(
-            [BIN / "trading-ops", "watchdog", "--interval", "0.2"], cwd=home, env=env, stdout=log, stderr=log
+            [BIN / "python", "-c", QUICK, "watchdog", "--interval", "0.2"], cwd=home, env=env, stdout=log, stderr=log
         )
     try:
         yield process
