@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 LONGEST_RETRY_AFTER_S = 7 * 86_400.0  # a receiver that asks for more is believed this much
-LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S, minutes=1)  # two machines' clocks are not quite the same
+CLOCKS_DIFFER = timedelta(minutes=1)  # those of two machines are not quite the same
+LONGEST_PAUSE = timedelta(seconds=LONGEST_RETRY_AFTER_S) + CLOCKS_DIFFER
 
 
 def believed(retry_after_s: float) -> float:
@@ -23,6 +24,11 @@ def believed(retry_after_s: float) -> float:
 def lies_ahead(moment: datetime, now: datetime, most: timedelta = LONGEST_PAUSE) -> bool:
     """Whether it is still to come; what is further ahead than `most` was written by a clock that was wrong."""
     return timedelta(0) < moment - now <= most
+
+
+def clock_was_ahead(written: datetime, now: datetime) -> bool:
+    """Whether who wrote this a while ago had a clock that was ahead: no moment it gave is worth waiting for."""
+    return written - now > CLOCKS_DIFFER
 
 
 @dataclass(frozen=True, slots=True)

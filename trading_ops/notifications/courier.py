@@ -23,6 +23,7 @@ from trading_ops.notifications.delivery import (
     STATE,
     checked,
     incident_of,
+    is_critical,
     quiet_until,
     undelivered,
     unsettled,
@@ -146,10 +147,16 @@ class Courier:
     def drain(self, documents: Iterable[StateDocument], until: float, only: str | None = None) -> int:
         """Try what is due of these alerts, in their order; how many are now sent on all their channels.
 
+        What is critical, and what else is told of its incident, goes before the rest.
+
         After `until`, a moment of `time.monotonic`, nothing more is begun; `only`: on this channel alone.
         """
-        bodies = {document.key: self._unless_over(document).body for document in documents}
-        incidents = {key: incident_of(body, key) for key, body in bodies.items()}
+        found = {document.key: self._unless_over(document).body for document in documents}
+        incidents = {key: incident_of(body, key) for key, body in found.items()}
+        critical = {key for key, body in found.items() if is_critical(body, key)}
+        urgent = {incidents[key] for key in critical} - {None}
+        order = sorted(found, key=lambda key: not (key in critical or incidents[key] in urgent))
+        bodies = {key: found[key] for key in order}
         names = [name for name in self._channels if only in (None, name)]
         wanted = {n: {k: incidents[k] for k, body in bodies.items() if n in unsettled(body)} for n in names}
         self._run(wanted, {}, until)

@@ -9,7 +9,7 @@ from string import ascii_letters, digits, punctuation
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trading_ops.audit.store import StoreError, StoreUnavailable
-from trading_ops.notifications.alert import Alert
+from trading_ops.notifications.alert import Alert, Severity
 from trading_ops.notifications.backoff import lies_ahead
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ def incident_of(body: Mapping[str, Any], key: str) -> str | None:
     with suppress(StoreError):
         return alert_of(body, key).incident
     return None
+
+
+def is_critical(body: Mapping[str, Any], key: str) -> bool:
+    """Whether nothing may come before it; not where it cannot be read: that is given up."""
+    with suppress(StoreError):
+        return alert_of(body, key).level is Severity.CRITICAL
+    return False
 
 
 def checked(document: StateDocument) -> StateDocument:

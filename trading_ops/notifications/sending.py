@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trading_ops.audit.plain import plain
 from trading_ops.audit.store import Entry, StoreError
 from trading_ops.notifications.alert import Alert
-from trading_ops.notifications.backoff import believed, lies_ahead
+from trading_ops.notifications.backoff import believed, clock_was_ahead, lies_ahead
 from trading_ops.notifications.channel import Channel, DeliveryError
 from trading_ops.notifications.delivery import DEAD, FAILED, HISTORY, SENDING, SENT, alert_of, history_key, quiet_until
 from trading_ops.notifications.lanes import TookTooLong, told_of
@@ -123,8 +123,12 @@ class Sending:
             return False
         if delivery.get("quiet_until") and quiet_until(delivery, self._now()):
             return False
-        next_at = delivery.get("next_at")
-        return again or not next_at or not lies_ahead(datetime.fromisoformat(next_at), self._now())
+        if again or not (next_at := delivery.get("next_at")):
+            return True
+        now = self._now()
+        if "at" in delivery and clock_was_ahead(datetime.fromisoformat(delivery["at"]), now):
+            return True
+        return not lies_ahead(datetime.fromisoformat(next_at), now)
 
     def _note_failure(self, key: str, name: str, claim: str, attempts: int, outcome: Outcome) -> None:
         def ours(delivery: Mapping[str, Any]) -> bool:

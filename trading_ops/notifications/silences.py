@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +11,8 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from trading_ops.audit.store import Conflict, Entry, StoreError
+from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
+from trading_ops.notifications.backoff import clock_was_ahead
 from trading_ops.notifications.incident import ACTIONS
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 STATE, KEY = "silences", "all"  # one document {silences: [...]}
 KEPT = timedelta(days=30)  # after its end a silence is still listed
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Silence:
         >>> silence.covers("run/train_model", noon), silence.covers("run/train_model", night), silence.covers("x", noon)
         (True, False, False)
         """
+        if clock_was_ahead(self.since, now):  # it would last longer than anybody asked for
+            return False
         return now < self.until and (key == self.pattern or fnmatchcase(key, self.pattern))
 
     def to_document(self) -> dict[str, Any]:
@@ -47,12 +52,18 @@ class Silence:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Silence:
-        moments = {name: datetime.fromisoformat(document[name]) for name in ("since", "until")}
-        return cls(**{**{name: document[name] for name in ("name", "pattern", "reason", "by")}, **moments})
+        """Raises LookupError, TypeError or ValueError where this is no silence."""
+        texts = {name: document[name] for name in ("name", "pattern", "reason", "by")}
+        if wrong := [name for name, text in texts.items() if not isinstance(text, str)]:
+            raise TypeError(f"{', '.join(wrong)}: no text")
+        since, until = (datetime.fromisoformat(document[name]) for name in ("since", "until"))
+        if since.tzinfo is None or until.tzinfo is None:
+            raise ValueError("a moment without a time zone")
+        return cls(since=since, until=until, **texts)
 
 
 class Silences:
-    """The silences in a store; every method raises StoreError."""
+    """The silences in a store; every method raises StoreError. A damaged one silences nothing; the log says so."""
 
     def __init__(self, store: AuditStore, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -60,7 +71,13 @@ class Silences:
 
     def all(self) -> list[Silence]:
         """Those that hold, and those that ended lately; the newest last."""
-        return _listed(self._store.get_state(STATE, KEY))
+        try:
+            return _listed(self._store.get_state(STATE, KEY))
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            _log.warning("the silences cannot be read, and nothing is silenced: %s", error)
+            return []
 
     def covering(self, key: str) -> list[Silence]:
         """The silences that this incident is under now."""
@@ -111,7 +128,10 @@ class Silences:
 
 
 def _listed(document: StateDocument | None) -> list[Silence]:
-    try:
-        return [Silence.from_document(silence) for silence in document.body["silences"]] if document else []
-    except (LookupError, TypeError, ValueError) as error:
-        raise StoreError(f"the silences are damaged: {type(error).__name__}: {error}") from error
+    found = []
+    for listed in document.body.get("silences", ()) if document else ():
+        try:
+            found.append(Silence.from_document(listed))
+        except (LookupError, TypeError, ValueError) as error:
+            _log.warning("a silence is damaged and silences nothing: %s: %s", type(error).__name__, error)
+    return found

@@ -139,6 +139,41 @@ def test_a_clock_that_was_a_year_ahead_silences_no_channel_for_a_year(store, clo
     assert box.drain() == 1
 
 
+@pytest.mark.parametrize("error", [DeliveryError("HTTP 429", retry_after_s=60.0), DeliveryError("HTTP 500")])
+def test_what_a_clock_three_days_ahead_wrote_holds_nothing_back_for_three_days(store, clock, error):
+    chat = Recorder("chat", error)
+    clock.advance(timedelta(days=3))
+    outbox(store, clock, chat, backoff=STEADY).publish(alert("a"))
+    clock.advance(timedelta(days=-3))
+    box = outbox(store, clock, chat, backoff=STEADY)
+    assert states(box.publish(alert("b"))) == {"chat": "sent"}
+    assert (box.drain(), box.waiting()) == (1, 0)
+
+
+def test_a_torn_rest_keeps_no_alert_from_its_channel(store, clock, tmp_path):
+    chat = Recorder("chat", DeliveryError("HTTP 429", retry_after_s=60.0))
+    box = outbox(store, clock, chat)
+    box.publish(alert("a"))
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as db, db:
+        db.execute('UPDATE state SET body = \'{"until": "2025-\' WHERE collection = ?', (RESTING,))
+    assert states(box.publish(alert("b"))) == {"chat": "sent"}
+    clock.advance(timedelta(minutes=2))
+    assert (box.drain(), box.waiting()) == (1, 0)
+
+
+def test_what_is_critical_goes_before_older_warnings_and_takes_its_incident_along(store, clock):
+    chat = Recorder("chat", *[DeliveryError("HTTP 500")] * 6)
+    box = outbox(store, clock, chat, backoff=STEADY)
+    for number in range(3):
+        box.publish(replace(alert(f"w{number}"), severity=Severity.WARNING))
+    box.publish(replace(alert("x/1"), severity=Severity.WARNING, incident="x"))
+    box.publish(replace(alert("x/2"), severity=Severity.CRITICAL, incident="x"))
+    chat.told.clear()
+    clock.advance(timedelta(hours=1))
+    box.drain()
+    assert [told.dedup_key for told, _ in chat.told][:2] == ["x/1", "x/2"]
+
+
 def test_the_longest_rest_is_kept_where_the_clock_is_a_little_behind(store, clock):
     outbox(store, clock, Recorder("chat", DeliveryError("HTTP 429", retry_after_s=1e12))).publish(alert("a"))
     clock.advance(timedelta(seconds=-30))

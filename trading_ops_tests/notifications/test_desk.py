@@ -509,8 +509,42 @@ def test_a_damaged_index_of_incidents_is_done_without(store, clock):
 def test_while_the_silences_are_damaged_people_are_told(store, clock):
     chat = Recorder()
     overwrite(store, "silences", "all", {"silences": [7]})
-    outcome = desk(store, clock, chat).observe(alert())
-    assert (outcome.noted, "the silences are damaged" in str(outcome.problem)) == (False, True)
+    assert desk(store, clock, chat).observe(alert()).noted
+    assert told(chat) == ["risk is bad"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"since": "2025-03-10T12:00:00"},
+        {"until": "2099-01-01T00:00:00"},
+        {"until": "soon"},
+        {"pattern": None},
+        {"name": 5},
+    ],
+)
+def test_a_damaged_silence_silences_nothing_and_stops_no_other(store, clock, damage, caplog):
+    chat = Recorder()
+    there = desk(store, clock, chat)
+    there.silences.add("risk", clock() + timedelta(hours=1), reason="drill", by="ana")
+    there.silences.add("quiet", clock() + timedelta(hours=1), reason="drill", by="ana")
+    document = store.get_state("silences", "all")
+    first, second = document.body["silences"]
+    overwrite(store, "silences", "all", {"silences": [{**first, **damage}, second]})
+    for name in ("risk", "quiet"):
+        there.observe(alert(name))
+    assert there.tick().noted
+    assert told(chat) == ["risk is bad"]
+    assert "a silence is damaged and silences nothing" in caplog.text
+
+
+def test_a_silence_of_a_clock_that_was_ahead_silences_nothing(store, clock):
+    chat = Recorder()
+    there = desk(store, clock, chat)
+    clock.advance(timedelta(days=3))
+    there.silences.add("risk", clock() + timedelta(hours=2), reason="drill", by="ana")
+    clock.advance(timedelta(days=-3))
+    there.observe(alert())
     assert told(chat) == ["risk is bad"]
 
 
