@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import dagster as dg
 from pydantic import Field
 
+from trading_ops.audit.store import StoreError
 from trading_ops.defs.alerting import run_link
 from trading_ops.defs.partitions import MAX_RUNTIME
 from trading_ops.defs.presenting import table_of
 from trading_ops.defs.steps import steps_executor
+from trading_ops.files import FileNotWritten
 from trading_ops.market.candles import CandleError
 from trading_ops.services import Services
 from trading_ops.training.card import MODEL_TYPES
@@ -100,17 +102,29 @@ def choose_models(
     context: dg.OpExecutionContext, config: RetrainConfig, services: dg.ResourceParam[Services]
 ) -> Iterator[dg.DynamicOutput]:
     """Which models: one step each."""
-    from trading_ops.training.retrain import BY, Trigger, request_for
+    from trading_ops.training.retrain import BY, Trigger
 
     by = BY if config.decision else "by hand"
     trigger = Trigger(config.decision or f"run-{context.run_id}", config.reason, by)
     changes = {k: v for k in ("days_of_data", "epochs") if (v := getattr(config, k)) is not None}
-    names = dict.fromkeys(name.strip() for name in config.models)
     with _told_plainly():
-        for name in names or services.registry.champions() or [f"lstm/{s}" for s in services.settings.symbols]:
-            request = request_for(name, None, changes)
-            name = f"{request.model_type}/{request.symbol}"
-            yield dg.DynamicOutput(Challenge(name, trigger, changes), mapping_key=re.sub(r"\W", "_", name))
+        TrainingRequest.parse(changes)
+        there = [*services.registry.champions(), *services.registry.damaged_champions()]
+    wanted = config.models or there or [f"lstm/{symbol}" for symbol in services.settings.symbols]
+    for number, name in enumerate(dict.fromkeys(map(_as_named, wanted))):
+        key = re.sub(r"\W", "_", name[:80], flags=re.ASCII)
+        yield dg.DynamicOutput(Challenge(name, trigger, changes), mapping_key=f"{key}_{number}")
+
+
+def _as_named(name: str) -> str:
+    """As the registry writes it, lstm/BTCUSDT for LSTM/btcusdt; what is no name stays, and its step says why."""
+    from trading_ops.training.retrain import request_for
+
+    try:
+        request = request_for(name.strip(), None, {})
+    except InvalidRequest:
+        return name.strip()
+    return f"{request.model_type}/{request.symbol}"
 
 
 @dg.op(tags=QUEUE, pool=POOL)
@@ -121,19 +135,22 @@ def challenge_champion(
 
     Its document is stored in `retrain_history` whatever came of it. Formula: trading_ops/training/promotion.py
     """
-    from trading_ops.training.retrain import failed, retrain
+    from trading_ops.training.retrain import failed, request_for, retrain
 
-    name, trigger = challenge.name, challenge.trigger
-    source = services.candles_among([name.partition("/")[2]])
+    name, trigger, changes = challenge
     told = _telling(context.log.info, name)
     try:
         with _told_plainly():
-            document = retrain(
-                name, trigger, source, services.workshop, services.store, changes=challenge.changes, progress=told
-            )
+            source = services.candles_among([request_for(name, None, changes).symbol])
+            document = retrain(name, trigger, source, services.workshop, services.store, changes=changes, progress=told)
     except dg.Failure as error:  # the others go on
         context.log.error(str(error.description))
         document = failed(services.store, name, trigger, str(error.description), services.bot.now())
+    except StoreError:  # where nothing can be recorded the run fails, and is started again
+        raise
+    except Exception as error:  # whatever it is, the others go on and people are told
+        context.log.exception(f"{name} could not be trained anew")
+        document = failed(services.store, name, trigger, f"{type(error).__name__}: {error}", services.bot.now())
     context.log.info(f"{name}: {document['outcome']}, {document['why']}")
     context.add_output_metadata({k: v for k, v in document.items() if isinstance(v, str | int | float)})
     return document
@@ -210,6 +227,7 @@ def predict_price() -> None:
 def _told_plainly() -> Iterator[None]:
     """What cannot be done fails with its own words, and is not tried again."""
     from trading_ops.training.forecast import TooFewWindows
+    from trading_ops.training.model import InvalidModel
     from trading_ops.training.registry import RegistryError
     from trading_ops.training.trainer import TrainingFailed
 
@@ -219,7 +237,9 @@ def _told_plainly() -> Iterator[None]:
         if error.name != "torch":
             raise
         raise dg.Failure(NO_TORCH, allow_retries=False) from error
-    except (InvalidRequest, CandleError, TrainingFailed, TooFewWindows, RegistryError) as error:
+    except (
+        InvalidRequest, CandleError, TrainingFailed, TooFewWindows, RegistryError, InvalidModel, FileNotWritten
+    ) as error:  # fmt: skip
         raise dg.Failure(str(error), allow_retries=False) from error
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from trading_ops.commands import command
@@ -24,7 +26,7 @@ def retrain_alert(documents: Sequence[Mapping[str, Any]], trigger: Trigger, link
     back = " && ".join(command("models rollback", name, reason="...") for name in deployed)
     return Alert(
         severity=severity,
-        dedup_key=f"retrain/{trigger.decision}",
+        dedup_key=f"retrain/{trigger.decision}/{_came_to(documents)}",
         what="Every model failed to retrain; the champions stay" if all_failed else said,
         why="\n".join([f"{trigger.reason} (decision {trigger.decision})", *map(line, documents)]),
         what_to_do="Read the errors, correct their cause and start adaptive_retrain again."
@@ -37,6 +39,12 @@ def retrain_alert(documents: Sequence[Mapping[str, Any]], trigger: Trigger, link
         link=link,
         incident=INCIDENT if all_failed else None,
     )
+
+
+def _came_to(documents: Sequence[Mapping[str, Any]]) -> str:
+    """The outcomes in short: the same are told once, and others of the same decision again."""
+    pairs = sorted((document["name"], document["outcome"]) for document in documents)
+    return sha256(json.dumps(pairs).encode()).hexdigest()[:12]
 
 
 def line(document: Mapping[str, Any]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import AuditStore, Entry
 from trading_ops.training.request import InvalidRequest, TrainingRequest
+from trading_ops.training.saying import same_market
 from trading_ops.training.train import Holdout, Trained, Workshop, holdout_of, learn, train
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 COLLECTION = "retrain_history"
 BY = "adaptive_retrain"
+REAL = "recorded"
 _log = logging.getLogger(__name__)
 CANARY_EPOCHS = 5
 
@@ -66,21 +68,22 @@ def retrain(
     registry = workshop.registry
     if (done := _done(store, name, trigger)) is not None:
         return done
-    champion = _usable(registry, name)
-    request = request_for(name, champion, changes or {})
+    learnt = _usable(registry, registry.champion_id(name))
+    request = request_for(name, learnt, changes or {})
     prepared = prepare(request, request.symbols[0], source)
-    trained = train(prepared, workshop, parent=champion.model_id if champion else None, progress=progress)
-    challenger, before = trained.card.model_id, registry.champion_id(name)
+    trained = train(prepared, workshop, parent=learnt.model_id if learnt else None, progress=progress)
+    challenger = trained.card.model_id
+    before = registry.champion_id(name)  # the one it is compared with is the one it replaces, whoever came meanwhile
     scores: dict[str, Any] = {}
-    if challenger == before:
-        change = registry.last_change(name)
-        mine = (change.get("verdict") or {}).get("decision") == trigger.decision  # killed before it was recorded
-        verdict = change["verdict"] if mine else {}
-        before = change["replaced"] if mine else before
-        why_not = None if mine else "the champion is this very model: the same candles, code, parameters and seed"
-    else:
+    verdict: dict[str, Any] = {}
+    why_not: str | None = None
+    if (change := _promoted(registry, store, name, challenger, trigger)) is not None:
+        verdict, before = change["verdict"], change["replaced"]
+    elif challenger == before:
+        why_not = "the champion is this very model: the same candles, code, parameters and seed"
+    elif (why_not := _made_up(registry, before, prepared.label)) is None:
         looks = registry.look(name, prepared.holdout, prepared.end, key=challenger)
-        found, scores = judged(prepared, trained, champion, workshop, looks)
+        found, scores = judged(prepared, trained, _usable(registry, before), workshop, looks)
         why_not = (leak_of(prepared, workshop) if found.promote else found.reason) or None
         verdict = {**found.document, "decision": trigger.decision}
         if why_not is None:
@@ -106,18 +109,56 @@ def retrain(
     return document
 
 
-def _usable(registry: Registry, name: str) -> Card | None:
-    """The champion, None where there is none or its files cannot be used: then it predicts nothing to defend."""
+def _usable(registry: Registry, model_id: str | None) -> Card | None:
+    """That champion's card, None where there is none or it cannot be used: then it predicts nothing to defend."""
+    from trading_ops.training.model import InvalidModel
     from trading_ops.training.registry import DamagedModel, UnknownModel
 
+    if model_id is None:
+        return None
     try:
-        card = registry.champion(name)
-        if card is not None:
-            registry.weights(card.model_id)
-    except (DamagedModel, UnknownModel) as error:
-        _log.warning("%s has no champion that can be used: %s", name, error)
+        card = registry.card(model_id)
+        registry.model(model_id)._network.eval()  # built: weights of another version's network are no model any more
+    except (DamagedModel, UnknownModel, InvalidModel) as error:
+        _log.warning("the champion %s cannot be used: %s", model_id, error)
         return None
     return card
+
+
+def _promoted(
+    registry: Registry, store: AuditStore, name: str, challenger: str, trigger: Trigger
+) -> Mapping[str, Any] | None:
+    """The change by which this decision made the challenger champion, of a run that was killed before it recorded that.
+
+    It counts also where a person went back since: what was decided once is not decided again.
+    """
+    changes: list[Mapping[str, Any]] = [record.body for record in store.read("promotions")]
+    if registry.champion_id(name) is not None:
+        changes.append(registry.last_change(name))  # the record of it may still be missing
+    for change in reversed(changes):
+        decision = (change.get("verdict") or {}).get("decision")
+        done = (change["kind"], change["name"], change["model_id"], decision)
+        if done == ("promote", name, challenger, trigger.decision):
+            return change
+    return None
+
+
+def _made_up(registry: Registry, champion: str | None, label: str) -> str | None:
+    """Why a challenger of candles with that label may not replace this champion, whatever it scores on them."""
+    from trading_ops.training.registry import DamagedModel, UnknownModel
+
+    if champion is None or same_market(label, REAL):
+        return None
+    try:
+        learnt = registry.card(champion).candles
+    except (DamagedModel, UnknownModel):
+        return None
+    if not same_market(learnt, REAL):
+        return None
+    return (
+        f"it learnt from {label} candles and the champion from {learnt} ones, whose market it does not know; "
+        "a retrain on recorded candles would be right"
+    )
 
 
 def _done(store: AuditStore, name: str, trigger: Trigger) -> dict[str, Any] | None:
@@ -155,7 +196,8 @@ def judged(
 ) -> tuple[Verdict, dict[str, Any]]:
     """Challenger against champion on the same windows, none of which either was trained on; and the scores of each.
 
-    A champion that was made for other features or another horizon cannot predict any more and defends nothing.
+    A champion that was made for other features or another horizon cannot predict any more and defends nothing, and
+    nor does one of another market, such as a simulated one.
     """
     from trading_ops.accuracy.scoring import score
     from trading_ops.training.promotion import judge
@@ -163,7 +205,7 @@ def judged(
     card, held = trained.card, trained.holdout
     said = {"challenger": held.probabilities}
     age = None
-    if champion is not None and _shape(champion) == _shape(card):
+    if champion is not None and _shape(champion) == _shape(card) and same_market(champion.candles, prepared.label):
         since = champion.trained_until + timedelta(hours=champion.horizon_hours)
         held = holdout_of(prepared, trained.model, since)
         theirs = workshop.registry.model(champion.model_id).probabilities(held.samples, held.rows)

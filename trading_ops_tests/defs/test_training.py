@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import dagster as dg
@@ -11,6 +12,8 @@ from filelock import FileLock
 
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.defs.training import adaptive_retrain, predict_price, train_model
+from trading_ops.market.candles import CandleSource
+from trading_ops.market.parquet import ParquetCandles
 from trading_ops.services import Services
 from trading_ops.training.preparation import prepare
 from trading_ops.training.request import TrainingRequest
@@ -169,6 +172,113 @@ def test_a_champion_whose_files_are_damaged_is_replaced(market_of):
     again = retrained(market_of, models=["lstm/TOLDUSDT"], decision="b", epochs=6)["lstm/TOLDUSDT"]
     assert (again["outcome"], again["champion"]) == ("deployed", first)
     assert market_of.registry.champion("lstm/TOLDUSDT").model_id == again["challenger"]
+
+
+def test_a_champion_whose_weights_the_network_does_not_take_any_more_is_replaced(market_of):
+    registry = market_of.registry
+    first = retrained(market_of, models=["lstm/TOLDUSDT"], decision="a")["lstm/TOLDUSDT"]["challenger"]
+    card, (_, *fewer) = registry.card(first), registry.weights(first).items()
+    rmtree(market_of.settings.data_dir / "models" / first)
+    registry.add(card, dict(fewer))  # whole files, of a network of other code
+    again = retrained(market_of, models=["lstm/TOLDUSDT"], decision="b", epochs=6)["lstm/TOLDUSDT"]
+    assert (again["outcome"], again["champion"]) == ("deployed", first)
+    assert registry.champion_id("lstm/TOLDUSDT") == again["challenger"]
+
+
+def test_a_champion_promoted_during_the_training_is_compared_before_it_is_replaced(market_of):
+    market, registry = market_of.candles_among(["TOLDUSDT"]), market_of.registry
+    other = train(prepare(TrainingRequest(symbol="TOLDUSDT", **SMALL), "TOLDUSDT", market), market_of.workshop).card
+
+    def meanwhile(_: Progress) -> None:
+        registry.promote(other.model_id, by="somebody", why="by hand")
+
+    found = retrain(
+        "lstm/TOLDUSDT", Trigger("a", "aged"), market, market_of.workshop, market_of.store, changes=FEW,
+        progress=meanwhile,
+    )  # fmt: skip
+    assert found["champion"] == other.model_id
+    assert found["verdict"]["brier_champion"] is not None
+    assert (found["outcome"], registry.champion_id("lstm/TOLDUSDT")) == ("kept", other.model_id)
+
+
+def test_candles_that_are_made_up_and_real_ones_are_two_markets_and_only_the_real_one_takes_the_others_place(market_of):
+    class MadeUp(ParquetCandles):
+        label = "simulated"
+
+    made_up = MadeUp(market_of.settings.candles, market_of.bot.now, symbols=["TOLDUSDT"])
+    real = market_of.candles_among(["TOLDUSDT"])
+
+    def challenged(decision: str, source: CandleSource, epochs: int) -> dict[str, Any]:
+        changes, trigger = {**FEW, "epochs": epochs}, Trigger(decision, "aged")
+        return retrain("lstm/TOLDUSDT", trigger, source, market_of.workshop, market_of.store, changes=changes)
+
+    assert challenged("a", made_up, 5)["outcome"] == "deployed"
+    replaced = challenged("b", real, 6)
+    assert (replaced["outcome"], replaced["verdict"]["brier_champion"]) == ("deployed", None)
+    kept = challenged("c", made_up, 5)
+    assert (kept["outcome"], kept["champion"]) == ("kept", replaced["challenger"])
+    assert "learnt from simulated candles and the champion from recorded ones" in kept["why"]
+    assert market_of.registry.champion_id("lstm/TOLDUSDT") == replaced["challenger"]
+
+
+def test_a_decision_killed_before_its_record_is_not_carried_out_again_after_a_person_went_back(market_of):
+    market, registry = market_of.candles_among(["TOLDUSDT"]), market_of.registry
+    request = TrainingRequest(symbol="TOLDUSDT", horizon_hours=2, **{**SMALL, "epochs": 1})
+    first = train(prepare(request, "TOLDUSDT", market), market_of.workshop).card.model_id
+    registry.promote(first, by="somebody", why="the first")
+    lost = SqliteStore(market_of.settings.data_dir / "history-lost.db")
+    changes, trigger = {**FEW, "horizon_hours": 1}, Trigger("a", "aged")
+    done = retrain("lstm/TOLDUSDT", trigger, market, market_of.workshop, lost, changes=changes)
+    assert (done["outcome"], done["champion"]) == ("deployed", first)
+    registry.rollback("lstm/TOLDUSDT", by="somebody", why="it lost money")
+    again = retrain("lstm/TOLDUSDT", trigger, market, market_of.workshop, market_of.store, changes=changes)
+    assert again == {**done, "scores": {}}
+    assert registry.champion_id("lstm/TOLDUSDT") == first
+
+
+def test_where_models_cannot_be_written_every_model_fails_and_people_are_told(market_of):
+    models = market_of.settings.data_dir / "models"
+    models.parent.mkdir()
+    models.write_text("no folder")
+    found = retrained(market_of, models=["lstm/TOLDUSDT", "lstm/NOUSDT"], epochs=1, fails=True)
+    assert {document["outcome"] for document in found.values()} == {"failed"}
+    assert found["lstm/TOLDUSDT"]["why"].startswith(f"{models}: cannot be written")
+    assert [alert["severity"] for alert in alerts(market_of)] == ["CRITICAL"]
+
+
+def test_what_nobody_foresaw_fails_one_model_and_a_repeat_that_ends_better_is_told_too(market_of):
+    lock = market_of.settings.data_dir / "training" / "lstm-TOLDUSDT.lock"
+    lock.mkdir(parents=True)
+    names = ["lstm/TOLDUSDT", "lstm/WALKUSDT"]
+    found = retrained(market_of, models=names, decision="a")
+    assert [found[name]["outcome"] for name in names] == ["failed", "kept"]
+    assert str(lock) in found["lstm/TOLDUSDT"]["why"]
+    lock.rmdir()
+    for _ in range(2):
+        assert retrained(market_of, models=names, decision="a")["lstm/TOLDUSDT"]["outcome"] == "deployed"
+    assert [alert["what"] for alert in alerts(market_of)] == [
+        "0 of 2 models deployed after a retrain, 1 failed",
+        "1 of 2 models deployed after a retrain",
+    ]
+
+
+def test_a_name_that_is_none_fails_alone_and_one_written_twice_is_trained_once(market_of):
+    names = ["LSTM/newusdt", "lstm/NEWUSDT ", "lstn/NEWUSDT", "gru/A-B", "gru/A_B", "nothing"]
+    found = retrained(market_of, models=names, fails=True)
+    assert sorted(found) == ["gru/A-B", "gru/A_B", "lstm/NEWUSDT", "lstn/NEWUSDT", "nothing"]
+    assert "492 bars" in found["lstm/NEWUSDT"]["why"]
+    assert "lstm, gru, transformer" in found["lstn/NEWUSDT"]["why"]
+    assert "a type and a symbol" in found["nothing"]["why"]
+
+
+def test_without_a_config_a_champion_whose_card_cannot_be_read_is_trained_anew_like_the_others(market_of):
+    for symbol in ("TOLDUSDT", "WALKUSDT"):
+        run(train_model, market_of, "train_models", symbol=symbol, **{**SMALL, "epochs": 1})
+    for entry in market_of.registry.entries():
+        market_of.registry.promote(entry.card.model_id, by="somebody", why="by hand")
+    damaged = market_of.registry.champion_id("lstm/TOLDUSDT")
+    (market_of.settings.data_dir / "models" / damaged / "card.json").write_text("{")
+    assert set(retrained(market_of, epochs=1)) == {"lstm/TOLDUSDT", "lstm/WALKUSDT"}
 
 
 def test_when_every_model_fails_the_champions_stay_and_people_are_told_as_critical(market_of):
