@@ -74,6 +74,19 @@ def test_a_model_is_trained_shown_promoted_and_rolled_back(home: Path):
     assert max(map(len, said.splitlines())) <= 80
 
 
+def test_a_champion_whose_card_is_damaged_can_be_left_by_rollback_and_by_promotion(home: Path):
+    one, two = trained(home, "--seed", "7", "--epochs", "1"), trained(home, "--seed", "8", "--epochs", "1")
+    for model_id in (one, two):
+        assert models(home, "promote", model_id, "--reason", "drill")[0] == 0
+    card = home / "var" / "models" / two / "card.json"
+    whole = card.read_bytes()
+    card.write_bytes(b"{")
+    code, said, wrong = models(home, "rollback", "lstm/TOLDUSDT", "--reason", "damaged")
+    assert (code, wrong) == (0, "")
+    assert " ".join(said.split()) == f"{one} is the champion of lstm/TOLDUSDT again, in place of {two}"
+    card.write_bytes(whole)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore, Receipt, Record
 
 COLLECTION = "predictions"
+LONGEST_HORIZON = 168  # hours
 Role = Literal["champion", "shadow"]
 Signal = Literal["BUY", "SELL", "HOLD"]
 # of a frame of predictions; `against` names the champion that took a shadow's place, "" for a champion
@@ -101,10 +102,11 @@ def record_predictions(store: AuditStore, predictions: Sequence[Prediction]) -> 
     Two processes at once may both write: readers believe the first. While the store is down all are spooled.
     """
     days = sorted({str(p.decided_at.date()) for p in predictions})
-    known: set[tuple[str, str]] = set()
+    known: set[tuple[str, str, str]] = set()
     with suppress(StoreUnavailable):
-        known = {(r.partition, r.key) for r in store.read(COLLECTION, partitions=days)} if days else set()
-    fresh = [entry for p in predictions if ((entry := p.entry).partition, entry.key) not in known]
+        records = store.read(COLLECTION, partitions=days, all_revisions=True) if days else []
+        known = {(r.partition, r.key, r.body.get("source", "")) for r in records}
+    fresh = [entry for p in predictions if ((entry := p.entry).partition, entry.key, p.source) not in known]
     return store.append(COLLECTION, fresh) if fresh else []
 
 
@@ -163,6 +165,10 @@ def _unusable(record: Record) -> str | None:
     for name, kind in _TYPES.items():
         if not isinstance(body.get(name), (int, float) if kind is float else kind):
             return f"{name} is {body.get(name)!r:.40}; a {kind.__name__} is needed"
+    if not 0.0 <= body["base_rate"] <= 1.0:
+        return f"base_rate is {body['base_rate']!r:.40}; from 0 to 1 is needed"
+    if not 1 <= body["horizon_hours"] <= LONGEST_HORIZON:
+        return f"horizon_hours is {body['horizon_hours']!r:.40}; 1 to {LONGEST_HORIZON} is needed"
     said = body.get("probability_up")
     if said is not None and not (isinstance(said, (int, float)) and 0.0 <= said <= 1.0):
         return f"probability_up is {said!r:.40}; from 0 to 1 is needed"

@@ -95,9 +95,9 @@ def promote(
 
     registry = open_services().registry
     with reported(RegistryError, PromotionLost), reported(UnknownModel, code=2):
-        before = registry.champion(registry.card(model_id).name)
-        card = registry.promote(model_id, by=by or user(), why=reason, expected=before.model_id if before else None)
-    replaced = before.model_id if before and before.model_id != model_id else None
+        before = registry.champion_id(registry.card(model_id).name)
+        card = registry.promote(model_id, by=by or user(), why=reason, expected=before)
+    replaced = before if before != model_id else None
     if as_json:
         show_json({"champion": card.model_id, "name": card.name, "replaced": replaced})
         return
@@ -119,9 +119,8 @@ def rollback(
 
     registry = open_services().registry
     with reported(RegistryError), reported(NothingBefore, code=2):
-        before = registry.champion(name)
+        left = registry.champion_id(name)
         card = registry.rollback(name, by=by or user(), why=reason, expected=leaving or ANY)
-    left = before.model_id if before else None
     if as_json:
         show_json({"champion": card.model_id, "name": card.name, "replaced": left})
         return

@@ -205,6 +205,7 @@ def predict(context: dg.OpExecutionContext, config: PredictPriceConfig, services
             services.candles_among([symbol]),
             services.registry,
             services.store,
+            now=services.now(),
             stale_days=services.settings.model_stale_days,
         )
     context.log.info(document["sentence"])

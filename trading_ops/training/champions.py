@@ -45,8 +45,12 @@ class Champions:
         try:
             found = {document.key: document.body for document in self._store.list_state(CHAMPIONS)}
         except StoreUnavailable:
-            return self._copied(), False
-        return found, True
+            return _sound(self._copied()), False
+        return _sound(found), True
+
+    def damaged(self) -> list[str]:
+        """The names whose document in the store is none: nobody predicts for them until one is promoted."""
+        return [document.key for document in self._store.list_state(CHAMPIONS) if _wrong(document.body)]
 
     def get(self, name: str) -> Pointer | None:
         return self.all()[0].get(name)
@@ -54,7 +58,8 @@ class Champions:
     def settle(self) -> None:
         """Do what killed authors did not; nothing where nothing is missing."""
         for document in self._store.list_state(CHAMPIONS):
-            self._record(document)
+            if not _wrong(document.body):
+                self._record(document)
         self._write_copy()
 
     def promote(self, name: str, model_id: str, *, by: str, why: str, expected: str | None, verdict: Any) -> Pointer:
@@ -106,13 +111,14 @@ class Champions:
 
     def _change(self, name: str, change: Callable[[Pointer | None], Pointer | None]) -> Pointer:
         document = self._store.get_state(CHAMPIONS, name)
-        if document is not None:
+        before = document.body if document and not _wrong(document.body) else None
+        if document is not None and before is not None:
             self._record(document)
-        after = change(document.body if document else None)
+        after = change(before)
         if after is None:
-            assert document is not None
+            assert before is not None
             self._write_copy()
-            return document.body
+            return before
         try:
             version = document.version if document else 0
             written = self._store.put_state(CHAMPIONS, name, after, expected_version=version)
@@ -133,13 +139,17 @@ class Champions:
         change = {
             **record,
             "name": name,
-            "number": before["change"]["number"] + 1 if before else 1,
+            "number": before["change"]["number"] + 1 if before else self._recorded(name) + 1,
             "model_id": model_id,
             "replaced": before["model_id"] if before else None,
             "at": at,
         }
         return {"model_id": model_id, "since": at, "by": record["by"], "why": record["why"], "stack": stack,
                 "past": past[-MOST_PAST:], "change": change}  # fmt: skip
+
+    def _recorded(self, name: str) -> int:
+        """How many changes are recorded: some where the document was lost."""
+        return sum(record.key.startswith(f"{name}/") for record in self._store.read(PROMOTIONS))
 
     def _record(self, document: StateDocument) -> None:
         change = document.body["change"]
@@ -159,8 +169,35 @@ class Champions:
             return dict(json.loads(self._copy.read_text()))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise RegistryError(f"{self._copy} cannot be read ({error}), and the audit store is away") from error
+
+
+def _sound(pointers: Mapping[str, Pointer]) -> dict[str, Pointer]:
+    """Those that can be used; of the others the log tells."""
+    found = {}
+    for name, pointer in pointers.items():
+        if why := _wrong(pointer):
+            _log.error("who is the champion of %s cannot be read (%s): promote one", name, why)
+        else:
+            found[name] = pointer
+    return found
+
+
+def _wrong(pointer: Any) -> str | None:
+    """Why this is no pointer, None where it is one."""
+    try:
+        turns = [pointer, *pointer["past"]]
+        texts = [turn[key] for turn in turns for key in ("model_id", "since", "by", "why")]
+        texts += [*pointer["stack"], pointer["change"]["name"]]
+        moments = [turn[key] for turn in turns for key in ("since", "until") if key in turn]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(pointer["change"]["number"], int):
+            return "a value is of another type"
+        if any(datetime.fromisoformat(moment).tzinfo is None for moment in moments):
+            return "a time is without a zone"
+    except (LookupError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def _lost(name: str, now: Pointer | None) -> str:

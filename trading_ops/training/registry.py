@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from trading_ops.audit.store import AuditStore, Entry
+from trading_ops.files import FileNotWritten
 from trading_ops.training.card import Card, State
 from trading_ops.training.champions import ANY, Champions, NothingBefore, Pointer, PromotionLost
 from trading_ops.training.model_files import DamagedModel, ModelFiles, RegistryError, UnknownModel, document_of
@@ -123,13 +124,15 @@ class Registry:
 
     def damaged_champions(self) -> dict[str, str]:
         """Why the champion of a name cannot predict, of those whose files cannot be used."""
+        pointers, of_the_store = self._champions.all()
         found = {}
-        for name, pointer in sorted(self._champions.all()[0].items()):
+        for name, pointer in sorted(pointers.items()):
             try:
                 self.weights(pointer["model_id"])
             except RegistryError as error:
                 found[name] = str(error)
-        return found
+        lost = self._champions.damaged() if of_the_store else []
+        return found | {name: f"who is the champion of {name} cannot be read: promote one" for name in lost}
 
     def champion(self, name: str) -> Card | None:
         """The champion of a name such as lstm/BTCUSDT, also while the audit store is away."""
@@ -197,6 +200,15 @@ class Registry:
     def look(self, name: str, start: datetime, end: datetime, *, key: str) -> int:
         """Note a look at a hold-out before it is taken; how many overlap it. The same key counts once."""
         return self._champions.look(name, start, end, key)
+
+    def lock(self, stem: str) -> Path:
+        """The file that whoever trains a model of this name holds, beside the models: for all that share the folder."""
+        folder = self._files.folder / ".training"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileNotWritten(f"{self._files.folder}: cannot be written: {error.strerror or error}") from error
+        return folder / f"{stem}.lock"
 
     def _readable(self) -> dict[str, Card]:
         found = {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 UNFINISHED = "training"  # folder of checkpoints in the data directory
 FOLDS = 4
+ABANDONED_S = 3 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,9 +79,10 @@ def train(
     Of one name one training runs at a time, on this machine and on all that share the folder of the models: another
     waits. Killed and started again the same day, it goes on from its last checkpoint. Raises TrainingFailed.
     """
-    folder = workshop.data_dir / UNFINISHED
+    folder, stem = workshop.data_dir / UNFINISHED, prepared.name.replace("/", "-")
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / f"{prepared.name.replace('/', '-')}.lock", prepared, progress):
+    with _alone(workshop.registry.lock(stem), prepared, progress):
+        _sweep(folder, stem)
         if (known := _known(prepared, workshop.registry)) is not None:
             return known
         checkpoint = folder / f"{prepared.model_id}.checkpoint"
@@ -89,6 +93,13 @@ def train(
         card = workshop.registry.add(card, model.weights)
         checkpoint.unlink(missing_ok=True)
         return Trained(card, model, holdout_of(prepared, model), again=False)
+
+
+def _sweep(folder: Path, stem: str) -> None:
+    """Remove the checkpoints of this name that nobody came back to: other candles are another model."""
+    for path in folder.glob(f"{escape(stem)}-*.checkpoint"):
+        if time.time() - path.stat().st_mtime > ABANDONED_S:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -77,6 +77,14 @@ def test_of_two_that_were_written_at_once_the_first_counts(store):
     assert read(store)["probability_up"].tolist() == [0.53]
 
 
+def test_two_bots_keep_their_own_prediction_of_an_hour(store):
+    other = replace(SAID, source="paper-2", probability_up=0.4)
+    assert len(record_predictions(store, [SAID])) == len(record_predictions(store, [other])) == 1
+    assert record_predictions(store, [SAID, other]) == []
+    assert read(store)["probability_up"].tolist() == [0.53]
+    assert read(store, source="paper-2")["probability_up"].tolist() == [0.4]
+
+
 def test_a_prediction_made_when_its_outcome_was_known_is_none(store):
     record_predictions(store, [replace(SAID, made_at=CLOSE + timedelta(hours=1))])
     assert read(store).empty
@@ -99,6 +107,9 @@ def test_predictions_of_other_candles_are_not_mixed_in(store):
         {"horizon_hours": None},
         {"base_rate": None},
         {"symbol": 7},
+        {"base_rate": 1.5},
+        {"horizon_hours": 0},
+        {"horizon_hours": 10**15},
     ],
 )
 def test_a_record_that_cannot_be_read_is_left_out_and_logged(store, caplog, wrong):

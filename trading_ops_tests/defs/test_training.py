@@ -1,7 +1,9 @@
 """Do train_model, adaptive_retrain and predict_price train, judge, promote, forecast and tell, as real runs?"""
 
+import os
 import threading
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -14,7 +16,9 @@ from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.defs.training import adaptive_retrain, predict_price, train_model
 from trading_ops.market.candles import CandleSource
 from trading_ops.market.parquet import ParquetCandles
+from trading_ops.market.replayed import ReplayedCandles
 from trading_ops.services import Services
+from trading_ops.training.predict import predict_price as predict
 from trading_ops.training.preparation import prepare
 from trading_ops.training.request import TrainingRequest
 from trading_ops.training.retrain import Trigger, leak_of, retrain
@@ -247,8 +251,8 @@ def test_where_models_cannot_be_written_every_model_fails_and_people_are_told(ma
 
 
 def test_what_nobody_foresaw_fails_one_model_and_a_repeat_that_ends_better_is_told_too(market_of):
-    lock = market_of.settings.data_dir / "training" / "lstm-TOLDUSDT.lock"
-    lock.mkdir(parents=True)
+    lock = market_of.registry.lock("lstm-TOLDUSDT")
+    lock.mkdir()
     names = ["lstm/TOLDUSDT", "lstm/WALKUSDT"]
     found = retrained(market_of, models=names, decision="a")
     assert [found[name]["outcome"] for name in names] == ["failed", "kept"]
@@ -319,9 +323,7 @@ def test_a_second_training_of_a_model_waits_and_says_so(market_of):
         said.append(progress.note)
         begun.set()
 
-    folder = market_of.settings.data_dir / "training"
-    folder.mkdir(parents=True)
-    with FileLock(folder / "lstm-TOLDUSDT.lock"):
+    with FileLock(market_of.registry.lock("lstm-TOLDUSDT")):
         training = threading.Thread(target=train, args=(prepared, market_of.workshop), kwargs={"progress": told})
         training.start()
         assert begun.wait(60)
@@ -329,3 +331,34 @@ def test_a_second_training_of_a_model_waits_and_says_so(market_of):
     training.join()
     assert said[0] == "another training of lstm/TOLDUSDT runs; this one waits for it"
     assert len(market_of.registry.entries()) == 1
+
+
+def test_a_forecast_on_which_nothing_may_be_done_says_hold_and_why(market_of):
+    retrained(market_of, models=["lstm/TOLDUSDT"])
+    store, registry = market_of.store, market_of.registry
+
+    def said(now: datetime, source: Any = None, stale_days: float = 45.0) -> str:
+        forecast = predict(
+            "lstm/TOLDUSDT", 1, source or market_of.candles, registry, store, now=now, stale_days=stale_days
+        )
+        assert forecast["signal"] == "HOLD"
+        return forecast["sentence"]
+
+    assert "the candles are late: the newest bar closed at 2025-03-10 12:00 UTC" in said(NOON + timedelta(hours=2))
+    assert "days old, more than 0.5" in said(NOON, stale_days=0.5)
+    replayed = ReplayedCandles(market_of.candles, ["TOLDUSDT"], lambda: NOON + timedelta(days=21))
+    assert "learnt from recorded candles, and these are replayed +3 weeks" in said(NOON + timedelta(days=21), replayed)
+
+
+def test_checkpoints_nobody_came_back_to_are_removed(market_of):
+    folder = market_of.settings.data_dir / "training"
+    folder.mkdir(parents=True)
+    old, young, other = (
+        folder / f"{name}.checkpoint" for name in ("lstm-TOLDUSDT-1", "lstm-TOLDUSDT-2", "gru-TOLDUSDT-1")
+    )
+    for path in (old, young, other):
+        path.write_bytes(b"x")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    run(train_model, market_of, "train_models", symbol="TOLDUSDT", **SMALL)
+    assert [path.exists() for path in (old, young, other)] == [False, True, True]

@@ -295,6 +295,39 @@ def test_of_two_that_promote_at_once_one_wins_and_the_other_is_told(
     assert len(store.read("promotions")) == 1
 
 
+@pytest.mark.parametrize(
+    "damage", [{}, {"model_id": 5}, {"past": None}, {"since": "2025-03-10T00:00:00"}, {"change": {}}]
+)
+def test_a_damaged_document_of_one_champion_keeps_no_other_from_predicting(
+    models: Registry, store: AuditStore, damage: dict[str, Any]
+):
+    one, two, _ = three(models)
+    promote(models, one)
+    promote(models, models.add(card(9, "ETHUSDT"), weights(9)).model_id)
+    document = store.get_state("champions", NAME)
+    assert document is not None
+    body = {**document.body, **damage} if damage else {}
+    store.put_state("champions", NAME, body, expected_version=document.version)
+    assert list(models.champions()) == ["lstm/ETHUSDT"]
+    assert "cannot be read" in models.damaged_champions()[NAME]
+    assert (models.shadows(BEGAN), models.reigns(NAME), len(models.entries())) == ([], [], 4)
+    promote(models, two, expected=None)
+    assert models.champion(NAME).model_id == two
+    assert [r.body["number"] for r in store.read("promotions") if r.body["name"] == NAME] == [1, 2]
+
+
+@pytest.mark.parametrize("copy", ["[1]", "null", '{"lstm/BTCUSDT": 1}', '{"lstm/BTCUSDT": {}}', "{"])
+def test_a_copy_that_is_none_names_no_champion(models: Registry, tmp_path: Path, copy: str):
+    promote(models, three(models)[0])
+    (tmp_path / "models" / "champions.json").write_text(copy)
+    cut = Registry(tmp_path / "models", Away(), Clock())  # type: ignore[arg-type]
+    if copy.startswith('{"'):
+        assert cut.champions() == {}
+    else:
+        with pytest.raises(RegistryError, match=r"champions\.json cannot be read"):
+            cut.champions()
+
+
 class Away:
     """A store that cannot be reached."""
 
