@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from trading_ops.audit.store import Entry, StoreUnavailable
 
@@ -105,7 +105,7 @@ def record_predictions(store: AuditStore, predictions: Sequence[Prediction]) -> 
     known: set[tuple[str, str, str]] = set()
     with suppress(StoreUnavailable):
         records = store.read(COLLECTION, partitions=days, all_revisions=True) if days else []
-        known = {(r.partition, r.key, r.body.get("source", "")) for r in records}
+        known = {(r.partition, r.key, str(r.body.get("source"))) for r in records}
     fresh = [entry for p in predictions if ((entry := p.entry).partition, entry.key, p.source) not in known]
     return store.append(COLLECTION, fresh) if fresh else []
 
@@ -169,7 +169,11 @@ def _unusable(record: Record) -> str | None:
         return f"base_rate is {body['base_rate']!r:.40}; from 0 to 1 is needed"
     if not 1 <= body["horizon_hours"] <= LONGEST_HORIZON:
         return f"horizon_hours is {body['horizon_hours']!r:.40}; 1 to {LONGEST_HORIZON} is needed"
-    said = body.get("probability_up")
+    if body["role"] not in get_args(Role) or not isinstance(body.get("against", ""), str):
+        return f"role is {body['role']!r:.40}, against {body.get('against')!r:.40}"
+    if "probability_up" not in body:
+        return "probability_up is missing"
+    said = body["probability_up"]
     if said is not None and not (isinstance(said, (int, float)) and 0.0 <= said <= 1.0):
         return f"probability_up is {said!r:.40}; from 0 to 1 is needed"
     try:

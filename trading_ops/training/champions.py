@@ -187,10 +187,12 @@ def _sound(pointers: Mapping[str, Pointer]) -> dict[str, Pointer]:
 def _wrong(pointer: Any) -> str | None:
     """Why this is no pointer, None where it is one."""
     try:
-        turns = [pointer, *pointer["past"]]
-        texts = [turn[key] for turn in turns for key in ("model_id", "since", "by", "why")]
-        texts += [*pointer["stack"], pointer["change"]["name"]]
-        moments = [turn[key] for turn in turns for key in ("since", "until") if key in turn]
+        past, stack = pointer["past"], pointer["stack"]
+        if not (isinstance(past, list) and isinstance(stack, list)):
+            return "past or stack is no list"
+        texts = [turn[key] for turn in (pointer, *past) for key in ("model_id", "since", "by", "why")]
+        texts += [*stack, pointer["change"]["name"]]
+        moments = [pointer["since"], *(turn[key] for turn in past for key in ("since", "until"))]
         if not all(isinstance(text, str) for text in texts) or not isinstance(pointer["change"]["number"], int):
             return "a value is of another type"
         if any(datetime.fromisoformat(moment).tzinfo is None for moment in moments):

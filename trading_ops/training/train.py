@@ -82,7 +82,7 @@ def train(
     folder, stem = workshop.data_dir / UNFINISHED, prepared.name.replace("/", "-")
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(workshop.registry.lock(stem), prepared, progress):
-        _sweep(folder, stem)
+        _sweep(folder, stem, but=prepared.model_id)
         if (known := _known(prepared, workshop.registry)) is not None:
             return known
         checkpoint = folder / f"{prepared.model_id}.checkpoint"
@@ -95,10 +95,10 @@ def train(
         return Trained(card, model, holdout_of(prepared, model), again=False)
 
 
-def _sweep(folder: Path, stem: str) -> None:
+def _sweep(folder: Path, stem: str, but: str) -> None:
     """Remove the checkpoints of this name that nobody came back to: other candles are another model."""
     for path in folder.glob(f"{escape(stem)}-*.checkpoint"):
-        if time.time() - path.stat().st_mtime > ABANDONED_S:
+        if path.stem != but and time.time() - path.stat().st_mtime > ABANDONED_S:
             path.unlink(missing_ok=True)
 
 

@@ -77,6 +77,15 @@ def test_of_two_that_were_written_at_once_the_first_counts(store):
     assert read(store)["probability_up"].tolist() == [0.53]
 
 
+def test_a_record_with_a_damaged_source_or_no_probability_stops_no_other(store):
+    entry = SAID.entry
+    store.append(COLLECTION, [Entry(entry.partition, entry.key, {**entry.body, "source": ["paper-1"]})])
+    cut = {name: value for name, value in entry.body.items() if name != "probability_up"}
+    store.append(COLLECTION, [Entry(entry.partition, "lstm/ETHUSDT/23", {**cut, "symbol": "ETHUSDT"})])
+    assert len(record_predictions(store, [SAID])) == 1
+    assert read(store)["name"].tolist() == ["lstm/BTCUSDT"]
+
+
 def test_two_bots_keep_their_own_prediction_of_an_hour(store):
     other = replace(SAID, source="paper-2", probability_up=0.4)
     assert len(record_predictions(store, [SAID])) == len(record_predictions(store, [other])) == 1
@@ -108,6 +117,8 @@ def test_predictions_of_other_candles_are_not_mixed_in(store):
         {"base_rate": None},
         {"symbol": 7},
         {"base_rate": 1.5},
+        {"role": "king"},
+        {"against": ["x"]},
         {"horizon_hours": 0},
         {"horizon_hours": 10**15},
     ],

@@ -296,7 +296,16 @@ def test_of_two_that_promote_at_once_one_wins_and_the_other_is_told(
 
 
 @pytest.mark.parametrize(
-    "damage", [{}, {"model_id": 5}, {"past": None}, {"since": "2025-03-10T00:00:00"}, {"change": {}}]
+    "damage",
+    [
+        {},
+        {"model_id": 5},
+        {"past": None},
+        {"since": "2025-03-10T00:00:00"},
+        {"change": {}},
+        {"past": [{"model_id": "m", "since": "2025-03-10T00:00:00+00:00", "by": "", "why": ""}]},
+        {"stack": "abc"},
+    ],
 )
 def test_a_damaged_document_of_one_champion_keeps_no_other_from_predicting(
     models: Registry, store: AuditStore, damage: dict[str, Any]
