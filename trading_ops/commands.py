@@ -27,9 +27,10 @@ def shell(*words: object) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with a replacement character for each that a terminal obeys or nobody sees.
+    """The text with a replacement character for each that a terminal obeys, nobody sees, or begins a command in what
+    we say: where backticks stand, people copy.
 
-    >>> visible("rsi\\x1b[2J\\n")
-    'rsi�[2J�'
+    >>> visible("rsi\\x1b[2J\\n"), visible("`reboot`")
+    ('rsi�[2J�', '�reboot�')
     """
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return "".join(c if c.isprintable() and c != "`" else "\N{REPLACEMENT CHARACTER}" for c in text)
