@@ -27,10 +27,18 @@ def shell(*words: object) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with a replacement character for each that a terminal obeys, nobody sees, or begins a command in what
-    we say: where backticks stand, people copy.
+    """The text with a replacement character for each that a terminal obeys or nobody sees.
 
-    >>> visible("rsi\\x1b[2J\\n"), visible("`reboot`")
-    ('rsi�[2J�', '�reboot�')
+    >>> visible("rsi\\x1b[2J\\n")
+    'rsi�[2J�'
     """
-    return "".join(c if c.isprintable() and c != "`" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def beside_commands(text: str) -> str:
+    """What others say, on one line within our own words: where backticks stand there, people copy a command.
+
+    >>> beside_commands("`reboot`\\nnow")
+    'ˋrebootˋ now'
+    """
+    return visible(" ".join(text.split())).replace("`", "\N{MODIFIER LETTER GRAVE ACCENT}")

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import StoreError, StoreUnavailable
-from trading_ops.commands import command, visible
+from trading_ops.commands import beside_commands, command
 from trading_ops.guard.actions import (
     BY_HAND,
     CONFIRMED,
@@ -78,8 +78,7 @@ def news(action: Action) -> str | None:
 def alert_of(action: Action, phase: str) -> Alert:
     """The message about a phase: told once, as part of the one incident of its strategy."""
     strategy, trigger = action["strategy"], action["trigger"]
-    name = visible(strategy)  # beside our commands nothing of others may look like one
-    unconfirmed = visible(" ".join(action.get("why", "").split()))
+    name, unconfirmed = beside_commands(strategy), beside_commands(action["why"] or "")
     waited = latencies(action)["request_to_confirmed_s"]
     exits = action.get("open_positions", 0)
     kept = f"; {exits} open position{' keeps its' if exits == 1 else 's keep their'} exits" if exits else ""
