@@ -33,3 +33,12 @@ def visible(text: str) -> str:
     'rsi�[2J�'
     """
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def beside_commands(text: str) -> str:
+    """What others say, on one line within our own words: where backticks stand there, people copy a command.
+
+    >>> beside_commands("`reboot`\\nnow")
+    'ˋrebootˋ now'
+    """
+    return visible(" ".join(text.split())).replace("`", "\N{MODIFIER LETTER GRAVE ACCENT}")

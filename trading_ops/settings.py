@@ -97,7 +97,9 @@ class Settings(ChannelSettings, HealthSettings, BaseSettings):
     watchdog_stale_s: float = Field(
         180.0, gt=0, allow_inf_nan=False, description="Seconds without a tick after which people are told, at least 15"
     )
-    watchdog_interval_s: float = Field(30.0, gt=0, description="Seconds between two looks of the watchdog")
+    watchdog_interval_s: float = Field(  # well below the 5 minutes after which it is missed itself
+        30.0, gt=0, le=120, description="Seconds between two looks of the watchdog, at most 120"
+    )
 
     guard_mode: Literal["act", "observe_only"] = Field(
         "act", description="observe_only: the guard tells, stops nothing"

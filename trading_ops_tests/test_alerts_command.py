@@ -265,6 +265,20 @@ def test_a_damaged_alert_is_named_and_keeps_no_other_from_being_shown_and_sent(h
     assert "the alert 'way' is damaged" in run(home, "list", slack=slack, code=1)
 
 
+def test_a_replay_counts_each_damaged_alert_and_no_key_is_obeyed_by_the_terminal(home, slack):
+    with SqliteStore(home / "var" / "audit.db") as store:
+        box = Outbox(store, {"slack": SlackChannel(webhook_url=slack.url + SLACK_PATH)})
+        for key in ("a", "b", "run/\x1b[2Jc"):
+            slack.faults.append(Answer(404, b"no_service"))
+            box.publish(replace(ALERT, dedup_key=key))
+        for key in ("a", "b"):
+            damaged(store, "outbox", key, lambda body: {**body, "alert": None})
+    slack.faults.append(Answer(404, b"no_service"))
+    said = run(home, "retry", slack=slack, code=1)
+    assert "run/�[2Jc  slack: dead: HTTP 404: no_service" in said
+    assert "0 of 3 alerts are now sent" in said
+
+
 def test_an_alert_of_a_later_version_is_shown(home):
     with SqliteStore(home / "var" / "audit.db") as store:
         Outbox(store, {"console": ConsoleChannel()}).publish(Alert("NOTICE", "k", "what", "", ""))  # type: ignore[arg-type]

@@ -130,6 +130,23 @@ def test_a_silence_says_what_it_covers_now(home, desk):
     assert json.loads(run(home, "silence", "run/b", *line, "--json"))["covers"] == ["run/b"]
 
 
+def test_no_name_from_outside_is_obeyed_by_the_terminal(home, desk):
+    desk.observe(alert("guard/\x1b[2Jrsi"))
+    assert "covers 1 open incident: guard/�[2Jrsi" in run(home, "silence", "guard/*", "--for", "1h", "--reason", "r")
+
+
+def test_a_damaged_incident_is_named_and_the_others_are_listed_and_silenced(home, desk):
+    for key in ("risk", "run/a"):
+        desk.observe(alert(key))
+    with SqliteStore(home / "var" / "audit.db") as store:
+        document = store.get_state("incidents", "risk")
+        assert document
+        store.put_state("incidents", "risk", {**document.body, "count": "many"}, expected_version=document.version)
+    for said in (run(home, "incidents", code=1), run(home, "silence", "*", "--for", "1h", "--reason", "r", code=1)):
+        assert "run/a" in said
+        assert "the incident 'risk' is damaged" in said
+
+
 def test_a_silence_is_begun_listed_and_ended(home, desk):
     assert "no silence" in run(home, "silences")
     end = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
@@ -157,6 +174,7 @@ def test_a_silence_is_begun_listed_and_ended(home, desk):
         (["--reason", "r", "--for", "0m"], "--for 0m: a length such as"),
         (["--reason", "r", "--for", "9999999999999999d"], "a length such as"),
         (["--reason", "r", "--until", "noon"], "--until noon: a moment such as"),
+        (["--reason", "r", "--until", "9999-12-31T23:59-05:00"], "--until 9999-12-31T23:59-05:00: a moment such as"),
         (["--reason", "r", "--until", "2020-01-01"], "2020-01-01 00:00 UTC is over"),
         (["--reason", " ", "--for", "1h"], "needs a pattern and a reason"),
         (["--for", "1h"], "Missing option '--reason'"),

@@ -1,5 +1,6 @@
 """Is what the operator configured refused where it cannot be used, without telling a password?"""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from pydantic import ValidationError
 
 import trading_ops
 from trading_ops.settings import InvalidSettings, load_settings, overruled_variables, unknown_variables
+from trading_ops.watchdog.rules import WATCHDOG_SILENT
 from trading_ops_tests.conftest import QuietSettings
 from trading_ops_tests.test_definitions import HEAVY, bare
 
@@ -173,6 +175,15 @@ def test_a_patience_that_no_heartbeat_can_meet_is_refused(monkeypatch, value):
         load_settings()
     monkeypatch.setenv("TRADING_OPS_WATCHDOG_STALE_S", "15")
     assert load_settings().watchdog_stale_s == 15.0
+
+
+@pytest.mark.parametrize("value", ["121", "inf", "nan", "0"])
+def test_looks_of_the_watchdog_after_which_it_would_be_missed_are_refused(monkeypatch, value):
+    monkeypatch.setenv("TRADING_OPS_WATCHDOG_INTERVAL_S", value)
+    with pytest.raises(InvalidSettings, match="TRADING_OPS_WATCHDOG_INTERVAL_S"):
+        load_settings()
+    monkeypatch.setenv("TRADING_OPS_WATCHDOG_INTERVAL_S", "120")
+    assert timedelta(seconds=2 * load_settings().watchdog_interval_s) < WATCHDOG_SILENT
 
 
 def test_a_line_of_the_env_file_that_dagster_would_prefer_to_the_environment_is_named(monkeypatch, tmp_path):

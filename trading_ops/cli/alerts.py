@@ -110,15 +110,15 @@ def retry_(
     else:
         for one, why in missing:
             for name, said in why.items():
-                typer.echo(f"{one}  {name}: {said}", err=True)
+                typer.echo(f"{line(one)}  {name}: {said}", err=True)
         replaced = [(one, by) for one in tried if (by := _superseded(one, only=channel))]
         for delivery, by in replaced:
             for name, said in by.items():
-                typer.echo(f"{delivery['alert']['dedup_key']}  {name}: not sent, {said}")
-        kept = {one for one, _ in missing} | {delivery["alert"]["dedup_key"] for delivery, _ in replaced}
+                typer.echo(f"{line(_alert(delivery)['dedup_key'])}  {name}: not sent, {said}")
         if damaged:
             typer.echo(damaged, err=True)
-        show(f"{len(tried) - len(kept)} of {len(tried)} alerts are now sent" if tried else "nothing to send again")
+        sent = sum(not (why or _superseded(one, only=channel)) for one, (_, why) in zip(tried, reasons, strict=True))
+        show(f"{sent} of {len(tried)} alerts are now sent" if tried else "nothing to send again")
     if missing or damaged:
         raise typer.Exit(1)
 

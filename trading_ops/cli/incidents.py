@@ -12,7 +12,10 @@ from trading_ops.cli.terminal import Json, fail, minute, open_services, reported
 from trading_ops.commands import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from trading_ops.notifications.incident import Incident
+    from trading_ops.notifications.silences import Silence
 
 app = typer.Typer()
 
@@ -25,15 +28,19 @@ def incidents_(as_json: Json = False) -> None:
     """List what is wrong now, the oldest first: since when, how often it was seen, and who looks after it."""
     services = open_services()
     with reported():
-        found = services.incidents.unsettled()
+        found, damaged = services.incidents.readable()
         silenced = {incident.key: services.incidents.silences.covering(incident.key) for incident in found}
     if as_json:
         names = {key: [silence.name for silence in silences] for key, silences in silenced.items()}
         show_json([{**incident.to_document(), "silences": names[incident.key]} for incident in found])
-        return
-    if not found:
+    elif not found and not damaged:
         show("no open incident")
-        return
+    else:
+        _list(found, silenced)
+    _named(damaged)
+
+
+def _list(found: Sequence[Incident], silenced: Mapping[str, Sequence[Silence]]) -> None:
     for incident in found:
         state = "flapping" if incident.flapping else "open" if incident.open else "over, not told yet"
         after = f"{incident.acknowledged_by} looks after it" if incident.acknowledged_by else "nobody looks after it"
@@ -43,6 +50,14 @@ def incidents_(as_json: Json = False) -> None:
             incident.key,
             "; ".join([f"{state}, seen {incident.count} time{'' if incident.count == 1 else 's'}", after, *quiet]),
         )
+
+
+def _named(damaged: Sequence[str]) -> None:
+    """What could not be read was left out: a part must not pass for the whole."""
+    for why in damaged:
+        typer.echo(why, err=True)
+    if damaged:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -112,15 +127,18 @@ def silence(
     with reported(ValueError, code=2):
         begun = services.incidents.silences.add(pattern, end, reason=reason, by=by or user())
     if not as_json:
-        typer.echo(f"{begun.name}: {begun.pattern} is silenced until {minute(begun.until.isoformat())} UTC")
+        typer.echo(f"{begun.name}: {visible(begun.pattern)} is silenced until {minute(begun.until.isoformat())} UTC")
     with reported():
-        covered = [one.key for one in services.incidents.unsettled() if one.open and begun.covers(one.key, begun.since)]
+        found, damaged = services.incidents.readable()
+    covered = [one.key for one in found if one.open and begun.covers(one.key, begun.since)]
     if as_json:
         show_json({**begun.to_document(), "covers": covered})
     elif covered:
-        typer.echo(f"covers {len(covered)} open incident{'s' if len(covered) > 1 else ''}: {', '.join(covered)}")
+        named = ", ".join(map(visible, covered))
+        typer.echo(f"covers {len(covered)} open incident{'s' if len(covered) > 1 else ''}: {named}")
     else:
         typer.echo("matches no open incident now")
+    _named(damaged)
 
 
 @app.command()
@@ -154,7 +172,7 @@ def unsilence(
     if as_json:
         show_json(ended.to_document())
     else:
-        typer.echo(f"{ended.name}: {ended.pattern} is told again")
+        typer.echo(f"{ended.name}: {visible(ended.pattern)} is told again")
 
 
 def _length(text: str) -> timedelta:
@@ -171,6 +189,6 @@ def _length(text: str) -> timedelta:
 def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         fail(f"--until {text}: a moment such as 2025-03-01T18:00 is needed", code=2)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

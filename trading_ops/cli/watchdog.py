@@ -26,7 +26,9 @@ def watchdog(
     once: Annotated[bool, typer.Option("--once", help="Look once and show it; nobody is told.")] = False,
     interval: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Seconds between two looks.", show_default="TRADING_OPS_WATCHDOG_INTERVAL_S"),
+        typer.Option(
+            min=0.1, max=120, help="Seconds between two looks.", show_default="TRADING_OPS_WATCHDOG_INTERVAL_S"
+        ),
     ] = None,
     expect_guard: Annotated[
         bool, typer.Option("--expect-guard", help="Miss the guard's watcher also where it never looked.")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -125,8 +126,7 @@ def fate_of(run: dg.DagsterRun, *, retries: bool) -> Fate:
 def failure_alert(instance: dg.DagsterInstance, failed: Failed) -> Alert:
     """The one ERROR about a run that failed for good, with its own error."""
     run = failed.run
-    day = next(iter(days_of(run.tags)[-1:]), None)
-    retries = int(run.tags.get(RETRY_NUMBER, 0))
+    day, retries = _day_of(run), _retries_of(run)
     after = f" after {retries} {'retry' if retries == 1 else 'retries'}" if retries else ""
     why = "\n".join(_reasons(instance, run)) or "no error was recorded"
     return Alert(
@@ -139,6 +139,20 @@ def failure_alert(instance: dg.DagsterInstance, failed: Failed) -> Alert:
         f"{' for that day' if day else ''}.",
         day=day,
     )
+
+
+def _day_of(run: dg.DagsterRun) -> str | None:
+    """The last day that a run is about; None also where its tags, which anybody may set, say none."""
+    with suppress(LookupError, ValueError):
+        return next(iter(days_of(run.tags)[-1:]), None)
+    return None
+
+
+def _retries_of(run: dg.DagsterRun) -> int:
+    """How often it was tried before; none where its tag is no number."""
+    with suppress(ValueError):
+        return int(run.tags.get(RETRY_NUMBER, 0))
+    return 0
 
 
 def _reasons(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[str]:

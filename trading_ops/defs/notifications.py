@@ -48,15 +48,15 @@ def run_failure_alert_sensor(
     context.update_cursor(seen.text())
     said = f"{told} failed runs told, {len(seen.waiting)} wait for their retry or to be told"
     try:
-        open_ones = [incident.key for incident in services.incidents.unsettled() if incident.open]
+        found, unread = services.incidents.readable()
     except StoreError as error:  # they are open still when it is back
         return dg.SkipReason(f"{said}; the audit store is down: {error}")
-    for key in open_ones:
+    for key in [incident.key for incident in found if incident.open]:
         if time.monotonic() >= until:
             break
         if key.startswith(RUN) and works_again(context.instance, key):
             services.incidents.recover(key)
-    return dg.SkipReason(said)
+    return dg.SkipReason("; ".join([said, *unread]))
 
 
 def _tell_of_the_dead(context: dg.SensorEvaluationContext, services: Services) -> tuple[str, str | None]:
@@ -89,9 +89,14 @@ def outbox_sensor(context: dg.SensorEvaluationContext, services: dg.ResourcePara
             delivered, problem = outbox.drain(), outbox.store_error
         finally:
             dead, untold = _tell_of_the_dead(context, services)
-    said = f"{delivered} waiting alerts delivered" + (f"; {due.told} messages about incidents" if due.told else "")
+    said = f"{_count(delivered, 'waiting alert')} delivered"
+    said += f"; {_count(due.told, 'message')} about incidents" if due.told else ""
     problem = due.problem or problem or untold
-    return dg.SkipReason(said + dead + (f"; the audit store is down: {problem}" if problem else ""))
+    return dg.SkipReason(said + dead + (f"; left for later: {problem}" if problem else ""))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 defs = dg.Definitions(sensors=[backfill_summary_sensor, run_failure_alert_sensor, outbox_sensor])

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from trading_ops.audit.store import StoreError, StoreUnavailable
-from trading_ops.commands import command
+from trading_ops.commands import beside_commands, command
 from trading_ops.guard.actions import (
     BY_HAND,
     CONFIRMED,
@@ -77,7 +77,8 @@ def news(action: Action) -> str | None:
 
 def alert_of(action: Action, phase: str) -> Alert:
     """The message about a phase: told once, as part of the one incident of its strategy."""
-    name, trigger = action["strategy"], action["trigger"]
+    strategy, trigger = action["strategy"], action["trigger"]
+    name, unconfirmed = beside_commands(strategy), beside_commands(action["why"] or "")
     waited = latencies(action)["request_to_confirmed_s"]
     exits = action.get("open_positions", 0)
     kept = f"; {exits} open position{' keeps its' if exits == 1 else 's keep their'} exits" if exits else ""
@@ -91,11 +92,11 @@ def alert_of(action: Action, phase: str) -> Alert:
             f"{name} was stopped",
             f"{name} disabled, confirmed after {waited or 0:.1f} s{kept}.",
             f"See why; close positions by hand if you do not trust their exits. It stays stopped until a"
-            f" person resumes it: `{command('strategies resume', name, reason='...')}`.",
+            f" person resumes it: `{command('strategies resume', strategy, reason='...')}`.",
         ),
         ESCALATED: (
             f"{name} could not be stopped",
-            f"NOT confirmed: {action['why'] or 'the bot did not answer'}.",
+            f"NOT confirmed: {unconfirmed or 'the bot did not answer'}.",
             STOP_BY_HAND.format(name=name),
         ),
         GONE: (
@@ -107,7 +108,7 @@ def alert_of(action: Action, phase: str) -> Alert:
         OBSERVED: (
             f"{name} should be stopped",
             "Nothing was done: the guard only observes (observe_only).",
-            f"Decide whether to stop it: `{command('strategies disable', name, reason='...')}`.",
+            f"Decide whether to stop it: `{command('strategies disable', strategy, reason='...')}`.",
         ),
         RESUMED: (f"{name} was resumed", "", "Nothing: its losses count from now on, trades before do not."),
     }[phase]
@@ -122,7 +123,7 @@ def alert_of(action: Action, phase: str) -> Alert:
         day=begun_at(action)[:10],
         numbers=action["numbers"],
         done=done,
-        incident=incident_of(name),
+        incident=incident_of(strategy),
         step=Step.RESOLVED if phase == RESUMED else Step.OPENED,
         since=begun_at(action),
     )

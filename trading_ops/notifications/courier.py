@@ -82,7 +82,7 @@ class Courier:
         self._sending = Sending(store, self._rests, channels, now, backoff, doubtful=doubtful)
 
     def publish(self, alerts: Sequence[Alert], told: Told, routes: Routes, until: float) -> list[dict[str, Any]]:
-        """Write the alerts and try the channels that `routes` give them, until then (see `drain`); the deliveries.
+        """Write the alerts and try the channels that `routes` give them, in the order and until when `drain` does.
 
         `told` gets each channel that is told, and whether as a possible duplicate; who is in it needs nothing. Where
         what is known of an alert is damaged, StoreError names it when the others are told.
@@ -103,7 +103,7 @@ class Courier:
                     bodies[key] = self._begin(by_key[key], names[key], told.get(key, {}), routes, waiting)
                 waiting.add(key)
         wanted: dict[str, _Incidents] = {name: {} for name in self._channels}
-        for key in open_:
+        for key in _critical_first({key: bodies[key] for key in open_}):
             for name in names[key]:
                 before = with_what_comes_first(self._store, key, bodies[key], [name])
                 wanted[name].update(dict.fromkeys(before, by_key[key].incident))
@@ -153,10 +153,7 @@ class Courier:
         """
         found = {document.key: self._unless_over(document).body for document in documents}
         incidents = {key: incident_of(body, key) for key, body in found.items()}
-        critical = {key for key, body in found.items() if is_critical(body, key)}
-        urgent = {incidents[key] for key in critical} - {None}
-        order = sorted(found, key=lambda key: not (key in critical or incidents[key] in urgent))
-        bodies = {key: found[key] for key in order}
+        bodies = {key: found[key] for key in _critical_first(found)}
         names = [name for name in self._channels if only in (None, name)]
         wanted = {n: {k: incidents[k] for k, body in bodies.items() if n in unsettled(body)} for n in names}
         self._run(wanted, {}, until)
@@ -257,3 +254,11 @@ class Courier:
                 return
             if outcome.taken and pace.widen():
                 lanes.append(self._lane(name, pace, lanes, told, until))
+
+
+def _critical_first(bodies: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The keys of alerts in their order, but what is critical, and what else is told of its incident, first."""
+    critical = {key for key, body in bodies.items() if is_critical(body, key)}
+    incidents = {key: incident_of(body, key) for key, body in bodies.items()}
+    urgent = {incidents[key] for key in critical} - {None}
+    return sorted(bodies, key=lambda key: not (key in critical or incidents[key] in urgent))

@@ -23,6 +23,7 @@ HISTORY = "notifications"  # a record a delivery, under `history_key`
 CARRIED = "carried_over"  # in a document of the local store: the audit store has taken it over
 PENDING, SENDING, SENT, FAILED, DEAD = "pending", "sending", "sent", "failed", "dead"
 AFTER = "after"  # in a delivery: the keys that the channel is told first, or that are given up there
+AGAIN = "again"  # in that of an end: something may have been told after it, so it is told once more
 AHEAD = "goes_ahead"  # beside it: what was tried once more and failed is not waited for
 _Found = TypeVar("_Found")
 LONGEST_NIGHT = timedelta(days=1, minutes=1)

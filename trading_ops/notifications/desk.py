@@ -13,7 +13,7 @@ from trading_ops.audit.store import Entry, StoreError, StoreUnavailable
 from trading_ops.commands import visible
 from trading_ops.notifications import incidents
 from trading_ops.notifications.alert import Alert, Severity, Step
-from trading_ops.notifications.delivery import DAMAGE, alert_of, told_at
+from trading_ops.notifications.delivery import DAMAGE, alert_of, told_at, whole
 from trading_ops.notifications.delivery import STATE as OUTBOX
 from trading_ops.notifications.grouping import Grouping
 from trading_ops.notifications.incident import ACTIONS, Incident, Policy
@@ -167,15 +167,17 @@ class IncidentDesk:
             ]  # as messages show it
             return shown[:1] or [key]
         if alert.step is Step.SEVERAL:
-            return [str(incident) for incident in alert.numbers.get("incidents", [])]
+            names = alert.numbers.get("incidents")
+            return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
         return [alert.incident or key]
 
     def unsettled(self) -> list[Incident]:
         """The incidents that are open, or not yet told to be over, oldest first; raises StoreError."""
-        found, problems = self._incidents.unsettled()
-        if problems:
-            raise StoreError("; ".join(problems))
-        return found
+        return whole(*self.readable())
+
+    def readable(self) -> tuple[list[Incident], list[str]]:
+        """As `unsettled`, and why others cannot be read; raises StoreUnavailable."""
+        return self._incidents.unsettled()
 
     def tick(self) -> Outcome:
         """Tell what is due by now and what a killed process left.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from trading_ops.audit.store import Conflict, Entry, StoreError, StoreUnavailable
 from trading_ops.notifications.delivery import (
     AFTER,
+    AGAIN,
     AHEAD,
     CARRIED,
     DEAD,
@@ -28,6 +29,7 @@ from trading_ops.notifications.delivery import (
     told_at,
     unsettled,
 )
+from trading_ops.notifications.latecomers import end_last
 from trading_ops.notifications.rests import Rests
 from trading_ops.notifications.waiting import Waiting, dead_letters, to_adopt
 
@@ -169,6 +171,7 @@ class Fallback:
             Waiting(main).add(document.key)
         if known and given_up(known.body):
             dead_letters(main).add(document.key)
+        end_last(main, document)
         for channel in document.body["channels"]:
             name = history_key(document.key, channel)
             for record in _local(lambda name=name: self.store().read(HISTORY, key=name)):  # type: ignore[misc]
@@ -192,11 +195,13 @@ def _local(ask: Callable[[], _Result]) -> _Result:
 
 def _merged(known: Mapping[str, Any], local: Mapping[str, Any]) -> Mapping[str, Any]:
     """What both stores know of one delivery; a doubt of either stays, and the longer pause is kept."""
-    if known["state"] == SENT:
+    if known["state"] == SENT or known.get(AGAIN):
         return known
     if local["state"] == SENT:
-        handle = {"handle": local["handle"]} if "handle" in local else {}
-        return {**known, **handle, "state": SENT, "claim": TAKEN, "error": None}
+        told = {"handle": local["handle"]} if "handle" in local else {}
+        if moments := [moment for moment in (known.get("at"), local.get("at")) if moment]:
+            told["at"] = max(moments, key=datetime.fromisoformat)
+        return {**known, **told, "state": SENT, "claim": TAKEN, "error": None}
     merged = dict(local if known["state"] in _OUTRANKED.get(local["state"], ()) else known)
     if known.get("in_doubt") or local.get("in_doubt"):
         merged["in_doubt"] = True

@@ -55,6 +55,10 @@ def recover(known: Incident, now: datetime, policy: Policy, *, silenced: bool = 
     if known.open:
         gone = {about: since or now for about, since in _left(known, now, policy).items()}
         known = replace(known, open=False, changed_at=now, findings=gone)
+        if (
+            known.also and not known.told_open
+        ):  # who was told without the store hears of the end, also of a held opening
+            known = _told_as_open(replace(known, opening=known.also[0], also=known.also[1:]), now)
     return settle(known, now, policy, silenced=silenced)
 
 
@@ -121,8 +125,8 @@ def told_together(
 
 def adopt(known: Incident | None, *, alert: Alert, at: datetime, policy: Policy) -> Incident | None:
     """It was seen at that moment and told as it was, while nobody could look it up."""
-    if known and alert.dedup_key in (known.opening, *known.also):
-        return known
+    if known and alert.dedup_key in (known.opening, *known.also) and (known.goes_on or at <= known.changed_at):
+        return known  # else another machine told it again, under the key of the day
     if known is None or (not known.open and known.changed_at <= at):
         known = _opened(known, alert, at, policy, None)
     elif not known.open and not known.told_open:  # over by then, and who was told so is still to hear of it

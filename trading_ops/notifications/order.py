@@ -106,21 +106,19 @@ def without_what_is_over(store: AuditStore, document: StateDocument, names: Coll
         return document
     if alert.incident is None or alert.step is Step.RESOLVED:
         return document
-    for end in _ends(store, alert):
+    for end in ends_of(store, alert):
         told = [name for name in names if end.body["channels"].get(name, {}).get("state") == SENT]
-        document = _rewritten(
+        document = rewritten(
             store,
             document,
             lambda name, delivery, told=told, end=end: (  # type: ignore[misc]
-                _superseded(delivery, end.key)
-                if name in told and delivery["state"] not in (SENDING, SENT)
-                else delivery
+                superseded(delivery, end.key) if name in told and delivery["state"] not in (SENDING, SENT) else delivery
             ),
         )
     return document
 
 
-def _ends(store: AuditStore, alert: Alert) -> list[StateDocument]:
+def ends_of(store: AuditStore, alert: Alert) -> list[StateDocument]:
     """What tells the end of that which the alert is about."""
     found = []
     for document in readable(store, prefix=f"{alert.incident}/")[0]:
@@ -165,7 +163,7 @@ def _make_way(
         if name not in names:
             return delivery
         if earlier.step is Step.UPDATED and delivery["state"] in (PENDING, FAILED):
-            return _superseded(delivery, alert.dedup_key)
+            return superseded(delivery, alert.dedup_key)
         now = dict(delivery)
         if not quiet:
             now.pop("quiet_until", None)
@@ -173,14 +171,14 @@ def _make_way(
             now["next_at"] = None
         return now
 
-    return _rewritten(store, document, change)
+    return rewritten(store, document, change)
 
 
-def _superseded(delivery: _Delivery, by: str) -> _Delivery:
+def superseded(delivery: _Delivery, by: str) -> _Delivery:
     return {**delivery, "state": SENT, "superseded_by": by, "error": None, "next_at": None}
 
 
-def _rewritten(
+def rewritten(
     store: AuditStore, document: StateDocument, change: Callable[[str, _Delivery], _Delivery]
 ) -> StateDocument:
     """The document with each channel's delivery as `change` makes it, written where that is another."""

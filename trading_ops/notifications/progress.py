@@ -44,7 +44,8 @@ def change(
         after["next_at"] = (at + timedelta(seconds=wait_s)).isoformat() if state == FAILED else None
         if handle is not None:
             after["handle"] = handle
-        after["in_doubt"] = in_doubt or bool(before.get("in_doubt"))
+        taken_over = before["state"] == state == SENDING  # who was at it may have sent it, however this attempt ends
+        after["in_doubt"] = in_doubt or taken_over or bool(before.get("in_doubt"))
         body = {**document.body, "channels": {**document.body["channels"], name: after}}
         body.pop(CARRIED, None)  # there is news to carry
         with suppress(Conflict):  # another channel of this alert moved on in between: look again

@@ -213,7 +213,7 @@ def _figures(numbers: Mapping[str, Any], depth: int = 0) -> Iterator[Figure]:
             yield from _figures(value, depth + 1)
         elif isinstance(value, Mapping | list | tuple) and not value:
             continue
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        elif isinstance(value, int | float) and not isinstance(value, bool) and _finite(value):
             base, _, last = name.rpartition("_")
             unit = UNITS.get(last, "") if base else ""
             money = unit and last in ("usd", "usdt")
@@ -223,6 +223,14 @@ def _figures(numbers: Mapping[str, Any], depth: int = 0) -> Iterator[Figure]:
             yield Figure(depth, (base if unit else name).replace("_", " "), f"{shown}{unit}")
         else:
             yield Figure(depth, name.replace("_", " "), _shown(value))
+
+
+def _finite(value: float) -> bool:
+    """Whether it is a number that a person reads; a whole number beyond every float is none."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _amount(money: float) -> str:

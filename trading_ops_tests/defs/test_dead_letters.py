@@ -118,7 +118,7 @@ def test_the_sensor_tells_what_became_due_of_incidents(services):
         services.incidents.observe(Alert(Severity.ERROR, name, name, "y", "d", incident=name))
     assert look(services) == "0 waiting alerts delivered"
     services.now = lambda: NOON + timedelta(minutes=1)
-    assert look(services) == "0 waiting alerts delivered; 1 messages about incidents"
+    assert look(services) == "0 waiting alerts delivered; 1 message about incidents"
     assert [(alert.incident, str(alert.step)) for alert, _ in chat.told] == [("a", "opened"), ("b", "opened")]
 
 
@@ -131,7 +131,7 @@ def test_one_that_is_damaged_keeps_nobody_from_hearing_of_the_others_and_is_name
     services.store.put_state("outbox", "a", body, expected_version=known.version)
     said = look(services)
     assert "2 alerts were given up" in said
-    assert "the alert 'a' is damaged" in said
+    assert "left for later: the alert 'a' is damaged" in said
     assert mail.told[-1][0].why.startswith("2 on chat: HTTP 404")
     with pytest.raises(StoreError, match="the alert 'a' is damaged"):
         services.outbox.dead()

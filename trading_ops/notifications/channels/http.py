@@ -9,6 +9,7 @@ import os
 import ssl
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -155,7 +156,7 @@ def retry_after(header: str, now: datetime) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = (moment - now).total_seconds()
@@ -197,8 +198,10 @@ def _asked_to_wait(headers: httpx.Headers, answer: bytes) -> float | None:
     document = document if isinstance(document, dict) else {}
     parameters = document.get("parameters")
     told = document.get("retry_after", parameters.get("retry_after") if isinstance(parameters, dict) else None)
-    if isinstance(told, int | float) and not isinstance(told, bool) and math.isfinite(told):
-        return max(float(told), 0.0)
+    if isinstance(told, int | float) and not isinstance(told, bool):
+        with suppress(OverflowError):  # a whole number beyond every float
+            if math.isfinite(told):
+                return max(float(told), 0.0)
     return retry_after(headers.get("Retry-After", ""), datetime.now(UTC))
 
 

@@ -26,8 +26,9 @@ RESOLVED = "\N{WHITE HEAVY CHECK MARK}"
 UNCHANGED = ("message is not modified", "message to edit not found", "message can't be edited", "MESSAGE_ID_INVALID")
 _log = logging.getLogger(__name__)
 MOST = 4_096  # what the reader sees, after the markup was read
+# together with a link of MOST_LINK no more than MOST, so that `why` takes the rest and never less than none
 MOST_LABEL, MOST_WHAT, MOST_SINCE, MOST_FOOTER = 60, 400, 100, 600
-MOST_DONE, MOST_TODO, MOST_FIGURES = 500, 600, 1_300
+MOST_DONE, MOST_TODO, MOST_FIGURES = 500, 600, 1_200
 
 
 class TelegramChannel:

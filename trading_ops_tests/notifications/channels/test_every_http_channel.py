@@ -215,7 +215,8 @@ def test_where_nobody_listens_nothing_is_in_doubt(rig):
 @pytest.mark.parametrize(
     ("headers", "body", "asked"),
     [({"Retry-After": "7"}, b"", 7.0), ({"Retry-After": "1.5"}, HTML, 1.5), ({}, b"", None),
-     ({"Retry-After": "soon"}, b"", None), ({"Retry-After": "-3"}, b"", 0.0)],
+     ({"Retry-After": "soon"}, b"", None), ({"Retry-After": "-3"}, b"", 0.0),
+     ({}, b'{"retry_after": ' + b"9" * 400 + b"}", None)],
 )  # fmt: skip
 def test_B108_a_rate_limit_says_how_long_to_wait(rig, server, headers, body, asked):
     error = refusal(rig, server, Answer(429, body, headers))
@@ -230,7 +231,10 @@ def test_a_rate_limit_until_a_date_is_the_seconds_to_that_date(rig, server):
     assert 500 < error.retry_after_s <= 600
 
 
-@pytest.mark.parametrize("header", ["", "nan", "inf", "1e999", "Sat, 99 Mar 2025", "\0", "[]"])
+NEVER = "Sat, 01 Mar 2025 00:00:00 +" + "9" * 20
+
+
+@pytest.mark.parametrize("header", ["", "nan", "inf", "1e999", "Sat, 99 Mar 2025", NEVER, "\0", "[]"])
 def test_a_retry_after_that_cannot_be_read_is_none(header):
     assert retry_after(header, datetime.now(UTC)) is None
 
@@ -281,6 +285,13 @@ def test_whatever_a_text_holds_the_service_takes_it(rig, server, text):
     channel.send(Alert(Severity.ERROR, "", text, "", ""), possible_duplicate=False)
     assert len(server.taken) == 2
     assert not set("\0\x1b\x7f\r\u202e\u200f\ud800") & set("".join(strings(server.taken[0].document)))
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 1e308, -1e-308])
+def test_whatever_a_number_is_the_service_takes_it(rig, server, number):
+    numbers = {"loss_usdt": number, "loss_pct": number, "trades": number, "all": [number]}
+    rig.make(server.url, 5.0).send(Alert(Severity.ERROR, "k", "w", "y", "d", None, numbers), possible_duplicate=False)
+    assert len(server.taken) == 1
 
 
 def strings(value: Any) -> Iterator[str]:

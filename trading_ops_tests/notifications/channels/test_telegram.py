@@ -2,7 +2,7 @@
 
 import pytest
 
-from trading_ops.notifications.alert import Alert, Severity
+from trading_ops.notifications.alert import Alert, Severity, Step
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.notifications.channels.telegram import NEUTRAL, STYLES, TelegramChannel, html_of
 from trading_ops.notifications.text import MARKER, message_of
@@ -28,6 +28,18 @@ def test_B115_a_long_message_is_cut_with_a_marker_and_its_tags_are_balanced(sign
     assert 3_800 <= units(seen) <= 4_096
     assert seen.count(MARKER) == 4
     assert "k" in seen.splitlines()[-1]
+
+
+@pytest.mark.parametrize("sign", ["x", "&", "🚨"])
+@pytest.mark.parametrize("since", ["2025-01-01T00:00:00+00:00", "z" * 300])
+def test_B115_what_is_as_long_as_it_can_be_in_every_part_is_taken(sign, since):
+    long, incident = sign * 9_000, "i" * 900
+    address = "https://dagster.example.org/" + "a" * 460
+    alert = Alert(Severity.CRITICAL, "k" * 400, long, long, long, "2025-03-01", {str(n): long for n in range(70)}, long,
+                  address, incident, Step.REMINDED, since=since)  # fmt: skip
+    seen = telegram_text(html_of(message_of(alert, possible_duplicate=True)))
+    assert units(seen) <= 4_096
+    assert all(part in seen for part in ("Since", "Done", "What to do", address, "possible duplicate"))
 
 
 def test_B115_why_gets_the_room_that_the_rest_leaves():
