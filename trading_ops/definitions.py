@@ -10,6 +10,7 @@ import dagster as dg  # noqa: E402
 from trading_ops.defs import (  # noqa: E402
     accuracy,
     analysis,
+    assessments,
     audit,
     backtesting,
     costs,
@@ -28,6 +29,7 @@ from trading_ops.defs.resources import RESOURCES, SERVICES  # noqa: E402, F401
 defs = dg.Definitions.merge(
     performance.defs,
     accuracy.defs,
+    assessments.defs,
     portfolio.defs,
     costs.defs,
     guard.defs,

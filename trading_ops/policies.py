@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trading_ops.assessments.rules import Limits as RetrainLimits
     from trading_ops.costs.budget import Limits as CostLimits
     from trading_ops.guard.switch import Policy as GuardPolicy
     from trading_ops.notifications.incident import Policy as IncidentPolicy
@@ -75,6 +76,17 @@ def incident_policy(settings: Settings, *, updates_are_shown: bool) -> IncidentP
         escalate_after=timedelta(minutes=settings.notification_escalate_minutes),
         escalation_steps=max(len(settings.notification_escalation), 1),
         update_every=Policy().update_every if updates_are_shown else None,
+    )
+
+
+def retrain_limits(settings: Settings) -> RetrainLimits:
+    """When a retrain is allowed and when it is due; what is critical is what it is elsewhere."""
+    from trading_ops.assessments.rules import Limits
+
+    return Limits(
+        win_rate_pct=settings.win_rate_critical_pct,
+        sharpe=settings.sharpe_critical,
+        min_trades=settings.min_trades,
     )
 
 

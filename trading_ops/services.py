@@ -13,6 +13,7 @@ from trading_ops.channels import configured_channel
 from trading_ops.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from trading_ops.assessments.rules import Limits as RetrainLimits
     from trading_ops.audit.history import History
     from trading_ops.audit.spool import SpooledStore
     from trading_ops.audit.store import AuditStore
@@ -252,6 +253,10 @@ class Services:
     @property
     def cost_limits(self) -> CostLimits:
         return policies.cost_limits(self.settings)
+
+    @property
+    def retrain_limits(self) -> RetrainLimits:
+        return policies.retrain_limits(self.settings)
 
     @property
     def guard_policy(self) -> GuardPolicy:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from trading_ops.commands import shell
 from trading_ops.health_settings import HealthSettings, Percent
+from trading_ops.model_settings import ModelSettings
 from trading_ops.notifications.configuration import ChannelSettings
 
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -26,11 +27,11 @@ SQLITE_FORM = "give sqlite:///relative.db or sqlite:////absolute/path.db"
 _SLIP = re.compile(r"MONGO_UR[IL]|MONGODB_(?!SERVICE_|PORT(_|$))|NOTIFICATIONS?_")
 
 
-class Settings(ChannelSettings, HealthSettings, BaseSettings):
+class Settings(ChannelSettings, HealthSettings, ModelSettings, BaseSettings):
     """Every setting with its default; read from the environment, then from `.env` in the working directory.
 
     Those of the channels that alerts go to are in `trading_ops/notifications/configuration.py`, those of what is
-    looked at besides the bot in `trading_ops/health_settings.py`.
+    looked at besides the bot in `trading_ops/health_settings.py`, those of models in `trading_ops/model_settings.py`.
     """
 
     model_config = SettingsConfigDict(
@@ -86,13 +87,6 @@ class Settings(ChannelSettings, HealthSettings, BaseSettings):
     guard_daily_loss_pct: Percent = Field(10.0, description="A strategy's loss on the UTC day above this stops it")
     guard_consecutive_losses: int = Field(10, ge=1, description="More losses in a row than this stop a strategy")
     guard_recent_win_rate_pct: Percent = Field(30.0, description="Win rate over the last 20 trades below this warns")
-
-    models: Path | None = Field(None, description="Folder of the trained models; default <data_dir>/models")
-    model_stale_days: float = Field(
-        45.0, gt=0, allow_inf_nan=False, description="Days after which a model says HOLD, from the end of its candles"
-    )
-    training_max_s: float = Field(7200.0, gt=0, description="Seconds that the training of one model may take")
-    training_max_memory_mb: float = Field(4096.0, gt=0, description="Memory in MB that a training process may take")
 
     watchdog_stale_s: float = Field(
         180.0, gt=0, allow_inf_nan=False, description="Seconds without a tick after which people are told, at least 15"

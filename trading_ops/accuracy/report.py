@@ -11,6 +11,7 @@ import numpy as np
 
 from trading_ops.accuracy import joining
 from trading_ops.accuracy.bootstrap import DAY_US, difference_draws, interval_of, mean_interval
+from trading_ops.accuracy.drift import drifted
 from trading_ops.accuracy.scoring import accuracy, brier, brier_skill, calibration_error, pesaran_timmermann, score
 from trading_ops.accuracy.shadow import shadow_report
 from trading_ops.performance.intervals import Interval
@@ -171,6 +172,7 @@ def _figures(part: Judged, start: int, compared: int, *, apart: bool) -> dict[st
         **{name: getattr(day, name, None) for name in ("accuracy", "brier", "f1", "base_rate", "skill")},
         "interval": list(day.interval) if day and apart else None,
         **_drop(part, end, compared),
+        "drift_7d": drifted(1.0 - long.right, long.realised_us, end - 7 * DAY_US),
         "n_90d": len(long),
         "accuracy_90d": accuracy(long.probability, long.up),
         "interval_90d": _listed(mean_interval(long.right, long.realised_us, draws=DRAWS)),

@@ -184,6 +184,8 @@ def failed(store: AuditStore, name: str, trigger: Trigger, why: str, moment: dat
 
 
 def keep(store: AuditStore, trigger: Trigger, document: dict[str, Any], moment: datetime) -> None:
+    """Store a model's document under the UTC day of `moment`, the end of its candles or the bot's present."""
+    document["at"] = moment.isoformat()
     store.append(COLLECTION, [Entry(moment.date().isoformat(), _key(trigger, document["name"]), document)])
 
 

@@ -1,0 +1,1 @@
+"""Should the models be retrained?"""

@@ -1,0 +1,69 @@
+"""What was asked, answered and decided on a day? The document that a decision is replayed from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from trading_ops.assessments.decision import Decision, decide
+from trading_ops.assessments.evidence import Evidence, digest_of
+from trading_ops.assessments.prompt import Prompt, build_prompt
+from trading_ops.assessments.rules import Limits, skipped
+from trading_ops.assessments.schema import Assessment
+
+if TYPE_CHECKING:
+    from trading_ops.assessments.gpt4 import Consultation
+
+PURPOSE = "gpt4_assessment"
+Consult = Callable[[Prompt, str], "Consultation"]  # the prompt, and what the call is for
+
+
+def assess(evidence: Evidence, consult: Consult, limits: Limits = Limits()) -> dict[str, Any]:
+    """Ask GPT-4 where there is something to ask, decide, and put down all that led to it.
+
+    `outcome`: asked (a valid reply), skipped (nobody was asked), unavailable (there was no valid reply).
+    """
+    why = skipped(evidence, limits)
+    prompt = build_prompt(evidence) if why is None else None
+    attempts: tuple[dict[str, Any], ...] = ()
+    if prompt is None:
+        opinion = Assessment.none(f"not asked: {why}")
+    else:
+        consultation = consult(prompt, f"{PURPOSE}/{evidence.day}")
+        opinion, attempts = consultation.assessment, consultation.attempts
+    decision = decide(evidence, opinion, limits)
+    return {
+        "day": evidence.day,
+        "candles": evidence.candles,
+        "outcome": "skipped" if prompt is None else "asked" if opinion.unavailable is None else "unavailable",
+        "decision_id": decision_id(evidence, opinion, decision),
+        "decision": decision.document,
+        "opinion": opinion.model_dump(mode="json"),
+        "evidence": evidence.model_dump(mode="json"),
+        "evidence_digest": evidence.digest,
+        "prompt": None if prompt is None else asdict(prompt),
+        "attempts": list(attempts),
+        "cost_usd": sum(attempt.get("cost_usd") or 0.0 for attempt in attempts),
+        "tokens": _tokens(attempts),
+        "limits": asdict(limits),
+    }
+
+
+def decision_id(evidence: Evidence, opinion: Assessment, decision: Decision) -> str:
+    """The day and ten digits of the digest of what was seen, said and decided."""
+    said = [evidence.digest, opinion.model_dump(mode="json"), decision.document]
+    return f"{evidence.day}-{digest_of(said)[:10]}"
+
+
+def stands(document: Mapping[str, Any] | None, *, forced: bool) -> bool:
+    """Whether a recorded decision is the day's: forced, only one that has an opinion keeps GPT-4 from being asked."""
+    return document is not None and (not forced or document["outcome"] == "asked")
+
+
+def _tokens(attempts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for attempt in attempts:
+        for name, count in (attempt.get("tokens") or {}).items():
+            total[name] = total.get(name, 0) + count
+    return total

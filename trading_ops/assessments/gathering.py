@@ -1,0 +1,298 @@
+"""Where does the evidence come from? The recorded days, the market's bars, and what was decided and tried before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trading_ops.assessments.conditions import LEAST_BARS, WEEK_BARS, bars_between, market_days
+from trading_ops.assessments.evidence import (
+    Adviser,
+    Attempts,
+    Breach,
+    Day,
+    Evidence,
+    Market,
+    Model,
+    TradeGroup,
+    digest_of,
+)
+from trading_ops.audit.store import AuditStore, Record
+from trading_ops.bot.client import BotError
+from trading_ops.market.candles import CandleError
+from trading_ops.market.candles import digest_of as digest_of_bars
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLLECTION = "gpt4_analysis_history"
+RETRAINS = "retrain_history"
+INPUTS = ("closed_trades", "performance_metrics", "model_accuracy_history")
+ONE_DAY = timedelta(days=1)
+WEEK = 7
+MOST_GROUPS = 30  # of a week's trades; the others are in its figures
+REACH_DAYS = 31  # bars back, to count the new ones of a model
+Bars = Callable[[str, datetime, datetime], "pd.DataFrame"]  # of a symbol, opening in [start, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is asked about, beside the days: the bot, the present, and what the strategies use.
+
+    `present`: the newest complete day while its data is fresh, None otherwise; `now`: the bot's clock. `first_day`: the
+    bot's first. `links`: the models of each strategy. `trainable`: whether this installation trains models.
+    """
+
+    source: str
+    candles: str
+    symbols: tuple[str, ...]
+    first_day: date
+    now: datetime
+    present: str | None
+    forced: bool = False
+    links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trainable: bool = True
+    adviser: Adviser = field(default_factory=Adviser)
+
+
+def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting) -> dict[str, Evidence]:
+    """The evidence of each day, oldest first. Nothing recorded of later days is part of it.
+
+    Raises StoreUnavailable, and BotUnreachable where the bot is asked for its bars.
+    """
+    first, last = date.fromisoformat(days[0]) - (WEEK - 1) * ONE_DAY, date.fromisoformat(days[-1])
+    records = {name: _by_day(store.read(name, first=str(first), last=str(last), key=""), setting) for name in INPUTS}
+    frames, unreadable = _bars(
+        bars, setting.symbols, midnight(days[0]) - REACH_DAYS * ONE_DAY, midnight(last) + ONE_DAY
+    )
+    markets = {symbol: market_days(symbol, frame, days) for symbol, frame in frames.items()}
+    opens = {symbol: frame.index.as_unit("us").asi8 for symbol, frame in frames.items()}
+    decided = _by_day(store.read(COLLECTION, first=str(first - 8 * ONE_DAY), key=""), setting)
+    tries = _attempts(store, first - 8 * ONE_DAY, setting)
+    found = {}
+    for day in days:
+        window = [str(date.fromisoformat(day) - back * ONE_DAY) for back in reversed(range(WEEK))]
+        known = {name: {d: of[d] for d in window if d in of} for name, of in records.items()}
+        accuracy = known["model_accuracy_history"][day].body if day in known["model_accuracy_history"] else None
+        performance = known["performance_metrics"][day].body if day in known["performance_metrics"] else None
+        account = (performance or {}).get("portfolio") or {}
+        present = day == setting.present
+        as_of = setting.now if present else midnight(day) + ONE_DAY
+        market = tuple(of[day] for of in markets.values())
+        found[day] = Evidence(
+            day=day,
+            as_of=as_of,
+            present=present,
+            forced=setting.forced,
+            source=setting.source,
+            candles=setting.candles,
+            days=tuple(_day(d, known) for d in window if date.fromisoformat(d) >= setting.first_day),
+            trades=tuple(_groups(known["closed_trades"])),
+            breaches=tuple(_breaches(performance)),
+            sharpe_ratio_90d=account.get("sharpe_ratio_90d"),
+            sharpe_standard_error_90d=account.get("sharpe_standard_error_90d"),
+            models=tuple(_models(accuracy, day, opens)),
+            market=market,
+            links=dict(setting.links),
+            trainable=setting.trainable,
+            attempts=_tried(tries, as_of),
+            vetoed_since=_vetoed_since(decided, day),
+            adviser=setting.adviser,
+            missing=tuple(_missing(known, window, day, setting, market, unreadable)),
+            digests={
+                **{name: digest_of({d: r.digest for d, r in of.items()}) for name, of in known.items()},
+                **{f"market {symbol}": _bars_digest(frame, day) for symbol, frame in frames.items()},
+            },
+        )
+    return found
+
+
+def midnight(day: str | date) -> datetime:
+    """00:00 UTC of the day."""
+    return datetime.combine(date.fromisoformat(day) if isinstance(day, str) else day, time(), UTC)
+
+
+def _by_day(records: Sequence[Record], setting: Setting) -> dict[str, Record]:
+    """The newest revision of each day's record of this bot."""
+    return {record.partition: record for record in records if record.body.get("source") == setting.source}
+
+
+def _bars(
+    bars: Bars, symbols: Sequence[str], start: datetime, end: datetime
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Each symbol's bars, as far back as they are to be had, and why others have none."""
+    from trading_ops.market.soundness import require_sound
+
+    frames: dict[str, pd.DataFrame] = {}
+    unreadable: dict[str, str] = {}
+    for symbol in symbols:
+        for since in (start, end - (WEEK + 1) * ONE_DAY):
+            try:
+                frames[symbol] = require_sound(bars(symbol, since, end), symbol)
+                unreadable.pop(symbol, None)
+                break
+            except (BotError, CandleError) as error:
+                unreadable[symbol] = str(error)
+    return frames, unreadable
+
+
+def _day(day: str, known: Mapping[str, Mapping[str, Record]]) -> Day:
+    def body(collection: str) -> dict[str, Any]:
+        return known[collection][day].body if day in known[collection] else {}
+
+    profits = [trade["pnl_usdt"] for trade in body("closed_trades").get("trades", ())]
+    wins = sum(profit > 0 for profit in profits)
+    account = body("performance_metrics").get("portfolio") or {}
+    intervals = account.get("intervals") or {}
+    pooled = body("model_accuracy_history").get("pooled") or {}
+    return Day(
+        day=day,
+        trades=len(profits),
+        wins=wins,
+        win_rate_pct=100 * wins / len(profits) if profits else None,
+        window_trades=account.get("total_trades"),
+        window_win_rate_pct=account.get("win_rate_pct"),
+        window_win_rate_interval_pct=intervals.get("win_rate_pct"),
+        window_avg_profit_pct=account.get("avg_profit_pct"),
+        window_avg_profit_interval_pct=intervals.get("avg_profit_pct"),
+        window_sharpe_ratio=account.get("sharpe_ratio"),
+        window_sharpe_standard_error=account.get("sharpe_standard_error"),
+        accuracy=pooled.get("accuracy"),
+        accuracy_n=pooled.get("n", 0),
+    )
+
+
+def _groups(of_days: Mapping[str, Record]) -> list[TradeGroup]:
+    """The week's trades by strategy, symbol, side and why they were closed; the largest groups first."""
+    found: dict[tuple[str, str, str, str], list[float]] = {}
+    for record in of_days.values():
+        for trade in record.body["trades"]:
+            key = (trade["strategy"], trade["symbol"], trade["side"], str(trade.get("close_reason") or ""))
+            found.setdefault(key, []).append(trade["pnl_pct"])
+    largest = sorted(found.items(), key=lambda group: (-len(group[1]), group[0]))[:MOST_GROUPS]
+    return [
+        TradeGroup(
+            strategy=strategy,
+            symbol=symbol,
+            side=side,
+            close_reason=reason,
+            trades=len(profits),
+            wins=sum(profit > 0 for profit in profits),
+            avg_profit_pct=sum(profits) / len(profits),
+        )
+        for (strategy, symbol, side, reason), profits in largest
+    ]
+
+
+def _breaches(performance: Mapping[str, Any] | None) -> list[Breach]:
+    return [
+        Breach(
+            strategy=strategy, **{name: alert[name] for name in ("metric", "value", "limit", "interval", "confirmed")}
+        )
+        for strategy, metrics in ((performance or {}).get("strategies") or {}).items()
+        for alert in metrics["alerts"]
+        if alert["severity"] == "CRITICAL"
+    ]
+
+
+def _models(accuracy: Mapping[str, Any] | None, day: str, opens: Mapping[str, np.ndarray]) -> list[Model]:
+    found = []
+    for name, row in sorted(((accuracy or {}).get("models") or {}).items()):
+        if not row["deployed"] or row["model_age_days"] is None:
+            continue
+        learnt_until = midnight(day) + ONE_DAY - row["model_age_days"] * ONE_DAY
+        bars = opens.get(row["symbol"])
+        found.append(
+            Model(
+                name=name,
+                model_id=row["model_id"],
+                age_days=row["model_age_days"],
+                # of a symbol whose bars are not read here, as many as there were hours
+                new_bars=int(24 * row["model_age_days"]) if bars is None else bars_between(bars, learnt_until, day),
+                n_7d=row["n_7d"],
+                accuracy_7d=row["accuracy_7d"],
+                drop_7d_pp=row["drop_7d_pp"],
+                drop_7d_interval_pp=row["drop_7d_interval_pp"],
+                drift=row.get("drift_7d"),
+            )
+        )
+    return found
+
+
+def _missing(
+    known: Mapping[str, Mapping[str, Record]],
+    window: Sequence[str],
+    day: str,
+    setting: Setting,
+    market: Sequence[Market],
+    unreadable: Mapping[str, str],
+) -> list[str]:
+    """Which inputs are not there, in words."""
+    wanted = [d for d in window if date.fromisoformat(d) >= setting.first_day]
+    found = []
+    for name, needed in (("closed_trades", wanted), ("performance_metrics", wanted), ("model_accuracy_history", [day])):
+        if absent := [d for d in needed if d not in known[name]]:
+            found.append(f"{name} of {', '.join(absent)}")
+    if day in known["closed_trades"] and not known["closed_trades"][day].body["complete"]:
+        found.append(f"a part of the trades of {day}, whose list may be cut off,")
+    if day in known["model_accuracy_history"]:
+        models = known["model_accuracy_history"][day].body["models"]
+        found += [f"what came of the predictions of {name}" for name, row in models.items() if "error" in row]
+    found += [f"the market of {symbol} ({why})" for symbol, why in unreadable.items()]
+    found += [
+        f"the market of {of.symbol} ({of.bars_7d} of {WEEK_BARS} bars of the week)"
+        for of in market
+        if of.bars_7d < LEAST_BARS
+    ]
+    if not setting.symbols:
+        found.append("the market (the bot names no symbol)")
+    return found
+
+
+def _attempts(store: AuditStore, first: date, setting: Setting) -> dict[str, datetime]:
+    """When each decision was tried, by its id: a retrain that was recorded, or a decision of the present to retrain."""
+    found: dict[str, datetime] = {}
+    for record in store.read(COLLECTION, first=str(first), all_revisions=True):
+        body = record.body
+        retrained = body.get("source") == setting.source and body["decision"]["action"] == "retrain"
+        if retrained and body["evidence"]["present"]:
+            found[body["decision_id"]] = datetime.fromisoformat(body["evidence"]["as_of"])
+    for record in store.read(RETRAINS, first=str(first)):
+        body = record.body
+        told = body.get("at") or (body.get("holdout") or ["", ""])[1]
+        at = datetime.fromisoformat(told) if told else midnight(record.partition)
+        decision = body["trigger"]["decision"]
+        found[decision] = max(found.get(decision, at), at)
+    return found
+
+
+def _tried(tries: Mapping[str, datetime], as_of: datetime) -> Attempts:
+    before = [at for at in tries.values() if at <= as_of]
+    if not before:
+        return Attempts()
+    return Attempts(
+        hours_since_last=round((as_of - max(before)).total_seconds() / 3600, 4),
+        last_7_days=sum(as_of - at < WEEK * ONE_DAY for at in before),
+    )
+
+
+def _vetoed_since(decided: Mapping[str, Record], day: str) -> str | None:
+    """The first of the unbroken days up to the one before, on which GPT-4 held back what was due."""
+    since, before = None, date.fromisoformat(day) - ONE_DAY
+    while (record := decided.get(str(before))) is not None:
+        decision = record.body["decision"]
+        held = decision["due"] and (decision["gpt_vetoes"] or decision["veto_expired"])
+        if not held or decision["action"] == "retrain":
+            break
+        since, before = str(before), before - ONE_DAY
+    return since
+
+
+def _bars_digest(frame: pd.DataFrame, day: str) -> str:
+    """SHA-256 of the week's bars."""
+    end = midnight(day) + ONE_DAY
+    return digest_of_bars(frame[(frame.index >= end - WEEK * ONE_DAY) & (frame.index < end)])

@@ -1,0 +1,66 @@
+"""What are people told of the day's decision?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trading_ops.commands import command
+from trading_ops.notifications.alert import Alert, Severity
+
+SHOWN_DAYS = 30
+SAYS = {"retrain": "models are retrained", "wait": "no retrain", "optimize_parameters": "parameters, not models"}
+SHOWN_ACTIONS = 3
+
+
+def decision_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[str]) -> Alert:
+    """The decision of the last of `days`, both opinions, and how often they agreed on the days."""
+    document = documents[days[-1]]
+    decision, opinion = document["decision"], document["opinion"]
+    return Alert(
+        severity=Severity.INFO,
+        dedup_key=f"report/gpt4_assessment/{document['decision_id']}",
+        what=f"Decision for {days[-1]}: {SAYS[decision['action']]} ({document['candles']} candles)",
+        why="\n".join((
+            f"{decision['why']} (decided by {decision['decided_by']}, decision {document['decision_id']})",
+            f"rules alone: {decision['rules_alone']}",
+            opinion_line(opinion),
+            agreement_line(list(documents.values())),
+            *decision["notes"],
+        )),
+        what_to_do=_what_to_do(document),
+        day=days[-1],
+        numbers={
+            "confidence": opinion["confidence"],
+            "cost_usd": document["cost_usd"],
+            "models": ", ".join(decision["models"]) or "none",
+        },
+    )  # fmt: skip
+
+
+def opinion_line(opinion: Mapping[str, Any]) -> str:
+    """GPT-4's opinion in one line: its words are quoted, as data."""
+    if opinion["unavailable"]:
+        return f"GPT-4: no opinion ({opinion['unavailable']})"
+    said = f"GPT-4: {opinion['recommendation']}, confidence {opinion['confidence']:.2f}, urgency {opinion['urgency']}"
+    return f'{said}: "{opinion["reasoning"]}"' if opinion["reasoning"] else said
+
+
+def agreement_line(documents: Sequence[Mapping[str, Any]]) -> str:
+    """How often GPT-4 and the rules said the same of a retrain."""
+    agreed = [document["decision"]["agreed"] for document in documents]
+    known = [one for one in agreed if one is not None]
+    if not known:
+        return f"agreement of GPT-4 and the rules: not known, no opinion in {len(agreed)} days"
+    return f"agreement of GPT-4 and the rules: {sum(known)} of {len(known)} opinions in {len(agreed)} days"
+
+
+def _what_to_do(document: Mapping[str, Any]) -> str:
+    decision, opinion = document["decision"], document["opinion"]
+    why = command("decisions why", document["day"])
+    if decision["action"] == "retrain":
+        return f"Nothing: adaptive_retrain compares new models with the champions and keeps the better. {why}"
+    if decision["action"] == "optimize_parameters":
+        suggested = "; ".join(f'"{action}"' for action in opinion["suggested_actions"][:SHOWN_ACTIONS])
+        return f"Look at the strategies' parameters, which nothing changes by itself. Suggested: {suggested}. {why}"
+    return f"Nothing. {why}"

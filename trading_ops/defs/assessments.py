@@ -1,0 +1,220 @@
+"""Should the models be retrained? `gpt4_assessment`, at 03:00 UTC and at once when performance turns critical."""
+
+from collections.abc import Mapping
+from datetime import date
+from importlib.util import find_spec
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from trading_ops.assessments.assessing import assess, stands
+from trading_ops.assessments.gathering import COLLECTION, Setting, gather
+from trading_ops.assessments.message import SHOWN_DAYS, agreement_line, decision_alert, opinion_line
+from trading_ops.audit.store import StoreError
+from trading_ops.bot.client import BotError
+from trading_ops.defs.accuracy import bars_of
+from trading_ops.defs.alerting import Finding, checked_days, conclude, present_day, stored
+from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
+from trading_ops.defs.presenting import show, table_of
+from trading_ops.defs.reporting import report
+from trading_ops.notifications.alert import Severity
+from trading_ops.services import Services
+
+GROUP = "assessments"
+ASSET = "gpt4_assessment"
+FIGURES = ("outcome", "action", "rule", "decided_by", "confidence", "cost_usd")
+PAGE = 500  # materialisations read at a time
+
+
+class AssessmentConfig(dg.Config):
+    """Whether GPT-4 is asked in any case."""
+
+    force: bool = Field(False, description="Ask GPT-4 about the newest day though performance is acceptable")
+
+
+@daily_asset(
+    group_name=GROUP,
+    metadata={"collection": COLLECTION},
+    deps=["closed_trades", "performance_metrics", "model_accuracy"],
+)
+def gpt4_assessment(
+    context: dg.AssetExecutionContext, config: AssessmentConfig, services: dg.ResourceParam[Services]
+) -> dict:
+    """GPT-4's opinion, what the rules say, and the decision to retrain or not. A recorded decision stands.
+
+    Grain: one document a day. Formula: trading_ops/assessments/decision.py, assessments/rules.py
+    """
+    days, newest = run_days(context, services), present_day(services)
+    known = _of_this_bot(services, days)
+    open_days = [day for day in days if not stands(known.get(day), forced=config.force and day == newest)]
+    documents = {day: {k: v for k, v in document.items() if k != "source"} for day, document in known.items()}
+    if open_days:
+        evidence = gather(services.store, bars_of(services), open_days, _setting(services, newest, forced=config.force))
+        limits, consult = services.retrain_limits, services.adviser.consult
+        documents |= {day: assess(evidence[day], consult, limits) for day in open_days}
+    documents = {day: documents[day] for day in days}
+    shown = {day: {**document, **document["decision"], **document["opinion"]} for day, document in documents.items()}
+    show(context, shown, FIGURES, formula="trading_ops/assessments/decision.py", **_newest(documents[days[-1]]))
+    return documents
+
+
+def _setting(services: Services, newest: str | None, *, forced: bool) -> Setting:
+    bot = services.bot
+    return Setting(
+        source=bot.source,
+        candles=bot.label,
+        symbols=services.bot_symbols(),
+        first_day=bot.calendar().first_day,
+        now=bot.now(),
+        present=newest,
+        forced=forced,
+        links=services.settings.strategy_models,
+        trainable=find_spec("torch") is not None,
+    )
+
+
+def _of_this_bot(services: Services, days: list[str]) -> dict[str, Mapping[str, Any]]:
+    return {d: body for d, body in stored(services, COLLECTION, days).items() if body["source"] == services.bot.source}
+
+
+def _newest(document: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+    """The newest day in full: why, both opinions, and the figures it was decided on."""
+    decision, evidence = document["decision"], document["evidence"]
+    return {
+        "why": dg.MetadataValue.text(decision["why"]),
+        "gpt4": dg.MetadataValue.text(opinion_line(document["opinion"])),
+        "rules_alone": dg.MetadataValue.text(decision["rules_alone"]),
+        "models": dg.MetadataValue.text(", ".join(decision["models"]) or "none"),
+        "missing": dg.MetadataValue.text("; ".join(evidence["missing"]) or "nothing"),
+        "decision_id": dg.MetadataValue.text(document["decision_id"]),
+        "days": table_of([{k: v for k, v in day.items() if not isinstance(v, list)} for day in evidence["days"]]),
+        "market": table_of(evidence["market"]),
+    }
+
+
+@dg.asset_check(asset=gpt4_assessment)
+def opinion_heard(context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]) -> dg.AssetCheckResult:
+    """Nothing was missing, and where GPT-4 was asked it gave a valid opinion, which counts."""
+    documents = stored(services, COLLECTION, checked_days(context, services))
+    findings = []
+    for day, document in documents.items():
+        opinion, evidence = document["opinion"], document["evidence"]
+        if document["outcome"] == "unavailable":
+            text = "GPT-4 gave no opinion, the rules decided"
+            findings.append(Finding(day, Severity.WARNING, "opinion", text, opinion["unavailable"]))
+        for missing in evidence["missing"]:
+            text = "an input of the decision is missing, so nothing is retrained"
+            findings.append(Finding(day, Severity.WARNING, missing.split(" (")[0], text, missing))
+        if (adviser := evidence["adviser"])["standing"] != "deciding":
+            findings.append(Finding(day, Severity.WARNING, "adviser", "GPT-4's word does not count", adviser["why"]))
+    advice = "See `trading-ops decisions why`, and `trading-ops costs` where the budget is used up."
+    agreement = agreement_line(list(_recent(services, documents).values()))
+    verdict = conclude(context, services, findings, what_to_do=advice, metadata={"agreement": agreement})
+    report(context, services, COLLECTION, SHOWN_DAYS, decision_alert)
+    return verdict
+
+
+def _recent(services: Services, documents: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not documents:
+        return {}
+    last = date.fromisoformat(max(documents))
+    return stored(services, COLLECTION, [str(date.fromordinal(last.toordinal() - back)) for back in range(SHOWN_DAYS)])
+
+
+gpt4_self_analysis = daily_job(
+    "gpt4_self_analysis",
+    ASSET,
+    description="Asks GPT-4 where performance is poor, decides within the rules, and records why. Daily at 03:00 UTC,"
+    " and at once when a metric turns critical.",
+)
+
+
+@dg.sensor(
+    job_name="gpt4_self_analysis",
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts the analysis at once, and once a day, when a metric of the newest day is critical.",
+)
+def trigger_ai_analysis_sensor(
+    context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]
+) -> dg.SensorResult | dg.SkipReason:
+    return _on_value(context, services, "performance_metrics", "performance_metrics", analysis_request)
+
+
+def analysis_request(day: str, document: Mapping[str, Any]) -> dg.RunRequest | str:
+    """A forced analysis of the day, or why there is none."""
+    if not document["trigger_ai_analysis"]:
+        return f"{day}: no metric is critical"
+    return dg.RunRequest(
+        run_key=f"{day} {document['source']}",
+        partition_key=day,
+        run_config={"ops": {ASSET: {"config": {"force": True}}}},
+    )
+
+
+@dg.sensor(
+    job_name="adaptive_retrain",
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Launches adaptive_retrain once for a decision of the newest day to retrain.",
+)
+def adaptive_retrain_sensor(
+    context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]
+) -> dg.SensorResult | dg.SkipReason:
+    return _on_value(context, services, ASSET, COLLECTION, retrain_request)
+
+
+def retrain_request(day: str, document: Mapping[str, Any]) -> dg.RunRequest | str:
+    """The retrain that was decided, once a day whatever is decided again, or why there is none."""
+    decision, decision_id = document["decision"], document["decision_id"]
+    if decision["action"] != "retrain":
+        return f"{decision_id}: {decision['action']}, {decision['why']}"
+    if not document["evidence"]["present"]:
+        return f"{decision_id}: decided on a past day, which is recorded and never acted on"
+    config = {"models": decision["models"], "decision": decision_id, "reason": decision["why"]}
+    return dg.RunRequest(
+        run_key=f"{day} {document['source']}", run_config={"ops": {"choose_models": {"config": config}}}
+    )
+
+
+def _on_value(
+    context: dg.SensorEvaluationContext, services: Services, asset: str, collection: str, answer: Any
+) -> dg.SensorResult | dg.SkipReason:
+    """What `answer` makes of the newest complete day's value, when that has been materialised since the last look."""
+    cursor, days = context.cursor, set[str]()
+    while True:
+        filtered = dg.AssetRecordsFilter(dg.AssetKey(asset), after_storage_id=int(cursor) if cursor else None)
+        page = context.instance.fetch_materializations(filtered, PAGE, ascending=True)
+        if page.records:
+            cursor = str(page.records[-1].storage_id)
+            days.update(record.partition_key for record in page.records if record.partition_key)
+        if len(page.records) < PAGE:
+            break
+    try:
+        newest = present_day(services)
+    except BotError as error:  # the cursor stays: what was materialised is looked at when the bot is back
+        return dg.SkipReason(f"which day is the present one is unknown: {error}")
+    if newest not in days:
+        return dg.SensorResult(skip_reason=dg.SkipReason(f"no new {asset} of {newest}"), cursor=cursor)
+    try:
+        document = stored(services, collection, [newest]).get(newest)
+    except StoreError as error:
+        return dg.SkipReason(f"{asset} of {newest} cannot be read: {error}")
+    if document is None:  # it waits in the spool: the cursor stays
+        return dg.SkipReason(f"{asset} of {newest} is not in the audit store yet")
+    if document["source"] != services.bot.source:
+        return dg.SensorResult(skip_reason=dg.SkipReason(f"{asset} of {newest} is another bot's"), cursor=cursor)
+    found = answer(newest, document)
+    if isinstance(found, str):
+        return dg.SensorResult(skip_reason=dg.SkipReason(found), cursor=cursor)
+    return dg.SensorResult(run_requests=[found], cursor=cursor)
+
+
+defs = dg.Definitions(
+    assets=[gpt4_assessment],
+    asset_checks=[opinion_heard],
+    jobs=[gpt4_self_analysis],
+    schedules=[daily_schedule(gpt4_self_analysis, hour=3)],
+    sensors=[trigger_ai_analysis_sensor, adaptive_retrain_sensor],
+)
