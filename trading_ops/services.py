@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
     from trading_ops.bot.client import Bot, Calendar
     from trading_ops.costs.budget import Limits as CostLimits
+    from trading_ops.costs.ledger import Ledger
     from trading_ops.guard.switch import Guard
     from trading_ops.guard.switch import Policy as GuardPolicy
     from trading_ops.guard.teller import Teller
@@ -252,6 +253,17 @@ class Services:
     @property
     def cost_limits(self) -> CostLimits:
         return policies.cost_limits(self.settings)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What LLM calls cost, and may cost; by the clock on the wall, also where the bot's is a recording's."""
+        from trading_ops.audit.late import late
+        from trading_ops.costs.ledger import Ledger
+        from trading_ops.costs.pricing import Prices
+
+        address, calls = self.settings.openai_base_url, self.settings.llm_calls_an_hour
+        prices = Prices(self.settings.llm_prices, str(address) if address else None)
+        return Ledger(late(lambda: self.store), self.cost_limits, self.now, calls_an_hour=calls, prices=prices)
 
     @property
     def guard_policy(self) -> GuardPolicy:
