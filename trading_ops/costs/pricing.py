@@ -142,9 +142,10 @@ class Prices:
         from genai_prices import __version__, types
         from genai_prices.data_snapshot import get_snapshot
 
-        for address in dict.fromkeys((self.api_url, None)):
+        vendor = None if self.api_url else "openai"  # which the SDK asks where no address is given
+        for place in ((vendor, self.api_url), (None, None)):
             try:
-                provider, known = get_snapshot().find_provider_model(model, None, None, address)
+                provider, known = get_snapshot().find_provider_model(model, None, *place)
                 break
             except LookupError:
                 continue
