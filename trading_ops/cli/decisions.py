@@ -1,0 +1,104 @@
+"""`trading-ops decisions`: what was decided about retraining, and does it come out the same again?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trading_ops.cli.terminal import Json, open_services, reported, show, show_json, show_table
+
+if TYPE_CHECKING:
+    from trading_ops.audit.store import Record
+
+app = typer.Typer(help="Decisions on retraining: list them, explain one, replay them.", no_args_is_help=True)
+
+Days = Annotated[int, typer.Option("--days", min=1, help="How far back, by the bot's clock.")]
+
+
+@app.callback()
+def decisions() -> None:
+    """Decisions on retraining: list them, explain one, replay them."""
+
+
+@app.command("list")
+def list_(days: Days = 30, as_json: Json = False) -> None:
+    """Show the decision of each day, newest first."""
+    with reported():
+        rows = [_row(record) for record in _recorded(days)]
+    if as_json:
+        show_json(rows)
+    elif rows:
+        columns = ["day", "action", "rule", "decided by", "GPT-4", "agreed"]
+        show_table("decisions", columns, [[row[column] for column in columns] for row in rows])
+        show("Why one of them: trading-ops decisions why DAY")
+    else:
+        _nothing(days)
+
+
+@app.command()
+def replay(days: Days = 30, as_json: Json = False) -> None:
+    """Recompute every recorded decision, all revisions, from its own document; exit 1 when one comes out different."""
+    from trading_ops.assessments.replay import replay as replay_one
+
+    with reported():
+        records = _recorded(days, all_revisions=True)
+    found = [
+        {**asdict(replay_one(record.body)), "partition": record.partition, "revision": record.revision}
+        for record in records
+    ]
+    differ = [one for one in found if not one["identical"]]
+    if as_json:
+        show_json({"replayed": len(found), "identical": len(found) - len(differ), "decisions": found})
+    elif found:
+        rows = [[one["partition"], one["decision_id"] or "unknown", _came_of(one)] for one in found]
+        show_table("replayed", ["day", "decision", "came out"], rows)
+        show(f"{len(found) - len(differ)} of {len(found)} decisions came out identical, from what is recorded alone")
+    else:
+        _nothing(days)
+    if differ:
+        raise typer.Exit(1)
+
+
+def _recorded(days: int, *, all_revisions: bool = False) -> list[Record]:
+    """The decisions of the last days, newest first."""
+    from trading_ops.assessments.gathering import COLLECTION
+
+    services = open_services()
+    now = services.bot.now().astimezone(UTC)
+    first = now.date() - timedelta(days=min(days, now.date().toordinal() - 1))
+    records = services.store.read(COLLECTION, first=str(first), all_revisions=all_revisions)
+    return sorted(records, key=lambda record: (record.partition, record.revision), reverse=True)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """A decision in short; of a damaged document as much as there is."""
+    body = record.body
+    decision, opinion = (part if isinstance(part := body.get(name), dict) else {} for name in ("decision", "opinion"))
+    agreed = decision.get("agreed")
+    return {
+        "day": record.partition,
+        "action": decision.get("action"),
+        "rule": decision.get("rule"),
+        "decided by": str(decision.get("decided_by", "")).partition(" (")[0] or None,
+        "GPT-4": "no opinion" if opinion.get("unavailable") else _said(opinion),
+        "agreed": None if agreed is None else "yes" if agreed else "no",
+        "decision_id": body.get("decision_id"),
+        "why": decision.get("why"),
+        "revision": record.revision,
+    }
+
+
+def _said(opinion: dict[str, Any]) -> str | None:
+    said, confidence = opinion.get("recommendation"), opinion.get("confidence")
+    return f"{said} {confidence:.2f}" if isinstance(confidence, int | float) else said
+
+
+def _came_of(one: dict[str, Any]) -> str:
+    return "; ".join(["identical" if one["identical"] else one["difference"], *one["notes"]])
+
+
+def _nothing(days: int) -> None:
+    show(f"nothing recorded: no decision in the last {days} days. gpt4_self_analysis decides daily at 03:00 UTC")
