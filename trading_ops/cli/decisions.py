@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trading_ops.cli.terminal import Json, open_services, reported, show, show_json, show_table
+from trading_ops.cli.why import why
 
 if TYPE_CHECKING:
     from trading_ops.audit.store import Record
 
 app = typer.Typer(help="Decisions on retraining: list them, explain one, replay them.", no_args_is_help=True)
+app.command()(why)
 
 Days = Annotated[int, typer.Option("--days", min=1, help="How far back, by the bot's clock.")]
 
