@@ -15,8 +15,10 @@ from trading_ops.assessments import schema
 from trading_ops.assessments.schema import Assessment
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import Entry
+from trading_ops.services import Services
 from trading_ops_tests.assessments.examples import DAY, breach_of, day_of, evidence_of, model_of, opinion
 from trading_ops_tests.assessments.recorded import answering, recorded, some_document
+from trading_ops_tests.conftest import QuietSettings
 from trading_ops_tests.test_cli import command, new_home
 
 COLLECTION = "gpt4_analysis_history"
@@ -97,7 +99,7 @@ def test_a_damaged_document_is_listed_and_replayed_as_far_as_it_goes(home: Path)
     assert DAY in said
 
 
-@pytest.mark.parametrize("what", ["list", "replay", "why"])
+@pytest.mark.parametrize("what", ["list", "replay", "why", "calibration"])
 def test_where_nothing_is_recorded_that_is_said(home: Path, what: str):
     code, said, wrong = decisions(home, what)
     assert (code, wrong) == (0, "")
@@ -222,3 +224,34 @@ def test_a_damaged_decision_is_not_explained_but_said_to_be_damaged(home: Path, 
     assert "Traceback" not in wrong
     assert "\x1b" not in wrong
     assert decisions(home, "why", "--json")[0] == 0
+
+
+def test_how_far_its_confidence_came_true_is_told_with_how_much_is_known(home: Path):
+    source = Services(QuietSettings(data_dir=home / "var")).bot.source
+
+    def body(number: int) -> dict[str, Any]:
+        return {"day": f"2025-03-{number:02}", "source": source, "decision": {"due": number < 10},
+                "opinion": opinion("wait", 0.72).model_dump(mode="json")}  # fmt: skip
+
+    keep(home, map(body, range(1, 13)))
+    code, said, wrong = decisions(home, "calibration")
+    assert (code, wrong) == (0, "")
+    assert max(map(len, said.splitlines())) <= 80
+    told = " ".join(said.split())
+    for part in (
+        "│ 0.7 to 0.8 │ 5 │ 0.72 │ 0.60 [0.23, 0.88]",
+        "Brier score 0.254, of always saying 0.60: 0.240",
+        "not scored: 7 whose week is not over, 0 of which nothing can be told",
+        "GPT-4's word counts: 5 of 20 opinions scored",
+    ):
+        assert part in told
+    code, said, _ = decisions(home, "calibration", "--json")
+    found = json.loads(said)
+    assert (code, found["until"], found["pending"], len(found["scored"])) == (0, "2025-03-12", 7, 5)
+    assert (found["adviser"]["standing"], found["last_change"]) == ("deciding", None)
+    change = {"day": "2025-03-12", "standing": "advisory", "why": "it was \x1b[2J worse"}
+    with SqliteStore(home / "var" / "audit.db") as store:
+        store.append("adviser_standings", [Entry("2025-03-12", source, change)])
+    told = decisions(home, "calibration")[1]
+    assert "last change: advisory since 2025-03-12, it was" in told
+    assert "\x1b" not in told

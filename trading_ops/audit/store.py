@@ -30,6 +30,7 @@ COLLECTIONS = (
     "equity_snapshots",
     "equity_flows",
     "optimizations",
+    "adviser_standings",
 )
 
 

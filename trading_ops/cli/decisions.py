@@ -1,4 +1,4 @@
-"""`trading-ops decisions`: what was decided about retraining, and does it come out the same again?"""
+"""`trading-ops decisions`: what was decided about retraining, does it come out the same again, is GPT-4 right?"""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_ops.cli.terminal import Json, open_services, reported, show, show_json, show_table
+from trading_ops.cli.terminal import Json, line, open_services, plain, reported, show, show_json, show_table
 from trading_ops.cli.why import why
 
 if TYPE_CHECKING:
+    from trading_ops.assessments.calibration import Bin
     from trading_ops.audit.store import Record
 
-app = typer.Typer(help="Decisions on retraining: list them, explain one, replay them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Decisions on retraining: list them, explain one, replay them, judge the adviser.", no_args_is_help=True
+)
 app.command()(why)
 
 Days = Annotated[int, typer.Option("--days", min=1, help="How far back, by the bot's clock.")]
@@ -22,7 +25,7 @@ Days = Annotated[int, typer.Option("--days", min=1, help="How far back, by the b
 
 @app.callback()
 def decisions() -> None:
-    """Decisions on retraining: list them, explain one, replay them."""
+    """Decisions on retraining: list them, explain one, replay them, judge the adviser."""
 
 
 @app.command("list")
@@ -64,6 +67,40 @@ def replay(days: Days = 30, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def calibration(as_json: Json = False) -> None:
+    """Show how far GPT-4's confidence came true over a year, and whether its word counts."""
+    from trading_ops.assessments.calibration import read_calibration
+    from trading_ops.assessments.gathering import COLLECTION
+    from trading_ops.assessments.standing import last_standing
+
+    services = open_services()
+    with reported():
+        source, store = services.bot.source, services.store
+        days = [record.partition for record in store.read(COLLECTION) if record.body.get("source") == source]
+        if not days:
+            show_json(None) if as_json else show("nothing recorded: gpt4_self_analysis decides daily at 03:00 UTC")
+            return
+        found, changed = read_calibration(store, source, max(days)), last_standing(store, source)
+    adviser = found.adviser()
+    if as_json:
+        change = None if changed is None else changed.body
+        show_json({"until": max(days), **asdict(found), "adviser": adviser.model_dump(), "last_change": change})
+        return
+    if found.bins:
+        rows = [
+            [f"{one.low:.1f} to {one.high:.1f}", one.n, f"{one.mean_confidence:.2f}", _true(one)] for one in found.bins
+        ]
+        show_table("GPT-4's confidence", ["confidence", "opinions", "mean", "came true"], rows)
+    if found.brier is not None and found.base_rate is not None:
+        show(f"Brier score {found.brier:.3f}, of always saying {found.base_rate:.2f}: {found.brier_base:.3f}")
+    show(f"not scored: {found.pending} whose week is not over, {found.unknown} of which nothing can be told")
+    counts = "counts" if adviser.standing == "deciding" else "does not count"
+    show(plain(line(f"GPT-4's word {counts}: {adviser.why}")))
+    if changed is not None:
+        show(plain(line(f"last change: {changed.body['standing']} since {changed.partition}, {changed.body['why']}")))
+
+
 def _recorded(days: int, *, all_revisions: bool = False) -> list[Record]:
     """The decisions of the last days, newest first."""
     from trading_ops.assessments.gathering import COLLECTION
@@ -73,6 +110,11 @@ def _recorded(days: int, *, all_revisions: bool = False) -> list[Record]:
     first = now.date() - timedelta(days=min(days, now.date().toordinal() - 1))
     records = services.store.read(COLLECTION, first=str(first), all_revisions=all_revisions)
     return sorted(records, key=lambda record: (record.partition, record.revision), reverse=True)
+
+
+def _true(one: Bin) -> str:
+    low, high = one.interval or (0.0, 1.0)
+    return f"{one.share_true:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _row(record: Record) -> dict[str, Any]:
