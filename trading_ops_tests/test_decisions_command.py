@@ -115,6 +115,14 @@ def test_the_decisions_are_listed_newest_first_within_80_columns(home: Path):
     code, said, _ = decisions(home, "list", EVER, "--json")
     days = [row["day"] for row in json.loads(said)]
     assert (days[-1], days) == (DAY, sorted(days, reverse=True))
+    assert {row["agreed"] for row in json.loads(said)} <= {True, False, None}
+
+
+@pytest.mark.parametrize("what", ["list", "why", "replay", "calibration"])
+def test_each_command_has_help(home: Path, what: str):
+    code, said, _ = decisions(home, what, "--help")
+    assert code == 0
+    assert f"Usage: trading-ops decisions {what}" in said
 
 
 HOSTILE = "[red]markets[/red] moved \x1b[2J\u202e " + "far " * 60

@@ -36,8 +36,9 @@ def list_(days: Days = 30, as_json: Json = False) -> None:
     if as_json:
         show_json(rows)
     elif rows:
-        columns = ["day", "action", "rule", "decided by", "GPT-4", "agreed"]
-        show_table("decisions", columns, [[row[column] for column in columns] for row in rows])
+        columns = {"day": "day", "action": "action", "rule": "rule", "decided_by": "decided by", "gpt4": "GPT-4",
+                   "agreed": "agreed"}  # fmt: skip
+        show_table("decisions", list(columns.values()), [[_cell(row[name]) for name in columns] for row in rows])
         show("Why one of them: trading-ops decisions why DAY")
     else:
         _nothing(days)
@@ -121,18 +122,21 @@ def _row(record: Record) -> dict[str, Any]:
     """A decision in short; of a damaged document as much as there is."""
     body = record.body
     decision, opinion = (part if isinstance(part := body.get(name), dict) else {} for name in ("decision", "opinion"))
-    agreed = decision.get("agreed")
     return {
         "day": record.partition,
         "action": decision.get("action"),
         "rule": decision.get("rule"),
-        "decided by": str(decision.get("decided_by", "")).partition(" (")[0] or None,
-        "GPT-4": "no opinion" if opinion.get("unavailable") else _said(opinion),
-        "agreed": None if agreed is None else "yes" if agreed else "no",
+        "decided_by": str(decision.get("decided_by", "")).partition(" (")[0] or None,
+        "gpt4": "no opinion" if opinion.get("unavailable") else _said(opinion),
+        "agreed": decision.get("agreed"),
         "decision_id": body.get("decision_id"),
         "why": decision.get("why"),
         "revision": record.revision,
     }
+
+
+def _cell(value: Any) -> Any:
+    return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
 def _said(opinion: dict[str, Any]) -> str | None:
