@@ -38,7 +38,7 @@ def assess(evidence: Evidence, consult: Consult, limits: Limits = Limits()) -> d
     return {
         "day": evidence.day,
         "candles": evidence.candles,
-        "outcome": "skipped" if prompt is None else "asked" if opinion.unavailable is None else "unavailable",
+        "outcome": outcome_of(opinion, asked=prompt is not None),
         "decision_id": decision_id(evidence, opinion, decision),
         "decision": decision.document,
         "opinion": opinion.model_dump(mode="json"),
@@ -47,7 +47,7 @@ def assess(evidence: Evidence, consult: Consult, limits: Limits = Limits()) -> d
         "prompt": None if prompt is None else asdict(prompt),
         "attempts": list(attempts),
         "cost_usd": sum(attempt.get("cost_usd") or 0.0 for attempt in attempts),
-        "tokens": _tokens(attempts),
+        "tokens": tokens_of(attempts),
         "limits": asdict(limits),
     }
 
@@ -74,7 +74,15 @@ def stands(document: Mapping[str, Any] | None, *, forced: bool) -> bool:
     return not forced or (document["outcome"] == "asked" and not document["evidence"]["missing"])
 
 
-def _tokens(attempts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def outcome_of(opinion: Assessment, *, asked: bool) -> str:
+    """asked, skipped or unavailable, as `assess` tells."""
+    if not asked:
+        return "skipped"
+    return "asked" if opinion.unavailable is None else "unavailable"
+
+
+def tokens_of(attempts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The tokens of all attempts, by class."""
     total: dict[str, int] = {}
     for attempt in attempts:
         for name, count in (attempt.get("tokens") or {}).items():

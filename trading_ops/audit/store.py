@@ -31,6 +31,7 @@ COLLECTIONS = (
     "equity_flows",
     "optimizations",
     "cost_overrides",
+    "adviser_standings",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import alerts, audit, bot, candles, drill, guard, models, strategies
+from trading_ops.cli import alerts, audit, bot, candles, decisions, drill, guard, models, strategies
 from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
@@ -26,6 +26,7 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
+app.add_typer(decisions.app, name="decisions")
 app.add_typer(drill.app, name="drill")
 app.add_typer(guard.app, name="guard")
 app.add_typer(models.app, name="models")

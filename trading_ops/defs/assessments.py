@@ -10,8 +10,10 @@ import dagster as dg
 from pydantic import Field
 
 from trading_ops.assessments.assessing import Consult, assess, paid_reply, stands
+from trading_ops.assessments.evidence import Adviser
 from trading_ops.assessments.gathering import COLLECTION, Setting, gather
 from trading_ops.assessments.message import SHOWN_DAYS, agreement_line, decision_alert, opinion_line
+from trading_ops.assessments.standing import adviser_on
 from trading_ops.audit.store import StoreError
 from trading_ops.bot.client import BotError
 from trading_ops.defs.accuracy import bars_of
@@ -51,7 +53,9 @@ def gpt4_assessment(
     open_days = [day for day in days if not stands(known.get(day), forced=config.force and day == newest)]
     documents = {day: {k: v for k, v in document.items() if k != "source"} for day, document in known.items()}
     if open_days:
-        evidence = gather(services.store, bars_of(services), open_days, _setting(services, newest, forced=config.force))
+        adviser = adviser_on(services.store, services.bot.source, newest) if newest in open_days else Adviser()
+        setting = _setting(services, newest, adviser, forced=config.force)
+        evidence = gather(services.store, bars_of(services), open_days, setting)
         limits = services.retrain_limits
         documents |= {day: assess(evidence[day], _consult(services, day), limits) for day in open_days}
     documents = {day: documents[day] for day in days}
@@ -65,7 +69,7 @@ def _consult(services: Services, day: str) -> Consult:
     return partial(services.adviser.consult, known=partial(paid_reply, services.store, day))
 
 
-def _setting(services: Services, newest: str | None, *, forced: bool) -> Setting:
+def _setting(services: Services, newest: str | None, adviser: Adviser, *, forced: bool) -> Setting:
     bot = services.bot
     return Setting(
         source=bot.source,
@@ -77,6 +81,7 @@ def _setting(services: Services, newest: str | None, *, forced: bool) -> Setting
         forced=forced,
         links=services.settings.strategy_models,
         trainable=find_spec("torch") is not None,
+        adviser=adviser,
     )
 
 
