@@ -57,8 +57,10 @@ def decision_id(evidence: Evidence, opinion: Assessment, decision: Decision) -> 
 
 
 def stands(document: Mapping[str, Any] | None, *, forced: bool) -> bool:
-    """Whether a recorded decision is the day's: forced, only one that has an opinion keeps GPT-4 from being asked."""
-    return document is not None and (not forced or document["outcome"] == "asked")
+    """Whether a recorded decision is the day's: forced, only one with an opinion on complete evidence is."""
+    if document is None:
+        return False
+    return not forced or (document["outcome"] == "asked" and not document["evidence"]["missing"])
 
 
 def _tokens(attempts: Sequence[Mapping[str, Any]]) -> dict[str, int]:

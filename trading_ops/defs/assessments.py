@@ -127,6 +127,7 @@ gpt4_self_analysis = daily_job(
     ASSET,
     description="Asks GPT-4 where performance is poor, decides within the rules, and records why. Daily at 03:00 UTC,"
     " and at once when a metric turns critical.",
+    tags={"dagster/max_retries": "3"},
 )
 
 
@@ -182,21 +183,24 @@ def _on_value(
     context: dg.SensorEvaluationContext, services: Services, asset: str, collection: str, answer: Any
 ) -> dg.SensorResult | dg.SkipReason:
     """What `answer` makes of the newest complete day's value, when that has been materialised since the last look."""
-    cursor, days = context.cursor, set[str]()
+    cursor, runs = context.cursor, dict[str, str]()  # by day, the run that gave its newest value
     while True:
         filtered = dg.AssetRecordsFilter(dg.AssetKey(asset), after_storage_id=int(cursor) if cursor else None)
         page = context.instance.fetch_materializations(filtered, PAGE, ascending=True)
         if page.records:
             cursor = str(page.records[-1].storage_id)
-            days.update(record.partition_key for record in page.records if record.partition_key)
+            runs |= {record.partition_key: record.run_id for record in page.records if record.partition_key}
         if len(page.records) < PAGE:
             break
     try:
         newest = present_day(services)
     except BotError as error:  # the cursor stays: what was materialised is looked at when the bot is back
         return dg.SkipReason(f"which day is the present one is unknown: {error}")
-    if newest not in days:
+    if newest is None or newest not in runs:
         return dg.SensorResult(skip_reason=dg.SkipReason(f"no new {asset} of {newest}"), cursor=cursor)
+    run = context.instance.get_run_by_id(runs[newest])
+    if run is not None and not run.is_finished:  # what else it measures is a part of the evidence
+        return dg.SkipReason(f"the run that gives {asset} of {newest} is not over yet")
     try:
         document = stored(services, collection, [newest]).get(newest)
     except StoreError as error:

@@ -1,6 +1,6 @@
 """Which days are there, and what does every daily asset, job and schedule have in common?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
@@ -64,15 +64,17 @@ def run_days(context: dg.AssetExecutionContext, services: Services) -> list[str]
     return days
 
 
-def daily_job(name: str, *assets: str, checks_of: tuple[str, ...] = (), description: str) -> Job:
+def daily_job(
+    name: str, *assets: str, checks_of: tuple[str, ...] = (), description: str, tags: Mapping[str, str] | None = None
+) -> Job:
     """A job over daily assets, their checks and those of `checks_of`; by default on the newest complete day."""
     return dg.define_asset_job(
         name,
         selection=dg.AssetSelection.assets(*assets) | dg.AssetSelection.checks_for_assets(*checks_of),
         description=f"{description} Without a partition: the newest complete day.",
         # a run's own tags, not the job's: a backfill of the job brings its range instead of the default day
-        run_tags={"dagster/partition": str(_calendar.last_day), MAX_RUNTIME: MAX_RUNTIME_S},
-        tags={MAX_RUNTIME: MAX_RUNTIME_S},
+        run_tags={"dagster/partition": str(_calendar.last_day), MAX_RUNTIME: MAX_RUNTIME_S, **(tags or {})},
+        tags={MAX_RUNTIME: MAX_RUNTIME_S, **(tags or {})},
     )
 
 
