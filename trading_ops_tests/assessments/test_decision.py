@@ -192,10 +192,11 @@ def test_where_no_model_is_linked_the_decision_says_that_it_may_not_help():
 SKIPPED = {
     "B087 performance acceptable": ({}, "performance acceptable: win rate 70.0 %, Sharpe 2.20"),
     "B087 exactly at both limits": (
-        {"window_win_rate_pct": 55.0, "window_sharpe_ratio": 1.0}, "performance acceptable: win rate 55.0 %, Sharpe 1.00"
+        {"window_win_rate_pct": 55.0, "window_sharpe_ratio": 1.0},
+        "performance acceptable: win rate 55.0 %, Sharpe 1.00",
     ),
     "B087 an unknown Sharpe is not bad": ({"window_sharpe_ratio": None}, "performance acceptable: win rate 70.0 %"),
-    "B088 nine trades": ({"window_trades": 9, "window_win_rate_pct": 10.0}, "not enough data: 9 closed trades in 7 days"),
+    "B088 nine trades": ({"window_trades": 9, "window_win_rate_pct": 10.0}, "not enough data: 9 closed trades in 7 d"),
 }  # fmt: skip
 
 
