@@ -13,6 +13,7 @@ from trading_ops.channels import configured_channel
 from trading_ops.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from trading_ops.assessments.gpt4 import Gpt4
     from trading_ops.assessments.rules import Limits as RetrainLimits
     from trading_ops.audit.history import History
     from trading_ops.audit.spool import SpooledStore
@@ -245,6 +246,13 @@ class Services:
         from trading_ops.training.train import Workshop
 
         return Workshop(self.registry, self.settings.data_dir, policies.training_limits(self.settings), self.now)
+
+    @cached_property
+    def adviser(self) -> Gpt4:
+        """Whom the assessments ask."""
+        from trading_ops.assessments.gpt4 import Gpt4
+
+        return Gpt4()
 
     @property
     def performance_limits(self) -> PerformanceLimits:

@@ -196,7 +196,7 @@ SKIPPED = {
         "performance acceptable: win rate 55.0 %, Sharpe 1.00",
     ),
     "B087 an unknown Sharpe is not bad": ({"window_sharpe_ratio": None}, "performance acceptable: win rate 70.0 %"),
-    "B088 nine trades": ({"window_trades": 9, "window_win_rate_pct": 10.0}, "not enough data: 9 closed trades in 7 d"),
+    "B088 nine trades": ({"window_trades": 9, "window_win_rate_pct": 1.0}, "not enough data: 9 closed trades in 7"),
 }  # fmt: skip
 
 
