@@ -188,8 +188,8 @@ class Gpt4:
         return answer
 
     def _called(self, client: OpenAI, messages: list[tuple[str, str]]) -> Answer:
-        import httpx
         import openai
+        from httpx2 import ConnectError
 
         speak = chat if self._api == "chat" else responses
         try:
@@ -197,7 +197,7 @@ class Gpt4:
         except openai.APITimeoutError:
             return Answer("timeout", error=f"no answer within {self._timeout_s:g} s")
         except openai.APIConnectionError as error:
-            unsent = isinstance(error.__cause__, httpx.ConnectError)
+            unsent = isinstance(error.__cause__, ConnectError)
             why = "cannot be reached" if unsent else "dropped the connection"
             return Answer("dropped", tokens={} if unsent else None, error=f"the server {why}")
         except openai.APIStatusError as error:
@@ -215,7 +215,8 @@ class Gpt4:
 
     def _refused(self, error: Any) -> Answer:
         """An answer with a status that is no success."""
-        status, said = error.status_code, self._safe(str(error.message))
+        told = error.body.get("message") if isinstance(error.body, dict) else None
+        status, said = error.status_code, self._safe(str(told or error.message))
         wait_s = _retry_after(error.response.headers.get("retry-after", ""))
         if status == 429:
             out_of_money = "insufficient_quota" in said or getattr(error, "code", None) == "insufficient_quota"
@@ -226,13 +227,12 @@ class Gpt4:
         return Answer("rejected", {}, status, f"HTTP {status}: {said}")
 
     def _client(self) -> OpenAI:
-        import httpx
         import openai
 
         return openai.OpenAI(
             api_key=self._api_key,
             base_url=self._base_url,
-            timeout=httpx.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s)),
+            timeout=openai.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s)),
             max_retries=0,  # every attempt is reserved
         )
 

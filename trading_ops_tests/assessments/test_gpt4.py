@@ -88,7 +88,7 @@ TABLE: dict[str, tuple[list[Turn], list[str], str]] = {
     "B079 confidence null": ([Turn(reply(confidence=None))] * 2, ["malformed"] * 2, "confidence is None"),
     "B080 recommendation null": ([Turn(reply(recommendation=None))] * 2, ["malformed"] * 2, "recommendation is None"),
     "B081 an unknown word": ([Turn(reply(recommendation="sell"))] * 2, ["malformed"] * 2, "recommendation is 'sell'"),
-    "wrong types": ([Turn(reply(urgency=3, confidence=[]))] * 2, ["malformed"] * 2, "urgency is 3"),
+    "wrong types": ([Turn(reply(urgency=3, confidence=[]))] * 2, ["malformed"] * 2, "confidence is []"),
     "a list": ([Turn("[1, 2]")] * 2, ["malformed"] * 2, "no JSON object"),
     "empty": ([Turn("")] * 2, ["empty"] * 2, "the reply is empty"),
     "blank once": ([Turn(" \n"), Turn()], ["empty", "ok"], "retrain"),
