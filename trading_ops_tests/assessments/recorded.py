@@ -78,10 +78,12 @@ def record(store: AuditStore, collection: str, of_days: Mapping[str, Mapping[str
     store.append(collection, [Entry(day, "", {**body, "source": source}) for day, body in of_days.items()])
 
 
-def record_all(store: AuditStore, *, without: tuple[tuple[str, str], ...] = (), last: str = DAY) -> None:
+def record_all(
+    store: AuditStore, *, without: tuple[tuple[str, str], ...] = (), last: str = DAY, source: str = SOURCE
+) -> None:
     """All documents up to a day, `without` those (collection, day)."""
     for name, of_days in documents().items():
-        record(store, name, {d: body for d, body in of_days.items() if d <= last and (name, d) not in without})
+        record(store, name, {d: body for d, body in of_days.items() if d <= last and (name, d) not in without}, source)
 
 
 def bars_of(frames: Mapping[str, pd.DataFrame]) -> Callable[[str, datetime, datetime], pd.DataFrame]:
