@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
     from trading_ops.bot.client import Bot, Calendar
     from trading_ops.costs.budget import Limits as CostLimits
+    from trading_ops.costs.ledger import Ledger
     from trading_ops.guard.switch import Guard
     from trading_ops.guard.switch import Policy as GuardPolicy
     from trading_ops.guard.teller import Teller
@@ -249,10 +250,17 @@ class Services:
 
     @cached_property
     def adviser(self) -> Gpt4:
-        """Whom the assessments ask."""
+        """Whom the assessments ask; without a key it says so."""
         from trading_ops.assessments.gpt4 import Gpt4
 
-        return Gpt4()
+        key, address = self.settings.openai_api_key, self.settings.openai_base_url
+        return Gpt4(
+            self.ledger,
+            api_key=key.get_secret_value() if key else None,
+            base_url=str(address) if address else None,
+            model=self.settings.openai_model,
+            timeout_s=self.settings.openai_timeout_s,
+        )
 
     @property
     def performance_limits(self) -> PerformanceLimits:
@@ -261,6 +269,17 @@ class Services:
     @property
     def cost_limits(self) -> CostLimits:
         return policies.cost_limits(self.settings)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What LLM calls cost, and may cost; by the clock on the wall, also where the bot's is a recording's."""
+        from trading_ops.audit.late import late
+        from trading_ops.costs.ledger import Ledger
+        from trading_ops.costs.pricing import Prices
+
+        address, calls = self.settings.openai_base_url, self.settings.llm_calls_an_hour
+        prices = Prices(self.settings.llm_prices, str(address) if address else None)
+        return Ledger(late(lambda: self.store), self.cost_limits, self.now, calls_an_hour=calls, prices=prices)
 
     @property
     def retrain_limits(self) -> RetrainLimits:

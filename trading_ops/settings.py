@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from trading_ops.commands import shell
 from trading_ops.health_settings import HealthSettings, Percent
+from trading_ops.llm_settings import LlmSettings
 from trading_ops.model_settings import ModelSettings
 from trading_ops.notifications.configuration import ChannelSettings
 
@@ -27,11 +28,12 @@ SQLITE_FORM = "give sqlite:///relative.db or sqlite:////absolute/path.db"
 _SLIP = re.compile(r"MONGO_UR[IL]|MONGODB_(?!SERVICE_|PORT(_|$))|NOTIFICATIONS?_")
 
 
-class Settings(ChannelSettings, HealthSettings, ModelSettings, BaseSettings):
+class Settings(ChannelSettings, HealthSettings, LlmSettings, ModelSettings, BaseSettings):
     """Every setting with its default; read from the environment, then from `.env` in the working directory.
 
     Those of the channels that alerts go to are in `trading_ops/notifications/configuration.py`, those of what is
-    looked at besides the bot in `trading_ops/health_settings.py`, those of models in `trading_ops/model_settings.py`.
+    looked at besides the bot in `trading_ops/health_settings.py`, those of the LLM in `trading_ops/llm_settings.py`,
+    those of models in `trading_ops/model_settings.py`.
     """
 
     model_config = SettingsConfigDict(

@@ -56,6 +56,9 @@ def test_a_model_is_trained_shown_promoted_and_rolled_back(home: Path):
         assert " ".join(said.split()) == f"{model_id} is the champion of lstm/TOLDUSDT{replaced}"
     code, said, wrong = models(home, "rollback", "lstm/TOLDUSDT", "--reason", "it lost money", "--json")
     assert (code, json.loads(said)["champion"], json.loads(said)["replaced"]) == (0, good, bad)
+    listed = models(home, "list")[1]
+    assert max(map(len, listed.splitlines())) <= 80
+    assert good in listed, "an id is copied from here"
     states = {row["model_id"]: row["state"] for row in json.loads(models(home, "list", "--json")[1])}
     assert states == {good: "champion", bad: "archived"}
     (home / "predict.yaml").write_text("ops: {predict: {config: {symbol: TOLDUSDT, hours: 3}}}")

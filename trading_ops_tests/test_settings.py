@@ -203,3 +203,49 @@ def test_the_example_overrules_nothing_in_the_environment(monkeypatch, tmp_path)
     (tmp_path / ".env").write_text((ROOT / ".env.example").read_text())
     monkeypatch.setenv("NOTIFICATION_CHANNELS", "console")
     assert overruled_variables() == []
+
+
+def test_the_settings_of_the_llm_are_read_as_they_are_written(monkeypatch):
+    assert (load_settings().openai_api_key, load_settings().llm_calls_an_hour, load_settings().llm_prices) == (
+        None,
+        5,
+        {},
+    )
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-geheim")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:11434/v1")
+    monkeypatch.setenv("OPENAI_MODEL", "org/llama3:8b")
+    monkeypatch.setenv("TRADING_OPS_LLM_PRICES", " org/llama3:8b = 0.15/0.075/0.60; a=b=1/0/2.5 ;")
+    settings = load_settings()
+    assert settings.openai_model == "org/llama3:8b"
+    assert settings.llm_prices == {"org/llama3:8b": ("0.15", "0.075", "0.60"), "a=b": ("1", "0", "2.5")}
+    assert str(settings.openai_base_url) == "http://127.0.0.1:11434/v1"
+    assert "geheim" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("OPENAI_API_KEY", "sk-gehe im", "give the key alone"),
+        ("OPENAI_API_KEY", "sk-geheüm", "give the key alone"),
+        ("OPENAI_BASE_URL", "ftp://llm", "http"),
+        ("OPENAI_BASE_URL", "https://ops:geheim@llm/v1", "the key is OPENAI_API_KEY"),
+        ("OPENAI_BASE_URL", "https://llm/v1?key=geheim", "the key is OPENAI_API_KEY"),
+        ("OPENAI_MODEL", "gpt 4", "OPENAI_MODEL"),
+        ("OPENAI_TIMEOUT_S", "0", "greater than 0"),
+        ("OPENAI_TIMEOUT_S", "nan", "OPENAI_TIMEOUT_S"),
+        ("TRADING_OPS_LLM_CALLS_AN_HOUR", "-1", "greater than or equal to 0"),
+        ("TRADING_OPS_LLM_PRICES", "my-model", "such as my-model=0.15/0.075/0.60"),
+        ("TRADING_OPS_LLM_PRICES", "=1/1/1", "such as my-model=0.15/0.075/0.60"),
+        ("TRADING_OPS_LLM_PRICES", "a=1/1", "such as my-model=0.15/0.075/0.60"),
+        ("TRADING_OPS_LLM_PRICES", "a=1/1/-1", "such as my-model=0.15/0.075/0.60"),
+        ("TRADING_OPS_LLM_PRICES", "a=1/1/nan", "such as my-model=0.15/0.075/0.60"),
+        ("TRADING_OPS_LLM_PRICES", "a=1/1/1e3", "such as my-model=0.15/0.075/0.60"),
+        ("TRADING_OPS_LLM_PRICES", "a=1/1/1; a=2/2/2", "each model once"),
+    ],
+)
+def test_a_setting_of_the_llm_that_cannot_be_is_named(monkeypatch, variable, value, said):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSettings, match=f"^{variable}: .*{said}|{said}.*") as refused:
+        load_settings()
+    assert variable in str(refused.value)
+    assert "gehe" not in str(refused.value)

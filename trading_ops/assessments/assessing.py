@@ -11,9 +11,11 @@ from trading_ops.assessments.evidence import Evidence, digest_of
 from trading_ops.assessments.prompt import Prompt, build_prompt
 from trading_ops.assessments.rules import Limits, skipped
 from trading_ops.assessments.schema import Assessment
+from trading_ops.costs.usage import COLLECTION as LEDGER
 
 if TYPE_CHECKING:
     from trading_ops.assessments.gpt4 import Consultation
+    from trading_ops.audit.store import AuditStore
 
 PURPOSE = "gpt4_assessment"
 Consult = Callable[[Prompt, str], "Consultation"]  # the prompt, and what the call is for
@@ -48,6 +50,15 @@ def assess(evidence: Evidence, consult: Consult, limits: Limits = Limits()) -> d
         "tokens": _tokens(attempts),
         "limits": asdict(limits),
     }
+
+
+def paid_reply(store: AuditStore, day: str, prompt_sha256: str) -> str | None:
+    """The valid reply to this very prompt that was paid for since the end of `day`, by a run that was killed."""
+    for record in store.read(LEDGER, first=day):
+        call = record.body
+        if (call.get("prompt_sha256"), call.get("outcome")) == (prompt_sha256, "ok"):
+            return str(call["detail"]["raw"])
+    return None
 
 
 def decision_id(evidence: Evidence, opinion: Assessment, decision: Decision) -> str:

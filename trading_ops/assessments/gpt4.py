@@ -240,7 +240,7 @@ class Gpt4:
         """A server's own words in one line, without the key, which some repeat."""
         for form in forms(self._api_key or ""):
             text = text.replace(form, "[key]") if form else text
-        return " ".join(text.split())[:SHOWN]
+        return " ".join(text.split())[:SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _retry_after(text: str) -> float:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 NAME = "assessment"
 TEMPERATURE = 0.1
+LONGEST_KEPT = 200_000  # characters of a reply, twice what is read of it
 _THINKS = re.compile(r"^(o\d|gpt-5)")  # models that take no temperature
 
 
@@ -125,4 +126,7 @@ def _tokens(given: Any, given_details: Any, said: Any, said_details: Any) -> dic
 
 
 def _written(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    """A text as it can be kept: half a character, which JSON can hold and nothing else, is written as its escape."""
+    if not isinstance(value, str):
+        return ""
+    return value[:LONGEST_KEPT].encode("utf-8", "backslashreplace").decode("utf-8")

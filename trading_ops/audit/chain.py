@@ -8,7 +8,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
-from trading_ops.audit.store import Break, Entry, Head, InvalidRecord, Receipt
+from trading_ops.audit.store import Break, Conflict, Entry, Head, InvalidRecord, Receipt
 
 GENESIS = "0" * 64
 MAX_DEPTH = 100
@@ -119,15 +119,23 @@ def extend(
     newest: Mapping[tuple[str, str], Newest],
     sealed: Iterable[tuple[str, str, str, str]],
     recorded_at: str,
+    wanted: int | None = None,
 ) -> tuple[list[Link], list[Receipt]]:
-    """The links that sealed entries add after `head`, and a receipt an entry; repeated content adds none."""
+    """The links that sealed entries add after `head`, and a receipt an entry; repeated content adds none.
+
+    Raises Conflict where an entry would not be, and is not, revision `wanted` of its place.
+    """
     seq, prev_hash = (head.seq, head.hash) if head else (0, GENESIS)
     latest = dict(newest)
     links: list[Link] = []
     receipts: list[Receipt] = []
     for partition, key, body, digest in sealed:
         known = latest.get((partition, key))
-        if known and known.digest == digest:
+        repeats = known is not None and known.digest == digest
+        found = known.revision if known else 0
+        if wanted is not None and found != (wanted if repeats else wanted - 1):
+            raise Conflict(f"{collection}, {partition!r}, {key!r}: no place for revision {wanted} after {found}")
+        if known and repeats:
             receipts.append(Receipt(known.seq, known.revision, False, known.hash))
             continue
         seq += 1

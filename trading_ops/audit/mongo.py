@@ -79,7 +79,12 @@ class MongoStore:
         self._server = MongoServer(uri, self._timeout_s)
 
     def append(
-        self, collection: str, entries: Sequence[Entry], *, recorded_at: datetime | None = None
+        self,
+        collection: str,
+        entries: Sequence[Entry],
+        *,
+        recorded_at: datetime | None = None,
+        revision: int | None = None,
     ) -> list[Receipt]:
         """See AuditStore.append; also raises InvalidRecord for a body beyond 16 MB."""
         sealed = chain.seal(collection, entries)
@@ -94,10 +99,16 @@ class MongoStore:
         if not sealed:
             return []
         with self._server.database() as db:
-            return self._append(db, collection, sealed, given, until)
+            return self._append(db, collection, sealed, given, until, revision)
 
     def _append(
-        self, db: Database[Document], collection: str, sealed: list[_Sealed], given: str, until: float
+        self,
+        db: Database[Document],
+        collection: str,
+        sealed: list[_Sealed],
+        given: str,
+        until: float,
+        revision: int | None,
     ) -> list[Receipt]:
         """Take the place after the head; where another writer was first, look again and take the next."""
         local = db.history.with_options(read_concern=ReadConcern("local"))
@@ -111,7 +122,7 @@ class MongoStore:
                 if doubt and _holds(local, collection, doubt[0]):
                     receipts = doubt[1]
                 else:
-                    links, receipts = chain.extend(collection, head, newest, sealed, when)
+                    links, receipts = chain.extend(collection, head, newest, sealed, when, revision)
                 if links:
                     _insert(db, collection, links)
                     return receipts

@@ -65,12 +65,22 @@ class SpooledStore:
         self._closed = False
 
     def append(
-        self, collection: str, entries: Sequence[Entry], *, recorded_at: datetime | None = None
+        self,
+        collection: str,
+        entries: Sequence[Entry],
+        *,
+        recorded_at: datetime | None = None,
+        revision: int | None = None,
     ) -> list[Receipt]:
         """See AuditStore.append; while the store is down, or older entries of the collection wait, it is `spooled`.
 
-        Raises StoreUnavailable only when the spool cannot be written either.
+        Raises StoreUnavailable when the spool cannot be written either, and for a certain `revision`: nobody knows
+        here whether it could be that one.
         """
+        if revision is not None:
+            return self._writes.call(
+                lambda: self._shared.append(collection, entries, recorded_at=recorded_at, revision=revision)
+            )
         sealed = chain.seal(collection, entries)
         if self._closed:
             raise StoreUnavailable(f"{self._path}: this store was closed; open it again")

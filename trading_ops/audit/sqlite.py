@@ -45,7 +45,12 @@ class SqliteStore:
         self._file = SqliteFile(Path(path).absolute(), busy_timeout_s)
 
     def append(
-        self, collection: str, entries: Sequence[Entry], *, recorded_at: datetime | None = None
+        self,
+        collection: str,
+        entries: Sequence[Entry],
+        *,
+        recorded_at: datetime | None = None,
+        revision: int | None = None,
     ) -> list[Receipt]:
         """See AuditStore.append."""
         sealed = chain.seal(collection, entries)
@@ -65,7 +70,7 @@ class SqliteStore:
                 else:
                     newest[partition, key] = chain.Newest(*known)
             when = given or chain.timestamp(datetime.now(UTC))
-            links, receipts = chain.extend(collection, head, newest, sealed, when)
+            links, receipts = chain.extend(collection, head, newest, sealed, when, revision)
             db.executemany(_INSERT, [(collection, *link) for link in links])
         return receipts
 

@@ -30,6 +30,7 @@ COLLECTIONS = (
     "equity_snapshots",
     "equity_flows",
     "optimizations",
+    "cost_overrides",
 )
 
 
@@ -124,12 +125,18 @@ class AuditStore(Protocol):
     """
 
     def append(
-        self, collection: str, entries: Sequence[Entry], *, recorded_at: datetime | None = None
+        self,
+        collection: str,
+        entries: Sequence[Entry],
+        *,
+        recorded_at: datetime | None = None,
+        revision: int | None = None,
     ) -> list[Receipt]:
         """Append all entries in one transaction or none; one receipt an entry, in order.
 
-        `recorded_at` (aware; default now) is the store's own bookkeeping time. Raises InvalidRecord, and
-        ValueError for a naive time.
+        `recorded_at` (aware; default now) is the store's own bookkeeping time. `revision`: which one each entry is to
+        be, so that what is written late overtakes nothing. Raises Conflict where it cannot be that one and is not that
+        one already; InvalidRecord, and ValueError for a naive time.
         """
         ...
 

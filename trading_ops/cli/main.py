@@ -50,6 +50,12 @@ SHOWN = {
     "guard_labs": ["recorded_at", "title"],
     "health_history": ["at", "overall", "alerts"],
     "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
+    "predictions": ["decided_at", "model_type", "symbol", "role", "probability_up", "signal"],
+    "model_accuracy_history": ["day", "outcome", "n_90d", "accuracy_90d", "base_rate_90d", "skill_90d", "candles"],
+    "retrain_history": ["at", "name", "outcome", "why"],
+    "promotions": ["at", "kind", "name", "model_id", "by", "why"],
+    "forecasts": ["decided_at", "name", "probability_up", "signal", "candles"],
+    "gpt4_analysis_history": ["day", "action", "rule", "decided_by", "decision_id"],
     "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],
 }
 

@@ -31,7 +31,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """Show every model, its state and how it did on the days it never saw."""
-    from trading_ops.training.registry import RegistryError
+    from trading_ops.training.model_files import RegistryError
 
     with reported(RegistryError):
         entries = open_services().registry.entries(model_type, symbol.upper() if symbol else None)
@@ -41,11 +41,8 @@ def list_(
     if not entries:
         show("no model yet: trading-ops models train lstm BTCUSDT")
         return
-    rows = [
-        [e.card.model_id, e.state if e.files else f"{e.state}, no files", f"{e.since:%Y-%m-%d}", *_figures(e)]
-        for e in entries
-    ]
-    show_table("models", ["model", "state", "since", "acc %", "Brier", "skill %"], rows)
+    rows = [[e.card.model_id, e.state if e.files else f"{e.state}, no files", *_figures(e)] for e in entries]
+    show_table("models", ["model", "state", "acc %", "Brier", "skill %"], rows, whole="model")
     show("One of them: trading-ops models show MODEL")
 
 
@@ -55,7 +52,7 @@ def show_(
 ) -> None:
     """Show all that is known of a model: what it learnt from, its scores beside the baselines, who promoted it."""
     from trading_ops.training.figures import figure_rows, verdict
-    from trading_ops.training.registry import RegistryError, UnknownModel
+    from trading_ops.training.model_files import RegistryError, UnknownModel
 
     registry = open_services().registry
     with reported(RegistryError), reported(UnknownModel, code=2):
@@ -91,7 +88,8 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a model the champion of its type and symbol, whatever the tests say: that is your decision, and recorded."""
-    from trading_ops.training.registry import PromotionLost, RegistryError, UnknownModel
+    from trading_ops.training.champions import PromotionLost
+    from trading_ops.training.model_files import RegistryError, UnknownModel
 
     registry = open_services().registry
     with reported(RegistryError, PromotionLost), reported(UnknownModel, code=2):
@@ -115,7 +113,8 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Go back to the champion before; once more goes one further back."""
-    from trading_ops.training.registry import ANY, NothingBefore, RegistryError
+    from trading_ops.training.champions import ANY, NothingBefore
+    from trading_ops.training.model_files import RegistryError
 
     registry = open_services().registry
     with reported(RegistryError), reported(NothingBefore, code=2):

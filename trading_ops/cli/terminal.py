@@ -65,12 +65,15 @@ def show_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2, sort_keys=True, default=str))
 
 
-def show_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+def show_table(title: str, columns: list[str], rows: list[list[Any]], *, whole: str = "") -> None:
+    """A table; cells of the column `whole`, such as ids, are never cut or broken."""
     from rich.table import Table
 
     from trading_ops.notifications.text import clean
 
-    table = Table(*columns, title=title)
+    table = Table(title=title)
+    for name in columns:
+        table.add_column(name, no_wrap=name == whole, overflow="fold")
     for row in rows:
         cells = ["-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row]
         table.add_row(*(plain(clean(cell)) for cell in cells))

@@ -50,7 +50,7 @@ def judge_costs(day_usd: float, month_usd: float, limits: Limits = Limits()) -> 
 
 
 def _judge_period(period: str, spent: float, warning: float, critical: float) -> CostAlert | None:
-    cents = round(spent, 6)  # sums of prices carry binary dust
-    if cents > critical:
+    exact = round(spent, 9)  # sums of prices carry binary dust
+    if exact > critical:
         return CostAlert(period, Severity.CRITICAL, spent, critical)
-    return CostAlert(period, Severity.WARNING, spent, warning) if cents > warning else None
+    return CostAlert(period, Severity.WARNING, spent, warning) if exact > warning else None

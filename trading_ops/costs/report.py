@@ -11,7 +11,7 @@ from typing import Any
 from trading_ops.bot.client import BotError
 from trading_ops.bot.records import InvalidRecord, UsageStatistics
 from trading_ops.costs.budget import Limits, judge_costs
-from trading_ops.costs.ledger import DayUsage
+from trading_ops.costs.usage import DayUsage
 
 
 def cost_days(

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from trading_ops.assessments.assessing import assess, stands
+from trading_ops.assessments.assessing import Consult, assess, paid_reply, stands
 from trading_ops.assessments.gathering import COLLECTION, Setting, gather
 from trading_ops.assessments.message import SHOWN_DAYS, agreement_line, decision_alert, opinion_line
 from trading_ops.audit.store import StoreError
@@ -54,12 +55,17 @@ def gpt4_assessment(
     documents = {day: {k: v for k, v in document.items() if k != "source"} for day, document in known.items()}
     if open_days:
         evidence = gather(services.store, bars_of(services), open_days, _setting(services, newest, forced=config.force))
-        limits, consult = services.retrain_limits, services.adviser.consult
-        documents |= {day: assess(evidence[day], consult, limits) for day in open_days}
+        limits = services.retrain_limits
+        documents |= {day: assess(evidence[day], _consult(services, day), limits) for day in open_days}
     documents = {day: documents[day] for day in days}
     shown = {day: {**document, **document["decision"], **document["opinion"]} for day, document in documents.items()}
     show(context, shown, FIGURES, formula="trading_ops/assessments/decision.py", **_newest(documents[days[-1]]))
     return documents
+
+
+def _consult(services: Services, day: str) -> Consult:
+    """GPT-4, which is not paid twice for what a killed run has got already."""
+    return partial(services.adviser.consult, known=partial(paid_reply, services.store, day))
 
 
 def _setting(services: Services, newest: str | None, *, forced: bool) -> Setting:

@@ -6,9 +6,9 @@ from functools import partial
 import dagster as dg
 
 from trading_ops.audit.store import Entry
-from trading_ops.costs.ledger import read_usage
 from trading_ops.costs.message import PICTURE_DAYS, report_alert
 from trading_ops.costs.report import cost_days, month_start, read_bot
+from trading_ops.costs.usage import read_usage
 from trading_ops.defs.alerting import Finding, checked_days, conclude, stored
 from trading_ops.defs.partitions import daily_asset, daily_job, daily_schedule, run_days
 from trading_ops.defs.presenting import show, table_of

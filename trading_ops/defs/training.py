@@ -229,7 +229,7 @@ def _told_plainly() -> Iterator[None]:
     """What cannot be done fails with its own words, and is not tried again."""
     from trading_ops.training.forecast import TooFewWindows
     from trading_ops.training.model import InvalidModel
-    from trading_ops.training.registry import RegistryError
+    from trading_ops.training.model_files import RegistryError
     from trading_ops.training.trainer import TrainingFailed
 
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trading_ops.notifications.desk import IncidentDesk
     from trading_ops.notifications.outbox import Outbox
 
-EVERY_S = 30.0  # between two looks at what failed, and at what is due
+EVERY_S = 30.0
 HANDS = 4  # drains of one channel side by side: while a message hangs in one, the next one sends the others
 TENDING = ""  # the hand of no channel
 _log = logging.getLogger(__name__)
@@ -27,11 +27,12 @@ class Teller:
     """Writes each message down before `tell` returns, and sends it in threads that last while there is news.
 
     A channel has hands of its own, so that one that hangs delays no other. `outbox` is one that does not send what it
-    is given, and the one of `desk`. What a process that ends leaves unsent is sent by the next drain of any.
+    is given, and the one of `desk`. What a process that ends leaves unsent is sent by the next drain of any. `every_s`
+    lies between two looks at what failed and at what is due.
     """
 
-    def __init__(self, desk: IncidentDesk, outbox: Outbox) -> None:
-        self._desk, self._outbox, self._write = desk, outbox, through(desk)
+    def __init__(self, desk: IncidentDesk, outbox: Outbox, *, every_s: float = EVERY_S) -> None:
+        self._desk, self._outbox, self._write, self._every_s = desk, outbox, through(desk), every_s
         self._turn = threading.Condition()
         self._written, self._hands = 0, Counter[str]()
         self._tended = time.monotonic()
@@ -43,7 +44,7 @@ class Teller:
 
     def tend(self) -> None:
         """Now and then: tell what is due of incidents, and send again what failed. Call it again and again."""
-        if time.monotonic() - self._tended >= EVERY_S:
+        if time.monotonic() - self._tended >= self._every_s:
             self._tended = time.monotonic()
             self._lend(TENDING, 1, self._look)
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from trading_ops.audit.store import AuditStore, Entry
 from trading_ops.files import FileNotWritten
 from trading_ops.training.card import Card, State
-from trading_ops.training.champions import ANY, Champions, NothingBefore, Pointer, PromotionLost
+from trading_ops.training.champions import ANY, Champions, Pointer
 from trading_ops.training.model_files import DamagedModel, ModelFiles, RegistryError, UnknownModel, document_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from trading_ops.training.model import Model
 
-__all__ = ["ANY", "DamagedModel", "NoChampion", "NothingBefore", "PromotionLost", "RegistryError", "UnknownModel"]
 
 INDEX = "model_registry"
 _log = logging.getLogger(__name__)

@@ -112,7 +112,7 @@ def retrain(
 def _usable(registry: Registry, model_id: str | None) -> Card | None:
     """That champion's card, None where there is none or it cannot be used: then it predicts nothing to defend."""
     from trading_ops.training.model import InvalidModel
-    from trading_ops.training.registry import DamagedModel, UnknownModel
+    from trading_ops.training.model_files import DamagedModel, UnknownModel
 
     if model_id is None:
         return None
@@ -145,7 +145,7 @@ def _promoted(
 
 def _made_up(registry: Registry, champion: str | None, label: str) -> str | None:
     """Why a challenger of candles with that label may not replace this champion, whatever it scores on them."""
-    from trading_ops.training.registry import DamagedModel, UnknownModel
+    from trading_ops.training.model_files import DamagedModel, UnknownModel
 
     if champion is None or same_market(label, REAL):
         return None

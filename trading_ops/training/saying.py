@@ -104,7 +104,7 @@ def _seen(bars: Bars, card: Card, decided_at: datetime, hours: int) -> Samples |
 def _probability(registry: Registry, card: Card, samples: Samples | str, label: str) -> float:
     """Raises Unsaid."""
     from trading_ops.training.model import InvalidModel
-    from trading_ops.training.registry import RegistryError
+    from trading_ops.training.model_files import RegistryError
 
     if not same_market(card.candles, label):
         raise Broken(f"the model learnt from {card.candles} candles, and these are {label}: train it on these")
@@ -179,7 +179,7 @@ def _reconstructed(registry: Registry, card: Card, samples: Samples, closes: np.
     import pandas as pd
 
     from trading_ops.training.model import InvalidModel
-    from trading_ops.training.registry import RegistryError
+    from trading_ops.training.model_files import RegistryError
 
     rows = samples.decidable()
     rows = rows[np.isin(samples.times[rows] + HOUR_US, closes)]

@@ -156,7 +156,7 @@ def holdout_of(prepared: Prepared, model: Model, since: datetime | None = None) 
 
 
 def _known(prepared: Prepared, registry: Registry) -> Trained | None:
-    from trading_ops.training.registry import DamagedModel, UnknownModel
+    from trading_ops.training.model_files import DamagedModel, UnknownModel
 
     try:
         card, model = registry.card(prepared.model_id), registry.model(prepared.model_id)

@@ -109,6 +109,8 @@ TABLE: dict[str, tuple[list[Turn], list[str], str]] = {
     "a login page": ([Turn(body="<html>Welcome</html>")] * 2, ["malformed"] * 2, "does not speak the protocol"),
     "other JSON": ([Turn(body='{"hello": "world"}')] * 2, ["malformed"] * 2, "does not speak the protocol"),
     "403": ([Turn(status=403, body='{"error": {"message": "Country not supported"}}')], ["rejected"], "HTTP 403"),
+    "half a character": ([Turn(reply(reasoning="\ud800"))], ["ok"], "retrain"),
+    "half a character, twice": ([Turn("\ud800")] * 2, ["malformed"] * 2, "no JSON object"),
     "no usage": ([Turn(usage=None)], ["ok"], "retrain"),
 }  # fmt: skip
 

@@ -73,6 +73,19 @@ def test_the_same_thing_twice_is_one_record_B133(store: AuditStore) -> None:
     assert record.recorded_at == NOON
 
 
+def test_a_certain_revision_is_written_once_and_overtakes_nothing(store: AuditStore) -> None:
+    (first,) = store.append("c", [entry("A")], revision=1)
+    assert store.append("c", [entry("A")], revision=1) == [Receipt(first.seq, 1, False, first.hash)]
+    for late in (entry("B"), entry("C", "macd")):
+        with pytest.raises(Conflict, match="no place for revision"):
+            store.append("c", [late], revision=3 if late.key == "rsi" else 2)
+    store.append("c", [entry("B")], revision=2)
+    for wanted, value in ((1, "A"), (2, "A"), (1, "B")):
+        with pytest.raises(Conflict, match="no place for revision"):
+            store.append("c", [entry("other", "macd"), entry(value)], revision=wanted)
+    assert said(store, all_revisions=True) == [("2025-03-01", "rsi", 1, "A"), ("2025-03-01", "rsi", 2, "B")]
+
+
 def test_content_that_changes_and_changes_back_is_three_revisions(store: AuditStore) -> None:
     receipts = [store.append("c", [entry(value)])[0] for value in ("A", "B", "A")]
     assert [(r.seq, r.revision, r.appended) for r in receipts] == [(1, 1, True), (2, 2, True), (3, 3, True)]

@@ -35,12 +35,17 @@ class UnreliableStore(SqliteStore):
         beside.replace(self._mode)
 
     def append(
-        self, collection: str, entries: Sequence[Entry], *, recorded_at: datetime | None = None
+        self,
+        collection: str,
+        entries: Sequence[Entry],
+        *,
+        recorded_at: datetime | None = None,
+        revision: int | None = None,
     ) -> list[Receipt]:
         self._answer("append", writes=True)
         if any(len(str(entry.body)) > self.largest for entry in entries):
             raise InvalidRecord(f"a record may have {self.largest} bytes")
-        receipts = super().append(collection, entries, recorded_at=recorded_at)
+        receipts = super().append(collection, entries, recorded_at=recorded_at, revision=revision)
         if self.during:
             self.during()
         if self.mode == SILENT or (self.mode == DEAF and len(self.asked) % 2):

@@ -13,8 +13,8 @@ from trading_ops.audit.chain import canonical_json
 from trading_ops.bot.client import BotUnreachable
 from trading_ops.bot.records import InvalidRecord, UsageStatistics
 from trading_ops.costs.budget import Limits
-from trading_ops.costs.ledger import DayUsage, usage_by_day
 from trading_ops.costs.report import cost_days, month_start, read_bot
+from trading_ops.costs.usage import DayUsage, usage_by_day
 
 STATISTICS = {"total_requests": 0, "total_cost_usd": 0.0, "daily_cost_usd": 0.0, "monthly_cost_usd": 0.0}
 

@@ -34,7 +34,7 @@ from functools import partial
 from trading_ops.cli.main import app
 from trading_ops.guard import teller
 from trading_ops.notifications import outbox
-teller.EVERY_S = 0.5
+teller.Teller = partial(teller.Teller, every_s=0.5)
 outbox.Backoff = partial(outbox.Backoff, first_s=0.5)
 app()
 """
@@ -73,8 +73,9 @@ def message(name: str) -> Alert:
 
 
 def teller_of(room: Room, policy: Policy = ONE_BY_ONE, **channels: Channel) -> Teller:
+    """It looks at what failed and what is due whenever it is tended."""
     outbox = Outbox(room.store, channels, room.clock, sends=False)
-    return Teller(IncidentDesk(room.store, outbox, room.clock, policy), outbox)
+    return Teller(IncidentDesk(room.store, outbox, room.clock, policy), outbox, every_s=0.0)
 
 
 def guard_of(room: Room, teller: Teller) -> Guard:
@@ -135,10 +136,7 @@ def test_what_is_told_of_a_stop_keeps_its_order_on_a_slow_channel(room: Room, re
     assert channel.got == ["rsi is being stopped", "More: rsi was stopped"]
 
 
-def test_a_guard_that_is_alone_sends_again_what_failed_and_tells_what_was_held_to_be_told_together(
-    room: Room, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("trading_ops.guard.teller.EVERY_S", 0.0)
+def test_a_guard_that_is_alone_sends_again_what_failed_and_tells_what_was_held_to_be_told_together(room: Room):
     fails = iter([DeliveryError("HTTP 503")])
 
     def falter(alert: Alert) -> None:
@@ -185,7 +183,7 @@ def test_what_breaks_the_sending_keeps_nothing_that_comes_later_from_being_sent(
     assert sorted(channel.got) == ["macd", "rsi"]
 
 
-def test_where_no_thread_can_be_begun_it_is_written_and_sent_once_one_can(room: Room, monkeypatch: pytest.MonkeyPatch):
+def test_where_no_thread_can_be_begun_it_is_written_and_sent_once_one_can(room: Room):
     channel = Channel()
     teller = teller_of(room, chat=channel)
     names = [f"s{number}" for number in range(HANDS + 1)]
@@ -197,7 +195,6 @@ def test_where_no_thread_can_be_begun_it_is_written_and_sent_once_one_can(room: 
         threading.stack_size(before)
     assert teller.finish(0.0)
     assert (channel.got, waiting_of(room)) == ([], len(names))
-    monkeypatch.setattr("trading_ops.guard.teller.EVERY_S", 0.0)
     teller.tend()
     assert teller.finish(LONG_S)
     assert sorted(channel.got) == names
@@ -218,9 +215,7 @@ def test_however_many_messages_hang_on_one_channel_the_others_get_the_next(room:
     assert sorted(hanging.got) == sorted(quick.got) == names
 
 
-def test_incidents_that_cannot_be_looked_at_keep_nothing_from_being_sent_again(
-    room: Room, monkeypatch: pytest.MonkeyPatch
-):
+def test_incidents_that_cannot_be_looked_at_keep_nothing_from_being_sent_again(room: Room):
     class Breaks(IncidentDesk):
         def tick(self) -> Outcome:
             raise ZeroDivisionError
@@ -233,12 +228,11 @@ def test_incidents_that_cannot_be_looked_at_keep_nothing_from_being_sent_again(
 
     channel = Channel(falter)
     outbox = Outbox(room.store, {"chat": channel}, room.clock, sends=False)
-    teller = Teller(Breaks(room.store, outbox, room.clock, ONE_BY_ONE), outbox)
+    teller = Teller(Breaks(room.store, outbox, room.clock, ONE_BY_ONE), outbox, every_s=0.0)
     teller.tell(message("rsi"))
     assert teller.finish(LONG_S)
     assert channel.got == []
     room.clock.go(120)
-    monkeypatch.setattr("trading_ops.guard.teller.EVERY_S", 0.0)
     teller.tend()
     assert teller.finish(LONG_S)
     assert channel.got == ["rsi"]

@@ -21,15 +21,9 @@ from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import AuditStore, StoreUnavailable
 from trading_ops.training import champions, model_files, registry
 from trading_ops.training.card import Card
-from trading_ops.training.registry import (
-    DamagedModel,
-    NoChampion,
-    NothingBefore,
-    PromotionLost,
-    Registry,
-    RegistryError,
-    UnknownModel,
-)
+from trading_ops.training.champions import NothingBefore, PromotionLost
+from trading_ops.training.model_files import DamagedModel, RegistryError, UnknownModel
+from trading_ops.training.registry import NoChampion, Registry
 from trading_ops_tests.servers.mongod import Mongod
 
 BEGAN = datetime(2025, 3, 10, tzinfo=UTC)
