@@ -399,6 +399,15 @@ def test_what_is_not_stored_yet_is_looked_at_again(make_services, instance, anal
     assert analyses.launches(services).partition_key == NEWEST
 
 
+def test_what_waits_in_the_spool_starts_no_analysis_that_could_not_read_its_evidence(make_services, instance, analyses):
+    services = make_services(mongodb_uri="mongodb://127.0.0.1:9/x?timeoutMS=100")
+    record_all(services.store, source=services.bot.source)
+    assert services.spooled_store.backlog().waiting
+    instance.report_runless_asset_event(dg.AssetMaterialization("performance_metrics", partition=NEWEST))
+    assert analyses.skips(services).startswith(f"performance_metrics of {NEWEST} cannot be read: ")
+    assert analyses.cursor is None
+
+
 def test_an_analysis_waits_for_the_end_of_the_run_that_measures(services, instance, analyses):
     during = []
 
