@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from trading_ops.audit.store import AuditStore, Record
 from trading_ops.bot.client import BotError
 from trading_ops.market.candles import CandleError
 from trading_ops.market.candles import digest_of as digest_of_bars
+from trading_ops.performance.trades import midnight
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ ONE_DAY = timedelta(days=1)
 WEEK = 7
 MOST_GROUPS = 30  # of a week's trades; the others are in its figures
 REACH_DAYS = 31  # bars back, to count the new ones of a model
+PAST_DAYS = 14  # what was tried or held back longer ago keeps nothing from being done
 Bars = Callable[[str, datetime, datetime], "pd.DataFrame"]  # of a symbol, opening in [start, end)
 
 
@@ -66,13 +68,11 @@ def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting)
     """
     first, last = date.fromisoformat(days[0]) - (WEEK - 1) * ONE_DAY, date.fromisoformat(days[-1])
     records = {name: _by_day(store.read(name, first=str(first), last=str(last), key=""), setting) for name in INPUTS}
-    frames, unreadable = _bars(
-        bars, setting.symbols, midnight(days[0]) - REACH_DAYS * ONE_DAY, midnight(last) + ONE_DAY
-    )
+    frames, unreadable = _bars(bars, setting.symbols, midnight(days[0]), midnight(last) + ONE_DAY)
     markets = {symbol: market_days(symbol, frame, days) for symbol, frame in frames.items()}
     opens = {symbol: frame.index.as_unit("us").asi8 for symbol, frame in frames.items()}
-    decided = _by_day(store.read(COLLECTION, first=str(first - 8 * ONE_DAY), key=""), setting)
-    tries = _attempts(store, first - 8 * ONE_DAY, setting)
+    decided = _by_day(store.read(COLLECTION, first=_long_before(days[0]), key=""), setting)
+    tries = _attempts(store, _long_before(days[0]), setting)
     found = {}
     for day in days:
         window = [str(date.fromisoformat(day) - back * ONE_DAY) for back in reversed(range(WEEK))]
@@ -111,28 +111,28 @@ def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting)
     return found
 
 
-def midnight(day: str | date) -> datetime:
-    """00:00 UTC of the day."""
-    return datetime.combine(date.fromisoformat(day) if isinstance(day, str) else day, time(), UTC)
-
-
 def _by_day(records: Sequence[Record], setting: Setting) -> dict[str, Record]:
     """The newest revision of each day's record of this bot."""
     return {record.partition: record for record in records if record.body.get("source") == setting.source}
 
 
+def _long_before(day: str) -> str:
+    """The day of the oldest record that counts; what is done about a day may come one day after it."""
+    return str(date.fromisoformat(day) - (PAST_DAYS + 2) * ONE_DAY)
+
+
 def _bars(
     bars: Bars, symbols: Sequence[str], start: datetime, end: datetime
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Each symbol's bars, as far back as they are to be had, and why others have none."""
+    """Each symbol's bars, as far back before the first day's start as they are to be had, and why others have none."""
     from trading_ops.market.soundness import require_sound
 
     frames: dict[str, pd.DataFrame] = {}
     unreadable: dict[str, str] = {}
     for symbol in symbols:
-        for since in (start, end - (WEEK + 1) * ONE_DAY):
+        for reach in (REACH_DAYS, WEEK):
             try:
-                frames[symbol] = require_sound(bars(symbol, since, end), symbol)
+                frames[symbol] = require_sound(bars(symbol, start - reach * ONE_DAY, end), symbol)
                 unreadable.pop(symbol, None)
                 break
             except (BotError, CandleError) as error:
@@ -204,7 +204,8 @@ def _models(accuracy: Mapping[str, Any] | None, day: str, opens: Mapping[str, np
     for name, row in sorted(((accuracy or {}).get("models") or {}).items()):
         if not row["deployed"] or row["model_age_days"] is None:
             continue
-        learnt_until = midnight(day) + ONE_DAY - row["model_age_days"] * ONE_DAY
+        hours = round(24 * row["model_age_days"])  # a model's candles end on the hour, its age is rounded
+        since = midnight(day) + max(ONE_DAY - timedelta(hours=hours), -REACH_DAYS * ONE_DAY)
         bars = opens.get(row["symbol"])
         found.append(
             Model(
@@ -212,7 +213,7 @@ def _models(accuracy: Mapping[str, Any] | None, day: str, opens: Mapping[str, np
                 model_id=row["model_id"],
                 age_days=row["model_age_days"],
                 # of a symbol whose bars are not read here, as many as there were hours
-                new_bars=int(24 * row["model_age_days"]) if bars is None else bars_between(bars, learnt_until, day),
+                new_bars=hours if bars is None else bars_between(bars, since, day),
                 n_7d=row["n_7d"],
                 accuracy_7d=row["accuracy_7d"],
                 drop_7d_pp=row["drop_7d_pp"],
@@ -253,42 +254,42 @@ def _missing(
     return found
 
 
-def _attempts(store: AuditStore, first: date, setting: Setting) -> dict[str, datetime]:
-    """When each decision was tried, by its id: a retrain that was recorded, or a decision of the present to retrain."""
-    found: dict[str, datetime] = {}
-    for record in store.read(COLLECTION, first=str(first), all_revisions=True):
+def _attempts(store: AuditStore, first: str, setting: Setting) -> list[list[datetime]]:
+    """When each decision was tried: decided in the present, and its retrains recorded, whatever came of them."""
+    found: dict[str, list[datetime]] = {}
+    for record in store.read(COLLECTION, first=first, all_revisions=True):
         body = record.body
         retrained = body.get("source") == setting.source and body["decision"]["action"] == "retrain"
         if retrained and body["evidence"]["present"]:
-            found[body["decision_id"]] = datetime.fromisoformat(body["evidence"]["as_of"])
-    for record in store.read(RETRAINS, first=str(first)):
+            found.setdefault(body["decision_id"], []).append(datetime.fromisoformat(body["evidence"]["as_of"]))
+    for record in store.read(RETRAINS, first=first):
         body = record.body
         told = body.get("at") or (body.get("holdout") or ["", ""])[1]
         at = datetime.fromisoformat(told) if told else midnight(record.partition)
-        decision = body["trigger"]["decision"]
-        found[decision] = max(found.get(decision, at), at)
-    return found
+        found.setdefault(body["trigger"]["decision"], []).append(at)
+    return list(found.values())
 
 
-def _tried(tries: Mapping[str, datetime], as_of: datetime) -> Attempts:
-    before = [at for at in tries.values() if at <= as_of]
-    if not before:
-        return Attempts()
+def _tried(tries: Sequence[Sequence[datetime]], as_of: datetime) -> Attempts:
+    """A decision counts once, when it was last tried before `as_of`."""
+    known = ([at for at in times if as_of - PAST_DAYS * ONE_DAY < at <= as_of] for times in tries)
+    last = [max(times) for times in known if times]
     return Attempts(
-        hours_since_last=round((as_of - max(before)).total_seconds() / 3600, 4),
-        last_7_days=sum(as_of - at < WEEK * ONE_DAY for at in before),
+        hours_since_last=round((as_of - max(last)).total_seconds() / 3600, 4) if last else None,
+        last_7_days=sum(as_of - at < WEEK * ONE_DAY for at in last),
     )
 
 
 def _vetoed_since(decided: Mapping[str, Record], day: str) -> str | None:
     """The first of the unbroken days up to the one before, on which GPT-4 held back what was due."""
-    since, before = None, date.fromisoformat(day) - ONE_DAY
-    while (record := decided.get(str(before))) is not None:
-        decision = record.body["decision"]
+    since = None
+    for back in range(1, PAST_DAYS + 1):
+        before = str(date.fromisoformat(day) - back * ONE_DAY)
+        decision = decided[before].body["decision"] if before in decided else {"due": False}
         held = decision["due"] and (decision["gpt_vetoes"] or decision["veto_expired"])
         if not held or decision["action"] == "retrain":
             break
-        since, before = str(before), before - ONE_DAY
+        since = before
     return since
 
 

@@ -25,7 +25,7 @@ def decision_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[st
             f"{decision['why']} (decided by {decision['decided_by']}, decision {document['decision_id']})",
             f"rules alone: {decision['rules_alone']}",
             opinion_line(opinion),
-            agreement_line(list(documents.values())),
+            agreement_line([other for other in documents.values() if other["source"] == document["source"]]),
             *decision["notes"],
         )),
         what_to_do=_what_to_do(document),
@@ -50,9 +50,10 @@ def agreement_line(documents: Sequence[Mapping[str, Any]]) -> str:
     """How often GPT-4 and the rules said the same of a retrain."""
     agreed = [document["decision"]["agreed"] for document in documents]
     known = [one for one in agreed if one is not None]
+    days = f"{len(agreed)} day{'' if len(agreed) == 1 else 's'}"
     if not known:
-        return f"agreement of GPT-4 and the rules: not known, no opinion in {len(agreed)} days"
-    return f"agreement of GPT-4 and the rules: {sum(known)} of {len(known)} opinions in {len(agreed)} days"
+        return f"agreement of GPT-4 and the rules: not known, no opinion in {days}"
+    return f"agreement of GPT-4 and the rules: {sum(known)} of {len(known)} opinions in {days}"
 
 
 def _what_to_do(document: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Should the models be retrained? `gpt4_assessment`, at 03:00 UTC and at once when performance turns critical."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from importlib.util import find_spec
@@ -28,6 +28,9 @@ GROUP = "assessments"
 ASSET = "gpt4_assessment"
 FIGURES = ("outcome", "action", "rule", "decided_by", "confidence", "cost_usd")
 PAGE = 500  # materialisations read at a time
+Answer = Callable[
+    [str, Sequence[Mapping[str, Any]]], dg.RunRequest | str
+]  # of a day and its values: a run, or why none
 
 
 class AssessmentConfig(dg.Config):
@@ -99,7 +102,7 @@ def _newest(document: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
         "models": dg.MetadataValue.text(", ".join(decision["models"]) or "none"),
         "missing": dg.MetadataValue.text("; ".join(evidence["missing"]) or "nothing"),
         "decision_id": dg.MetadataValue.text(document["decision_id"]),
-        "days": table_of([{k: v for k, v in day.items() if not isinstance(v, list)} for day in evidence["days"]]),
+        "days": table_of([{k: v for k, v in day.items() if "interval" not in k} for day in evidence["days"]]),
         "market": table_of(evidence["market"]),
     }
 
@@ -107,7 +110,7 @@ def _newest(document: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
 @dg.asset_check(asset=gpt4_assessment)
 def opinion_heard(context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]) -> dg.AssetCheckResult:
     """Nothing was missing, and where GPT-4 was asked it gave a valid opinion, which counts."""
-    documents = stored(services, COLLECTION, checked_days(context, services))
+    documents = _of_this_bot(services, checked_days(context, services))
     findings = []
     for day, document in documents.items():
         opinion, evidence = document["opinion"], document["evidence"]
@@ -130,7 +133,7 @@ def _recent(services: Services, documents: Mapping[str, Any]) -> Mapping[str, An
     if not documents:
         return {}
     last = date.fromisoformat(max(documents))
-    return stored(services, COLLECTION, [str(date.fromordinal(last.toordinal() - back)) for back in range(SHOWN_DAYS)])
+    return _of_this_bot(services, [str(date.fromordinal(last.toordinal() - back)) for back in range(SHOWN_DAYS)])
 
 
 gpt4_self_analysis = daily_job(
@@ -151,7 +154,13 @@ gpt4_self_analysis = daily_job(
 def trigger_ai_analysis_sensor(
     context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]
 ) -> dg.SensorResult | dg.SkipReason:
-    return _on_value(context, services, "performance_metrics", "performance_metrics", analysis_request)
+    return _on_value(
+        context,
+        services,
+        "performance_metrics",
+        "performance_metrics",
+        lambda day, found: analysis_request(day, found[-1]),
+    )
 
 
 def analysis_request(day: str, document: Mapping[str, Any]) -> dg.RunRequest | str:
@@ -174,7 +183,13 @@ def analysis_request(day: str, document: Mapping[str, Any]) -> dg.RunRequest | s
 def adaptive_retrain_sensor(
     context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]
 ) -> dg.SensorResult | dg.SkipReason:
-    return _on_value(context, services, ASSET, COLLECTION, retrain_request)
+    return _on_value(context, services, ASSET, COLLECTION, lambda day, found: retrain_request(day, _decided(found)))
+
+
+def _decided(revisions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The day's decision to retrain, though it was decided again since: that one waited for this one; else the last."""
+    wanted = (found for found in revisions if found["decision"]["action"] == "retrain" and found["evidence"]["present"])
+    return next(wanted, revisions[-1])
 
 
 def retrain_request(day: str, document: Mapping[str, Any]) -> dg.RunRequest | str:
@@ -191,9 +206,9 @@ def retrain_request(day: str, document: Mapping[str, Any]) -> dg.RunRequest | st
 
 
 def _on_value(
-    context: dg.SensorEvaluationContext, services: Services, asset: str, collection: str, answer: Any
+    context: dg.SensorEvaluationContext, services: Services, asset: str, collection: str, answer: Answer
 ) -> dg.SensorResult | dg.SkipReason:
-    """What `answer` makes of the newest complete day's value, when that has been materialised since the last look."""
+    """What `answer` makes of the newest complete day's values, oldest first, when it was materialised since last."""
     cursor, runs = context.cursor, dict[str, str]()  # by day, the run that gave its newest value
     while True:
         filtered = dg.AssetRecordsFilter(dg.AssetKey(asset), after_storage_id=int(cursor) if cursor else None)
@@ -207,23 +222,27 @@ def _on_value(
         newest = present_day(services)
     except BotError as error:  # the cursor stays: what was materialised is looked at when the bot is back
         return dg.SkipReason(f"which day is the present one is unknown: {error}")
-    if newest is None or newest not in runs:
+    if newest is None:
+        return dg.SensorResult(
+            skip_reason=dg.SkipReason("no day is the present one: the bot's data is old"), cursor=cursor
+        )
+    if newest not in runs:
         return dg.SensorResult(skip_reason=dg.SkipReason(f"no new {asset} of {newest}"), cursor=cursor)
     run = context.instance.get_run_by_id(runs[newest])
     if run is not None and not run.is_finished:  # what else it measures is a part of the evidence
         return dg.SkipReason(f"the run that gives {asset} of {newest} is not over yet")
     try:
-        document = stored(services, collection, [newest]).get(newest)
+        found = [r.body for r in services.store.read(collection, partitions=[newest], key="", all_revisions=True)]
     except StoreError as error:
         return dg.SkipReason(f"{asset} of {newest} cannot be read: {error}")
-    if document is None:  # it waits in the spool: the cursor stays
+    if not found:  # it waits in the spool: the cursor stays
         return dg.SkipReason(f"{asset} of {newest} is not in the audit store yet")
-    if document["source"] != services.bot.source:
+    if found[-1]["source"] != services.bot.source:
         return dg.SensorResult(skip_reason=dg.SkipReason(f"{asset} of {newest} is another bot's"), cursor=cursor)
-    found = answer(newest, document)
-    if isinstance(found, str):
-        return dg.SensorResult(skip_reason=dg.SkipReason(found), cursor=cursor)
-    return dg.SensorResult(run_requests=[found], cursor=cursor)
+    said = answer(newest, [document for document in found if document["source"] == services.bot.source])
+    if isinstance(said, str):
+        return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=cursor)
+    return dg.SensorResult(run_requests=[said], cursor=cursor)
 
 
 defs = dg.Definitions(
