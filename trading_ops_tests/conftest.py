@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # tests say themselves what is configured; a developer's environment or .env must not reach them
 for name in [name for name in os.environ if name.startswith("TRADING_OPS_") and name != "TRADING_OPS_SCREENSHOTS"]:
@@ -19,6 +20,9 @@ from trading_ops_tests.servers.mongod import Mongod  # noqa: E402
 
 for name in {str(field.validation_alias) for field in Settings.model_fields.values()} & os.environ.keys():
     del os.environ[name]
+
+settings.register_profile("busy", deadline=None)  # an example may be slow because the machine is
+settings.load_profile("busy")
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKET = ROOT.parent / "shared" / "data" / "market"

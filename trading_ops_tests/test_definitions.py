@@ -23,6 +23,7 @@ HEAVY = ("pandas", "numba", "scipy", "matplotlib", "talib", "openai", "pymongo",
          "httpx", "starlette")  # fmt: skip
 CRONS = {
     "daily_performance_analysis": "0 1 * * *",
+    "gpt4_self_analysis": "0 3 * * *",
     "daily_portfolio_report": "0 8 * * *",
     "daily_api_cost_report": "0 9 * * *",
 }

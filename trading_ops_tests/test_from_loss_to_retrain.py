@@ -19,6 +19,7 @@ from trading_ops.market.parquet import ParquetCandles
 from trading_ops.paper.bot import PaperBot
 from trading_ops_tests.platform import DAEMON, Platform
 from trading_ops_tests.servers.bot import serving
+from trading_ops_tests.servers.openai import GOOD, KEY, OpenAiServer
 from trading_ops_tests.servers.vendors import VendorServer, webhook
 from trading_ops_tests.test_cli import bodies, command, new_home
 
@@ -83,13 +84,17 @@ def done(home: Path, line: list[str], settings: dict[str, str]) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_without_a_key_the_rules_retrain_the_same_day(bleeding: str, candles: Path, tmp_path: Path):
+@pytest.mark.parametrize("key", [KEY, ""], ids=["with GPT-4", "without a key"])
+def test_a_model_is_trained_anew_on_the_day_its_strategy_is_seen_to_bleed(
+    key: str, bleeding: str, candles: Path, tmp_path: Path
+):
     home, newest = new_home(tmp_path), str((midnight() - timedelta(days=1)).date())
-    with VendorServer(webhook) as people:
+    with VendorServer(webhook) as people, OpenAiServer() as gpt:
         platform = Platform(
             home, people, bleeding, TRADING_OPS_CANDLES=str(candles),
             TRADING_OPS_SYMBOLS=",".join(SYMBOLS), TRADING_OPS_BOT_SINCE=str((midnight() - timedelta(days=30)).date()),
             TRADING_OPS_STRATEGY_MODELS=f"rsi={MODEL}", TRADING_OPS_GUARD_MODE="observe_only",
+            OPENAI_API_KEY=key, OPENAI_BASE_URL=gpt.url,
         )  # fmt: skip
         learnt = str((midnight() - timedelta(days=12)).date())
         train = ["trading-ops", "models", "train", "gru", "BTCUSDT", "--days", "60", "--epochs", "2", "--end", learnt]
@@ -118,6 +123,16 @@ def test_without_a_key_the_rules_retrain_the_same_day(bleeding: str, candles: Pa
     assert decided["decision"]["action"] == "retrain"
     assert decided["decision"]["models"] == [MODEL]
     assert "3 days with trades below 55 % wins: 0 %, 0 %, 0 %" in decided["decision"]["due_because"]
+    assert decided["decision"]["rules_alone"] == "retrain"
+    calls = [call for call in documents(home, "llm_calls") if call["outcome"] != "reserved"]
+    if key:
+        assert (decided["outcome"], decided["opinion"]["confidence"]) == ("asked", GOOD["confidence"])
+        assert (decided["decision"]["gpt_says_retrain"], decided["decision"]["agreed"]) == (True, True)
+        assert [call["outcome"] for call in calls] == ["ok"] * len(gpt.asked) == ["ok"]
+        assert decided["cost_usd"] == calls[0]["cost_usd"] > 0
+    else:
+        assert decided["decision"]["decided_by"] == "rules (no OPENAI_API_KEY is set)"
+        assert (calls, gpt.asked) == ([], [])
     (retrained,) = documents(home, "retrain_history")
     assert retrained["trigger"]["decision"] == decided["decision_id"]
     assert (retrained["name"], retrained["champion"]) == (MODEL, champion)
