@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from trading_ops.assessments import schema
 from trading_ops.assessments.schema import Assessment
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.audit.store import Entry
@@ -51,8 +50,8 @@ def decisions(home: Path, *line: str, **environment: str) -> tuple[int, str, str
 
 
 def test_a_thousand_decisions_are_replayed_identically_without_a_network(home: Path):
-    chance, replies = Random(7), hasattr(schema, "parse_reply")
-    keep(home, (some_document(chance, number, replies=replies) for number in range(1000)))
+    chance = Random(7)
+    keep(home, (some_document(chance, number) for number in range(1000)))
     (home / "sitecustomize.py").write_text(CUT)
     tried = [sys.executable, "-c", "import socket; socket.socket()"]
     cut = subprocess.run(tried, env={"PYTHONPATH": str(home)}, capture_output=True, text=True, check=False)
@@ -67,8 +66,8 @@ def test_a_thousand_decisions_are_replayed_identically_without_a_network(home: P
 
 def test_each_revision_is_replayed_and_one_that_differs_ends_with_1(home: Path):
     chance = Random(3)
-    first, second = (some_document(chance, 0, replies=False) for _ in range(2))
-    other = some_document(chance, 1, replies=False)
+    first, second = (some_document(chance, 0) for _ in range(2))
+    other = some_document(chance, 1)
     keep(home, [first])
     keep(home, [second, other])
     code, said, wrong = decisions(home, "replay", EVER)
@@ -90,7 +89,7 @@ def test_each_revision_is_replayed_and_one_that_differs_ends_with_1(home: Path):
 
 
 def test_a_damaged_document_is_listed_and_replayed_as_far_as_it_goes(home: Path):
-    keep(home, [{"day": DAY}, {**some_document(Random(3), 1, replies=False), "opinion": 3, "decision": [1]}])
+    keep(home, [{"day": DAY}, {**some_document(Random(3), 1), "opinion": 3, "decision": [1]}])
     code, said, wrong = decisions(home, "replay", EVER)
     assert (code, wrong) == (1, "")
     assert "evidence: missing" in " ".join(said.split())
@@ -108,7 +107,7 @@ def test_where_nothing_is_recorded_that_is_said(home: Path, what: str):
 
 def test_the_decisions_are_listed_newest_first_within_80_columns(home: Path):
     chance = Random(5)
-    keep(home, (some_document(chance, number, replies=False) for number in range(9)))
+    keep(home, (some_document(chance, number) for number in range(9)))
     code, said, wrong = decisions(home, "list", EVER)
     assert (code, wrong) == (0, "")
     assert max(map(len, said.splitlines())) <= 80
@@ -208,7 +207,7 @@ def test_a_retrain_that_an_earlier_revision_started_is_told_as_such(home: Path):
 )
 def test_an_unknown_day_exits_2_and_the_days_that_there_are_are_named(home: Path, day: str, said: str):
     chance = Random(5)
-    keep(home, (some_document(chance, number, replies=False) for number in range(12)))
+    keep(home, (some_document(chance, number) for number in range(12)))
     code, told, wrong = decisions(home, "why", day)
     assert (code, told) == (2, "")
     assert wrong.startswith(said)

@@ -6,10 +6,9 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from trading_ops.assessments import schema
 from trading_ops.assessments.assessing import assess
 from trading_ops.assessments.evidence import Adviser, Evidence
-from trading_ops.assessments.schema import Assessment
+from trading_ops.assessments.schema import Assessment, InvalidReply, parse_reply
 from trading_ops_tests.assessments.examples import AS_OF, DAY, attempted, breach_of, day_of, evidence_of, model_of
 
 CHOICES = ("retrain", "wait", "optimize_parameters")
@@ -23,7 +22,7 @@ def some_evidence(chance: Random, number: int) -> Evidence:
     return evidence_of(
         day=day,
         as_of=AS_OF + timedelta(days=number),
-        present=chance.random() < 0.9,
+        present=chance.random() < 0.95,
         forced=chance.random() < 0.2,
         days=tuple(
             day_of(back - number, trades=(trades := chance.randint(0, 12)), wins=chance.randint(0, trades),
@@ -38,7 +37,7 @@ def some_evidence(chance: Random, number: int) -> Evidence:
         ),
         attempts=attempted(chance.choice([None, None, chance.uniform(0, 300)]), chance.randint(1, 3)),
         breaches=chance.choice([(), (breach_of(),), (breach_of(confirmed=False),)]),
-        missing=chance.choice([(), (), ("the market of BTCUSDT",)]),
+        missing=chance.choice([()] * 9 + [("the market of BTCUSDT",)]),
         vetoed_since=chance.choice([None, str(date.fromisoformat(day) - timedelta(days=chance.randint(1, 9)))]),
         links=chance.choice([{}, {"rsi": tuple(names)}]),
         adviser=chance.choice([Adviser(), Adviser(), Adviser(standing="advisory", why="its confidence did not hold")]),
@@ -54,25 +53,33 @@ def reply(recommendation: str = "retrain", confidence: float = 0.9, urgency: str
 
 
 def answering(*replies: str | None) -> Any:
-    """A client that answers each call of `assess` with all of these attempts: None is one that found nobody."""
+    """A client that makes an attempt for each reply; None is one that found nobody. The last one is what it says."""
 
     def consult(_prompt: Any, _purpose: str) -> SimpleNamespace:
-        attempts = tuple(
-            {"outcome": "unreachable" if raw is None else "ok", "raw": raw, "cost_usd": 0.01,
-             "tokens": {"input": 2000, "output": 200}}
-            for raw in replies
-        )  # fmt: skip
-        last = replies[-1] if replies else None
-        said = Assessment.none("no OPENAI_API_KEY") if last is None else schema.parse_reply(last)
-        return SimpleNamespace(assessment=said, attempts=attempts)
+        said, attempts = Assessment.none("no OPENAI_API_KEY is set"), []
+        for raw in replies:
+            row = {"raw": raw or "", "outcome": "ok", "cost_usd": 0.01, "tokens": {"input": 2000, "output": 200}}
+            if raw is None:
+                row |= {"outcome": "dropped", "tokens": None}
+                said = Assessment.none("the server dropped the connection")
+            else:
+                try:
+                    said = parse_reply(raw)
+                except InvalidReply as error:
+                    row["outcome"], said = "malformed", Assessment.none(str(error))
+            attempts.append(row)
+        return SimpleNamespace(assessment=said, attempts=tuple(attempts))
 
     return consult
 
 
-def some_document(chance: Random, number: int, *, replies: bool) -> dict[str, Any]:
+def some_document(chance: Random, number: int) -> dict[str, Any]:
     """What is stored of that day."""
     said = reply(chance.choice(CHOICES), chance.random(), chance.choice(["low", "medium", "high"]), "because\n\x1b[2J")
-    consult = answering(*chance.choice([(said,), (said,), (None, said), (None,), ()]) if replies else ())
+    fenced = f"Here it is:\n```json\n{said}\n```"
+    consult = answering(
+        *chance.choice([(said,), (fenced,), ("no idea", said), (None, said), (None,), ("no", "no"), ()])
+    )
     return recorded(some_evidence(chance, number), consult)
 
 
