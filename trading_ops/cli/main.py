@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import alerts, audit, bot, candles, drill, guard, models, strategies
+from trading_ops.cli import alerts, audit, bot, candles, costs, drill, guard, models, strategies
 from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
@@ -26,6 +26,7 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
+app.add_typer(costs.app, name="costs")
 app.add_typer(drill.app, name="drill")
 app.add_typer(guard.app, name="guard")
 app.add_typer(models.app, name="models")
@@ -49,6 +50,8 @@ SHOWN = {
     "strategy_risk": ["day", "status", "revision", "candles"],
     "guard_labs": ["recorded_at", "title"],
     "health_history": ["at", "overall", "alerts"],
+    "llm_calls": ["reserved_at", "purpose", "model", "outcome", "cost_usd"],
+    "cost_overrides": ["at", "by", "period", "up_to_usd", "reason"],
     "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
     "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],
 }
