@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trading_ops.cli import alerts, audit, bot, candles, decisions, drill, guard, models, strategies
+from trading_ops.cli import alerts, audit, bot, candles, costs, decisions, drill, guard, models, strategies
 from trading_ops.cli.analyze import analyze
 from trading_ops.cli.backtest import backtest
 from trading_ops.cli.doctor import doctor
@@ -26,6 +26,7 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bot.app, name="bot")
 app.add_typer(candles.app, name="candles")
+app.add_typer(costs.app, name="costs")
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(drill.app, name="drill")
 app.add_typer(guard.app, name="guard")
@@ -50,13 +51,15 @@ SHOWN = {
     "strategy_risk": ["day", "status", "revision", "candles"],
     "guard_labs": ["recorded_at", "title"],
     "health_history": ["at", "overall", "alerts"],
+    "llm_calls": ["reserved_at", "purpose", "model", "outcome", "cost_usd"],
+    "cost_overrides": ["at", "by", "period", "up_to_usd", "reason"],
     "backtests": ["title", "total_return_pct", "sharpe_ratio", "total_trades"],
     "predictions": ["decided_at", "model_type", "symbol", "role", "probability_up", "signal"],
-    "model_accuracy_history": ["day", "outcome", "n_90d", "accuracy_90d", "base_rate_90d", "skill_90d", "candles"],
+    "model_accuracy_history": ["day", "outcome", "revision", "candles"],
     "retrain_history": ["at", "name", "outcome", "why"],
     "promotions": ["at", "kind", "name", "model_id", "by", "why"],
     "forecasts": ["decided_at", "name", "probability_up", "signal", "candles"],
-    "gpt4_analysis_history": ["day", "action", "rule", "decided_by", "decision_id"],
+    "gpt4_analysis_history": ["day", "outcome", "decision_id", "cost_usd", "revision", "candles"],
     "optimizations": ["recorded_at", "strategy", "symbol", "method", "sets", "deflated_sharpe", "candles"],
 }
 

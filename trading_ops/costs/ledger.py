@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import uuid4
@@ -25,6 +25,7 @@ from trading_ops.costs.usage import COLLECTION, RESERVED, LlmCall
 STATE = "llm_budget"
 KEY = "spending"
 PATIENCE_S = 60.0  # of one who wants to write while many others do
+LONGEST_WAIT_S = 4.0  # the more are first, the longer each waits, so that somebody always gets through
 _BY_CONTENT = ("outcome", "tokens", "latency_s", "detail")
 
 
@@ -88,13 +89,17 @@ class Ledger:
         if missing := {"input", "output"} - most_tokens.keys():
             raise ValueError(f"most_tokens has no {' and no '.join(sorted(missing))}; a call needs a bound of both")
         answer: list[Reservation | CallRefused] = []
+        ceilings: dict[date, Ceilings] = {}
 
         def reserve(spending: Spending) -> Spending:
             made = answer[0] if answer else None
             if isinstance(made, Reservation) and made.call_id in spending.pending:
                 return spending  # the attempt that seemed to have failed had succeeded
             now = self._utc_now()  # of each attempt: a call starts when it gets its turn
-            answer[:] = [self._answer(spending, now, purpose, model, prompt_sha256, most_tokens)]
+            if now.date() not in ceilings:
+                ceilings[now.date()] = self._ceilings(now)
+            may = ceilings[now.date()]
+            answer[:] = [self._answer(spending, may, now, purpose, model, prompt_sha256, most_tokens)]
             if isinstance(answer[0], CallRefused):
                 return spending.with_refusal(now, answer[0].kind)
             call = answer[0]
@@ -112,6 +117,7 @@ class Ledger:
     def _answer(
         self,
         spending: Spending,
+        ceilings: Ceilings,
         now: datetime,
         purpose: str,
         model: str,
@@ -123,7 +129,7 @@ class Ledger:
         except UnknownPrice as error:
             return CallRefused("price", str(error))
         most = bound(price, most_tokens)
-        if refusal := spending.refusal(now, nano(most), self._ceilings(now)):
+        if refusal := spending.refusal(now, nano(most), ceilings):
             return refusal
         key = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex}"
         return Reservation(key, str(now.date()), purpose, model, prompt_sha256, dict(most_tokens), most, price, now)
@@ -220,7 +226,7 @@ class Ledger:
 
     def _change(self, step: Callable[[Spending], Spending]) -> None:
         """Compare and set, again and again while others are first."""
-        waits = wait_random_exponential(multiplier=0.005, max=0.5)
+        waits = wait_random_exponential(multiplier=0.005, max=LONGEST_WAIT_S)
         tries = Retrying(retry=retry_if_exception_type(Conflict), wait=waits, stop=stop_after_delay(self.patience_s))
         try:
             for attempt in tries:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trading_ops.costs.budget import Limits
+from trading_ops.costs.findings import stop_said
 from trading_ops.notifications.alert import Alert, Severity
 
 PICTURE_DAYS = 30
@@ -28,18 +29,21 @@ def report_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[str]
                 f"{whose}month: ${month_usd:.2f} of ${limits.month_critical_usd:.2f}, warning above"
                 f" ${limits.month_warning_usd:.2f}, heading for ${document['platform_month_projected_usd']:.2f}"
                 " by the platform's own calls",
+                *_calls(document),
                 *([f"the bot's costs are unknown: {document['error']}"] if document["error"] else []),
             )
         ),
         what_to_do="Nothing."
         if document["llm_allowed"]
-        else "See which model and purpose spends: no LLM call starts until the period ends.",
+        else f"See which model and purpose spends (trading-ops costs): {stop_said(document)}.",
         day=days[-1],
         numbers={
             "day_usd": day_usd,
             "month_usd": month_usd,
             "month_projected_usd": document["platform_month_projected_usd"],
             "requests": document["requests"],
+            "unsettled": document["unsettled"],
+            "refusals": document["refusals"],
             "tokens": document["tokens"],
             "cost_by_model_usd": document["cost_by_model_usd"],
         },
@@ -51,3 +55,15 @@ def report_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[str]
             "limits": {"warning above": limits.day_warning_usd, "critical above": limits.day_critical_usd},
         },
     )
+
+
+def _calls(document: Mapping[str, Any]) -> list[str]:
+    """What is said of calls that are open or were refused, and of an operator's words, where there are any."""
+    said = []
+    if document["unsettled"]:
+        said.append(f"{document['unsettled']} calls not settled, counted at most: ${document['unsettled_usd']:.2f}")
+    if refusals := document["refusals"]:
+        said.append("refused: " + ", ".join(f"{count} by the {kind}" for kind, count in sorted(refusals.items())))
+    if document["overrides"] and document["llm_allowed"]:
+        said.append(stop_said(document))
+    return said

@@ -45,7 +45,7 @@ def allow(
     for name, text in (("reason", reason), ("by", by)):
         if not text.strip():
             raise ValueError(f"{name} is empty; say it for the audit trail")
-    until = midnight(now.date() + timedelta(days=1)) if period == "day" else next_month(now.date())
+    until = period_end(period, now.date())
     word = Override(period, float(up_to_usd), reason.strip(), by.strip(), now.isoformat(), until.isoformat())
     store.append(COLLECTION, [Entry(_partition(period, now.date()), period, asdict(word))])
     return word
@@ -59,6 +59,11 @@ def in_force(store: AuditStore, day: date) -> dict[str, Override]:
         for record in store.read(COLLECTION, partitions=sorted(partitions))
         if record.partition == _partition(record.key, day)
     }
+
+
+def period_end(period: str, day: date) -> datetime:
+    """When the day, or its month, is over."""
+    return midnight(day + timedelta(days=1)) if period == "day" else next_month(day)
 
 
 def _partition(period: str, day: date) -> str:

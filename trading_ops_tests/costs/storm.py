@@ -153,6 +153,8 @@ def run(case: Case, root: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    import trading_ops.audit.mongo  # noqa: F401  # is then there for all forks
+
     for line in sys.stdin:
         sys.stdout.write(json.dumps(run(Case(*json.loads(line)), Path(sys.argv[1]))) + "\n")
         sys.stdout.flush()

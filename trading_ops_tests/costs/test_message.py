@@ -11,7 +11,8 @@ DAY = "2025-03-09"
 def told(**changes):
     document = {
         "day_usd": 1.5, "month_usd": 12.25, "platform_month_projected_usd": 42.0, "requests": 7, "error": None,
-        "tokens": {"input": 1_000}, "cost_by_model_usd": {"gpt-4o": 1.5}, "llm_allowed": True, **changes,
+        "tokens": {"input": 1_000}, "cost_by_model_usd": {"gpt-4o": 1.5}, "llm_allowed": True,
+        "unsettled": 0, "unsettled_usd": 0.0, "refusals": {}, "overrides": [], "stop_lifts_at": None, **changes,
     }  # fmt: skip
     return report_alert({DAY: document}, [DAY], limits=Limits())
 
