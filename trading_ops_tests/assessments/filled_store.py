@@ -39,7 +39,7 @@ class Scripted:
         self.assessment, self.attempts = opinion, ({"cost_usd": 0.01, "tokens": {"prompt": 900}},)
         self.asked: list[tuple[Any, str]] = []
 
-    def consult(self, prompt: Any, purpose: str) -> Any:
+    def consult(self, prompt: Any, purpose: str, **_: Any) -> Any:
         self.asked.append((prompt, purpose))
         return self
 

@@ -53,6 +53,13 @@ def test_a_price_that_swings_by_a_hundredth_has_the_deviation_of_plus_and_minus_
     assert found.change_24h_pct == found.change_7d_pct == 0.0
 
 
+def test_the_return_into_the_days_first_bar_is_of_the_day():
+    found = market_of(bars_of([100.0] * 176 + [100.0 * float(np.exp(0.01))] * 24))
+    # one return of 1 % and 23 (167) of 0: their deviation from the mean, ddof 1, is 1 over the root of their number
+    assert found.volatility_24h_pct == pytest.approx(24**-0.5)
+    assert found.volatility_7d_pct == pytest.approx(168**-0.5)
+
+
 def test_a_flat_market_has_no_volatility_and_no_change():
     found = market_of(bars_of([100.0] * 200))
     assert known(found) == dict.fromkeys(UNKNOWN, 0.0)

@@ -146,6 +146,15 @@ def test_the_newest_revision_of_a_day_counts(store):
     assert (gathered(store).days[-1].trades, gathered(store).days[-1].win_rate_pct) == (5, 100.0)
 
 
+def test_a_trade_without_profit_is_no_win(store):
+    body = documents()["closed_trades"][DAY]
+    rows = [{**trade, "pnl_usdt": 0.0, "pnl_pct": 0.0} for trade in body["trades"]]
+    record(store, "closed_trades", {DAY: {**body, "trades": rows}})
+    found = gathered(store)
+    assert (found.days[-1].wins, found.days[-1].win_rate_pct) == (0, 0.0)
+    assert sum(group.wins for group in found.trades) == 6 * 7
+
+
 def test_a_day_without_trades_has_no_win_rate_and_is_not_missing(store):
     record(store, "closed_trades", {DAY: {**documents()["closed_trades"][DAY], "trades": [], "total": 0}})
     found = gathered(store)

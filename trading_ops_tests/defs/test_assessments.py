@@ -1,5 +1,6 @@
 """Is each day decided once, by Dagster, over a real store, and does a decision to retrain launch one retrain?"""
 
+import json
 from typing import Any
 
 import dagster as dg
@@ -20,6 +21,7 @@ from trading_ops_tests.assessments.filled_store import DAYS, MODEL, Scripted, do
 from trading_ops_tests.conftest import NEWEST
 from trading_ops_tests.defs.test_assets import check, error_of, stored, with_bot
 from trading_ops_tests.fakes import ScriptedBot
+from trading_ops_tests.servers.openai import GOOD, KEY, OpenAiServer, Turn
 
 ASSET = "gpt4_assessment"
 WAITS, NO_KEY = opinion("wait", 0.9), Assessment.none("no OPENAI_API_KEY")
@@ -57,7 +59,13 @@ def performs_well(services: Services, *, source: str = "") -> None:
 
 
 def decided(
-    services: Services, *names: str, first: str = NEWEST, last: str = "", force: bool = False, instance: Any = None
+    services: Services,
+    *names: str,
+    first: str = NEWEST,
+    last: str = "",
+    force: bool = False,
+    instance: Any = None,
+    audit: AuditIOManager | None = None,
 ) -> dg.ExecuteInProcessResult:
     keys = {dg.AssetKey(name) for name in names or (ASSET,)}
     config = {"ops": {ASSET: {"config": {"force": True}}}} if force else {}
@@ -65,7 +73,7 @@ def decided(
         dg.Definitions(
             assets=[asset for asset in defs.assets if asset.key in keys],
             asset_checks=[check for check in defs.asset_checks if keys & {key.asset_key for key in check.check_keys}],
-            resources={"services": services, "audit": AuditIOManager(services)},
+            resources={"services": services, "audit": audit or AuditIOManager(services)},
             executor=dg.in_process_executor,
         )
         .resolve_implicit_global_asset_job_def()
@@ -76,7 +84,7 @@ def decided(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **config},
         )
     )
-    assert result.success, error_of(result)
+    assert result.success or audit, error_of(result)
     return result
 
 
@@ -214,6 +222,37 @@ def test_a_forced_analysis_asks_again_where_an_input_was_missing(services):
            services.bot.source)  # fmt: skip
     decided(services, force=True)
     assert (the(services)["evidence"]["missing"], len(adviser.asked)) == ([], 2)
+
+
+class Killed(AuditIOManager):
+    """What is computed is never stored."""
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        raise RuntimeError("killed")
+
+
+def test_a_reply_that_a_killed_run_paid_for_is_the_days_opinion(make_services):
+    with OpenAiServer(Turn(json.dumps({**GOOD, "recommendation": "wait", "confidence": 0.9}))) as server:
+        services = make_services(openai_api_key=KEY, openai_base_url=server.url)
+        record_all(services.store, source=services.bot.source)
+        assert not decided(services, force=True, audit=Killed(services)).success
+        assert stored(services, COLLECTION) == {}
+        decided(services, force=True)
+        assert len(server.asked) == 1
+    document = the(services)
+    assert (document["outcome"], document["opinion"]["recommendation"]) == ("asked", "wait")
+    (attempt,) = document["attempts"]
+    assert (attempt["remembered"], document["cost_usd"]) == (True, 0.0)
+
+
+def test_without_a_key_nobody_is_asked_and_the_check_says_what_is_not_set(make_services):
+    services = make_services()
+    record_all(services.store, source=services.bot.source)
+    result = decided(services, force=True)
+    assert the(services)["outcome"] == "unavailable"
+    assert {name: the(services)["decision"][name] for name in RETRAINS} == RETRAINS
+    assert not check(result, "opinion_heard").passed
+    assert "no OPENAI_API_KEY is set" in told(services, "WARNING")[0]["why"]
 
 
 def test_the_paper_bots_own_day_is_decided_after_it_was_measured(make_services):
