@@ -78,7 +78,9 @@ def _table(standing: Standing, projected: float) -> None:
     for word in standing.overrides:
         show(plain(f"{word.by} allowed up to ${word.up_to_usd:.2f} this {word.period} until {minute(word.until)} UTC:"
                    f" {word.reason}"))  # fmt: skip
-    show("an LLM call may start" if standing.llm_allowed else plain(f"no LLM call starts: {standing.why}"))
+    left = min(standing.day.left_usd, standing.month.left_usd)
+    may = f"an LLM call that costs ${left:.4f} at most may start"
+    show(may if standing.llm_allowed else plain(f"no LLM call starts: {standing.why}"))
 
 
 def _call(record: Record) -> dict[str, Any]:

@@ -67,8 +67,8 @@ def month_start(day: str) -> date:
 def projection(month_to_date_usd: float, day: date) -> float:
     """USD at the end of the month at its pace so far: to date / days elapsed, the day among them, * days of the month.
 
-    >>> projection(3.0, date(2025, 3, 10))
-    9.3
+    >>> projection(1.0, date(2025, 2, 14))
+    2.0
     """
     return month_to_date_usd / day.day * calendar.monthrange(day.year, day.month)[1]
 

@@ -8,6 +8,8 @@ import pytest
 
 from trading_ops.audit.chain import canonical_json
 from trading_ops.audit.store import Entry, StoreUnavailable
+from trading_ops.costs.ledger import CallRefused
+from trading_ops.costs.overrides import allow
 from trading_ops.definitions import defs
 from trading_ops.defs.alerting import root_cause, summarise_backfill
 from trading_ops.defs.notifications import run_failure_alert_sensor
@@ -16,7 +18,7 @@ from trading_ops.defs.resources import AuditIOManager
 from trading_ops.notifications.channel import DeliveryError
 from trading_ops.services import Services
 from trading_ops_tests.conftest import NEWEST
-from trading_ops_tests.fakes import ScriptedBot, trade
+from trading_ops_tests.fakes import NO_USAGE, ScriptedBot, trade
 from trading_ops_tests.notifications.test_outbox import Recorder
 
 COLLECTIONS = ("closed_trades", "performance_metrics", "strategy_risk", "portfolio_reports", "api_cost_history",
@@ -389,6 +391,35 @@ def test_the_bots_costs_are_judged_by_the_limits(run, services, usage, severitie
     assert document["llm_allowed"] == ("CRITICAL" not in severities)
     assert check(result, "costs_within_budget").passed == (not severities)
     assert severities_told(services) == sorted(set(severities))
+
+
+def test_the_report_says_of_the_newest_day_what_a_call_would_be_told_now(run, services):
+    """B037, B038: what the bot says it spends stops our calls too, until a recorded override."""
+    most = {"input": 1_000, "output": 100}
+    asked = {"purpose": "test", "model": "gpt-4.1-mini", "prompt_sha256": "ab" * 32, "most_tokens": most}
+    with_bot(services, ScriptedBot(usage=NO_USAGE | {"daily_cost_usd": 5.01}))
+    call = services.ledger.reserve(**asked)
+    result = run(services, "api_costs")
+    document = stored(services, "api_cost_history")[NEWEST]
+    assert (document["llm_allowed"], document["stop_lifts_at"]) == (False, "2025-03-11T00:00:00+00:00")
+    with pytest.raises(CallRefused, match="the stop lifts at 2025-03-11 00:00 UTC"):
+        services.ledger.reserve(**asked)
+    assert not check(result, "costs_within_budget").passed
+    (told,) = [d["alert"] for d in services.outbox.deliveries() if d["alert"]["severity"] == "CRITICAL"]
+    assert "no LLM call starts until 2025-03-11 00:00 UTC" in told["why"]
+    assert "trading-ops costs allow" in told["what_to_do"]
+    allow(services.store, services.now(), "day", 6.0, reason="release", by="ann", limits=services.cost_limits)
+    run(services, "api_costs")
+    document = stored(services, "api_cost_history")[NEWEST]
+    assert (document["llm_allowed"], document["stop_lifts_at"]) == (True, None)
+    assert document["left_day_usd"] == pytest.approx(6.0 - 5.01 - float(call.bound_usd))
+    services.ledger.reserve(**asked)
+
+
+def test_a_days_costs_read_again_add_no_revision(run, services):
+    for _ in range(2):
+        assert run(services, "api_costs").success
+    assert len(services.store.read("api_cost_history", all_revisions=True)) == 1
 
 
 def severities_told(services):
