@@ -496,6 +496,12 @@ def test_a_long_ago_retrain_is_as_unknown_in_a_range_as_alone(store):
     assert found[DAY] == gathered(store)
 
 
+def test_a_veto_is_followed_back_for_a_fortnight_in_a_range_as_alone(store):
+    vetoed(store, *(str(date.fromisoformat(DAY) - back * ONE_DAY) for back in range(1, 21)))
+    found = together(store, DAYS[3:], bars_of({"BTCUSDT": market()}))
+    assert found[DAY].vetoed_since == gathered(store).vetoed_since == str(date.fromisoformat(DAY) - 14 * ONE_DAY)
+
+
 def test_a_source_that_does_not_reach_back_gives_a_range_what_it_gives_each_day(store):
     """As a bot whose chart refuses what is older than 16 days."""
     all_bars = bars_of({"BTCUSDT": market()})
