@@ -229,3 +229,15 @@ def weather(the_storm: Storm, capsys: pytest.CaptureFixture[str], cases: list[Ca
                 f"\n{len(cases)} seeds of {cases[0].callers} callers: spent ${min(spent):.6f} to ${max(spent):.6f} of"
                 f" ${CAP.day_critical_usd}, {max(took):.1f} s at most; {dict(said)}\n"
             )
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_one_who_reserves_between_anothers_look_and_write_is_not_forgotten(tmp_path: Path, step: int):
+    """Both would fit alone; together they are beyond the limit."""
+    callers = Callers(tmp_path, None)
+    callers.do(("reserve", 0.1, None, {}))
+    callers.do(("reserve", 0.6, None, {step: ("reserve", 0.6, None, {})}))
+    assert len(callers.started) == 2
+    assert callers.world.ledger.spending().day_cost(NOON.date()) == nano(0.7)
+    callers.world.assert_whole()
+    callers.world.store.close()
