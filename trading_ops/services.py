@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from trading_ops import policies
+from trading_ops.advisers import configured_adviser, configured_ledger
 from trading_ops.channels import configured_channel
 from trading_ops.settings import Settings, load_settings
 
@@ -249,18 +250,14 @@ class Services:
         return Workshop(self.registry, self.settings.data_dir, policies.training_limits(self.settings), self.now)
 
     @cached_property
-    def adviser(self) -> Gpt4:
-        """Whom the assessments ask; without a key it says so."""
-        from trading_ops.assessments.gpt4 import Gpt4
+    def ledger(self) -> Ledger:
+        """Where LLM calls are reserved and settled."""
+        return configured_ledger(self.settings, lambda: self.store, self.now)
 
-        key, address = self.settings.openai_api_key, self.settings.openai_base_url
-        return Gpt4(
-            self.ledger,
-            api_key=key.get_secret_value() if key else None,
-            base_url=str(address) if address else None,
-            model=self.settings.openai_model,
-            timeout_s=self.settings.openai_timeout_s,
-        )
+    @cached_property
+    def adviser(self) -> Gpt4:
+        """Whom the assessments ask."""
+        return configured_adviser(self.settings, self.ledger)
 
     @property
     def performance_limits(self) -> PerformanceLimits:
@@ -269,17 +266,6 @@ class Services:
     @property
     def cost_limits(self) -> CostLimits:
         return policies.cost_limits(self.settings)
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        """What LLM calls cost, and may cost; by the clock on the wall, also where the bot's is a recording's."""
-        from trading_ops.audit.late import late
-        from trading_ops.costs.ledger import Ledger
-        from trading_ops.costs.pricing import Prices
-
-        address, calls = self.settings.openai_base_url, self.settings.llm_calls_an_hour
-        prices = Prices(self.settings.llm_prices, str(address) if address else None)
-        return Ledger(late(lambda: self.store), self.cost_limits, self.now, calls_an_hour=calls, prices=prices)
 
     @property
     def retrain_limits(self) -> RetrainLimits:

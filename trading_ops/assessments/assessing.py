@@ -57,7 +57,7 @@ def paid_reply(store: AuditStore, day: str, prompt_sha256: str) -> str | None:
     for record in store.read(LEDGER, first=day):
         call = record.body
         if (call.get("prompt_sha256"), call.get("outcome")) == (prompt_sha256, "ok"):
-            return str(call["detail"]["raw"])
+            return (call.get("detail") or {}).get("raw")
     return None
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trading_ops.assessments.prompt import Prompt
 from trading_ops.assessments.protocol import Answer, Dialect, chat, is_about, responses
-from trading_ops.assessments.schema import REPLY_SCHEMA, Assessment, InvalidReply, parse_reply
+from trading_ops.assessments.schema import LONGEST_TEXT, REPLY_SCHEMA, Assessment, InvalidReply, parse_reply
 from trading_ops.audit.store import StoreError
 from trading_ops.costs.ledger import CallRefused
 from trading_ops.secrecy import forms
@@ -94,7 +95,8 @@ class Gpt4:
             return Consultation(Assessment.none("no OPENAI_API_KEY is set"), ())
         if known is not None and (told := known(prompt.sha256)) is not None:
             remembered = {"outcome": "ok", "raw": told, "remembered": True, "cost_usd": 0.0, "tokens": {}}
-            return Consultation(parse_reply(told), (remembered,))
+            with suppress(InvalidReply):  # valid to another release
+                return Consultation(parse_reply(told), (remembered,))
         attempts: list[dict[str, Any]] = []
         messages = [("system", prompt.system), ("user", prompt.user)]
         why = ""
@@ -108,7 +110,7 @@ class Gpt4:
                 if answer.outcome == "refusal":
                     return Consultation(Assessment.none(f"GPT-4 refused: {answer.error}"), tuple(attempts))
                 why = answer.error
-                messages = [*messages[:2], ("assistant", answer.text), ("user", AGAIN.format(why=why))]
+                messages = [*messages[:2], ("assistant", answer.text[:LONGEST_TEXT]), ("user", AGAIN.format(why=why))]
                 messages = [message for message in messages if message[1]]
         return Consultation(Assessment.none(f"{QUESTIONS} replies that are none, the last: {why}"), tuple(attempts))
 

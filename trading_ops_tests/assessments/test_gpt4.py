@@ -252,6 +252,12 @@ def test_what_was_paid_for_before_is_not_asked_again(rig):
     assert (used.server.asked, used.rows()) == ([], [])
 
 
+def test_a_reply_that_was_valid_to_another_release_is_asked_for_again(rig):
+    used = rig()
+    found = used.client().consult(PROMPT, "test", known={PROMPT.sha256: "retrain, surely"}.get)
+    assert (found.assessment.confidence, len(used.server.asked)) == (GOOD["confidence"], 1)
+
+
 def test_a_key_that_the_server_repeats_is_nowhere_in_what_is_kept(rig):
     used = rig()
     wrong = "sk-GEHEIM-another-key"
