@@ -30,6 +30,8 @@ NOON = datetime(2025, 3, 10, 12, 30, tzinfo=UTC)
 NEWEST = "2025-03-09"  # the newest complete day at NOON
 # begun first, so that at the end no core waits for a long file that another worker has just begun
 LONGEST_FIRST = (
+    "test_from_loss_to_retrain.py", "test_decisions_command.py", "costs/test_storm.py", "assessments/test_gpt4.py",
+    "test_costs_command.py",
     "test_cli.py", "ui/test_ui.py", "test_two_halves.py", "defs/test_outcomes.py", "optimization/test_kill.py",
     "defs/test_analysis.py", "audit/test_mongo.py", "bot/test_http.py", "audit/test_spool_mongo.py",
     "test_candles_command.py", "test_store_outage.py", "defs/test_assets.py", "test_optimize_command.py",
