@@ -63,7 +63,7 @@ def test_a_process_that_has_its_libraries_already_does_what_a_fresh_one_does(hom
 
 def test_a_backfill_ends_with_a_table_that_fits_80_columns(home):
     said = (home / "said").read_text()
-    assert re.search(r"measured 3 days \(\S+ to \S+\) x 6 assets in", said)
+    assert re.search(r"measured 3 days \(\S+ to \S+\) x 7 assets in", said)
     for strategy in ("rsi", "macd", "bollinger", "volume", "portfolio"):
         assert re.search(rf"^ {strategy} +\d+ ", said, re.M), strategy
     assert "simulated candles" in said

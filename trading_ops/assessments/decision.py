@@ -65,7 +65,8 @@ def decide(evidence: Evidence, assessment: Assessment, limits: Limits = Limits()
     holds = sure and assessment.recommendation != "retrain"
     expired = holds and _veto_is_over(evidence, limits)
     vetoes = holds and not expired
-    models = targets(evidence, (*ruling.aged, *ruling.due) or (Cause("gpt", ""),), limits)
+    due = () if vetoes and ruling.aged else ruling.due  # an old model takes no other along that is held back
+    models = targets(evidence, (*ruling.aged, *due) or (Cause("gpt", ""),), limits)
     if ruling.allowed and not models:
         ruling = replace(ruling, blocked=(f"the models in question have less than {limits.new_bars} new bars",))
     rule, why = _settled(ruling, assessment, says=says, vetoes=vetoes)

@@ -87,7 +87,7 @@ def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting)
             day=day,
             as_of=as_of,
             present=present,
-            forced=setting.forced,
+            forced=setting.forced and present,
             source=setting.source,
             candles=setting.candles,
             days=tuple(_day(d, known) for d in window if date.fromisoformat(d) >= setting.first_day),
@@ -101,7 +101,7 @@ def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting)
             trainable=setting.trainable,
             attempts=_tried(tries, as_of),
             vetoed_since=_vetoed_since(decided, day),
-            adviser=setting.adviser,
+            adviser=setting.adviser if present else Adviser(),  # of what came true up to the present
             missing=tuple(_missing(known, window, day, setting, market, unreadable)),
             digests={
                 **{name: digest_of({d: r.digest for d, r in of.items()}) for name, of in known.items()},

@@ -6,8 +6,9 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trading_ops.assessments.prompt import Prompt
@@ -195,7 +196,7 @@ class Gpt4:
 
         speak = chat if self._api == "chat" else responses
         try:
-            answer = speak(client, self._model, messages, self._dialect, OUTPUT_TOKENS)
+            answer = self._without_key(speak(client, self._model, messages, self._dialect, OUTPUT_TOKENS))
         except openai.APITimeoutError:
             return Answer("timeout", error=f"no answer within {self._timeout_s:g} s")
         except openai.APIConnectionError as error:
@@ -204,7 +205,7 @@ class Gpt4:
             return Answer("dropped", tokens={} if unsent else None, error=f"the server {why}")
         except openai.APIStatusError as error:
             return self._refused(error)
-        except (openai.OpenAIError, ValueError, TypeError, LookupError, AttributeError) as error:
+        except (openai.OpenAIError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             said = self._safe(f"{type(error).__name__}: {error}")
             return Answer("malformed", error=f"the server does not speak the protocol: {said}")
         if answer.outcome != "ok":
@@ -231,18 +232,29 @@ class Gpt4:
     def _client(self) -> OpenAI:
         import openai
 
+        from trading_ops.assessments.answering import bounded
+
         return openai.OpenAI(
             api_key=self._api_key,
             base_url=self._base_url,
             timeout=openai.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s)),
             max_retries=0,  # every attempt is reserved
+            http_client=openai.DefaultHttpxClient(event_hooks={"response": [partial(bounded, self._timeout_s)]}),
         )
+
+    def _without_key(self, answer: Answer) -> Answer:
+        """The answer as it is kept and told: a reply may repeat the key, too."""
+        text, model, error = map(self._hidden, (answer.text, answer.model, answer.error))
+        return replace(answer, text=text, model=model, error=error)
+
+    def _hidden(self, text: str) -> str:
+        for form in forms(self._api_key or ""):
+            text = text.replace(form, "[key]") if form else text
+        return text
 
     def _safe(self, text: str) -> str:
         """A server's own words in one line, without the key, which some repeat."""
-        for form in forms(self._api_key or ""):
-            text = text.replace(form, "[key]") if form else text
-        return " ".join(text.split())[:SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")
+        return " ".join(self._hidden(text).split())[:SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _retry_after(text: str) -> float:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NAME = "assessment"
 TEMPERATURE = 0.1
 LONGEST_KEPT = 200_000  # characters of a reply, twice what is read of it
+MOST_TOKENS = 100_000_000  # no model takes or says as many in one call: beyond, the server miscounts
 _THINKS = re.compile(r"^(o\d|gpt-5)")  # models that take no temperature
 
 
@@ -118,7 +119,7 @@ def _tokens(given: Any, given_details: Any, said: Any, said_details: Any) -> dic
     cached = getattr(given_details, "cached_tokens", None) or 0
     thought = getattr(said_details, "reasoning_tokens", None) or 0
     counts = (given, said, cached, thought)
-    if any(not isinstance(count, int) or isinstance(count, bool) or count < 0 for count in counts):
+    if any(not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_TOKENS for count in counts):
         return None
     if cached > given or thought > said:
         return None

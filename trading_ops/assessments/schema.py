@@ -16,7 +16,7 @@ LONGEST_REPLY = 100_000  # characters that are looked at
 LONGEST_TEXT, MOST_ACTIONS = 4_000, 20
 MOST_PLACES = 200  # braces at which an object is looked for between words
 SHOWN = 60  # characters of a wrong value in an error
-_FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\n?(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z0-9_-]*+[ \t]*+\n?+(.*?)```", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 

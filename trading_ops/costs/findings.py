@@ -30,13 +30,14 @@ def cost_findings(document: Mapping[str, Any]) -> Iterator[CostFinding]:
         text = f"${alert['spent_usd']:.2f} this {alert['period']} exceeds ${alert['limit_usd']:.2f}"
         severity = Severity(alert["severity"])
         yield CostFinding(day, severity, alert["period"], text, stop_said(document) if severity == "CRITICAL" else "")
-    refused = {kind: document["refusals"][kind] for kind in BUDGET_STOPS if document["refusals"].get(kind)}
+    told = document.get("refusals") or {}  # days recorded by a release before have none of these
+    refused = {kind: told[kind] for kind in BUDGET_STOPS if told.get(kind)}
     if refused:
         each = " and ".join(f"{count} by the {kind}'s budget" for kind, count in refused.items())
         total = sum(refused.values())
         text = f"{total} LLM call{'s were' if total > 1 else ' was'} refused"
         yield CostFinding(day, Severity.WARNING, "refused", text, f"{each}; {stop_said(document)}")
-    counted = document["budget_day_usd"]
+    counted = document.get("budget_day_usd")
     if counted is not None and round(counted - document["platform_cost_usd"], 9) != 0:
         text = f"the budget counts ${counted:.6f}, the ledger's rows ${document['platform_cost_usd']:.6f}"
         advice = "rows were added or lost by another hand: see trading-ops audit verify"
@@ -47,10 +48,10 @@ def stop_said(document: Mapping[str, Any]) -> str:
     """Whether LLM calls may start, and until when not."""
     allowed = "; ".join(
         f"{word['by']} allowed up to ${word['up_to_usd']:.2f} this {word['period']}: {word['reason']}"
-        for word in document["overrides"]
+        for word in document.get("overrides", ())
     )
     if document["llm_allowed"]:
         return allowed or "LLM calls may start"
-    until = document["stop_lifts_at"]
+    until = document.get("stop_lifts_at")
     ends = f"until {datetime.fromisoformat(until):%Y-%m-%d %H:%M} UTC" if until else "until the period ends"
     return f"no LLM call starts {ends}{f' ({allowed})' if allowed else ''}"

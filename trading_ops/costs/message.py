@@ -42,8 +42,8 @@ def report_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[str]
             "month_usd": month_usd,
             "month_projected_usd": document["platform_month_projected_usd"],
             "requests": document["requests"],
-            "unsettled": document["unsettled"],
-            "refusals": document["refusals"],
+            "unsettled": document.get("unsettled"),
+            "refusals": document.get("refusals"),
             "tokens": document["tokens"],
             "cost_by_model_usd": document["cost_by_model_usd"],
         },
@@ -60,10 +60,10 @@ def report_alert(documents: Mapping[str, Mapping[str, Any]], days: Sequence[str]
 def _calls(document: Mapping[str, Any]) -> list[str]:
     """What is said of calls that are open or were refused, and of an operator's words, where there are any."""
     said = []
-    if document["unsettled"]:
+    if document.get("unsettled"):
         said.append(f"{document['unsettled']} calls not settled, counted at most: ${document['unsettled_usd']:.2f}")
-    if refusals := document["refusals"]:
+    if refusals := document.get("refusals"):
         said.append("refused: " + ", ".join(f"{count} by the {kind}" for kind, count in sorted(refusals.items())))
-    if document["overrides"] and document["llm_allowed"]:
+    if document.get("overrides") and document["llm_allowed"]:
         said.append(stop_said(document))
     return said

@@ -78,7 +78,7 @@ def bot_spend(store: AuditStore, now: datetime) -> tuple[float, float]:
     told = [record for record in store.read("bot_usage") if "error" not in record.body]
     if not told:
         return 0.0, 0.0
-    newest = max(told, key=lambda record: record.recorded_at)
+    newest = max(told, key=lambda record: record.seq)  # a clock that was ahead for a moment hides none that follows
     try:
         said = UsageStatistics.model_validate(newest.body)
     except ValidationError as error:

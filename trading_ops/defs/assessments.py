@@ -222,10 +222,8 @@ def _on_value(
         newest = present_day(services)
     except BotError as error:  # the cursor stays: what was materialised is looked at when the bot is back
         return dg.SkipReason(f"which day is the present one is unknown: {error}")
-    if newest is None:
-        return dg.SensorResult(
-            skip_reason=dg.SkipReason("no day is the present one: the bot's data is old"), cursor=cursor
-        )
+    if newest is None:  # the cursor stays: data that is late for an hour may be fresh again before the day is over
+        return dg.SkipReason("no day is the present one: the bot's data is old")
     if newest not in runs:
         return dg.SensorResult(skip_reason=dg.SkipReason(f"no new {asset} of {newest}"), cursor=cursor)
     run = context.instance.get_run_by_id(runs[newest])

@@ -265,3 +265,11 @@ def test_a_decision_is_the_same_after_a_round_trip_through_json(evidence: Eviden
     decision: Decision = decide(again, heard, Limits())
     assert decision == decide(evidence, said)
     assert again.digest == evidence.digest
+
+
+def test_beside_a_model_that_is_too_old_a_veto_holds_back_what_is_merely_due():
+    old = model_of("lstm/BTCUSDT", age_days=31.0, new_bars=744)
+    fell = model_of("gru/ETHUSDT", drop_7d_pp=9.0)
+    evidence = evidence_of(models=(old, fell), links={"rsi": (old.name, fell.name)})
+    assert decide(evidence, opinion("wait", 0.9)).models == (old.name,)
+    assert decide(evidence, opinion("wait", 0.7)).models == (fell.name, old.name)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from trading_ops.assessments.answering import MOST_BYTES
 from trading_ops.assessments.gpt4 import AGAIN, Consultation, Gpt4
 from trading_ops.assessments.prompt import Prompt, sha256_of
+from trading_ops.assessments.schema import LONGEST_REPLY, InvalidReply, parse_reply
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.costs.budget import Limits
 from trading_ops.costs.ledger import COLLECTION, Ledger
@@ -264,3 +266,43 @@ def test_a_key_that_the_server_repeats_is_nowhere_in_what_is_kept(rig):
     found = used.consult(api_key=wrong)
     assert "Incorrect API key provided: [key]" in str(found.assessment.unavailable)
     assert wrong not in repr(found) + json.dumps(used.rows())
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_key_that_a_reply_repeats_is_nowhere_in_what_is_kept(rig, api):
+    used = rig(Turn(f"I was sent {KEY}"), Turn(reply(reasoning=f"Authorization: Bearer {KEY}")))
+    found = used.consult(api=api)
+    assert found.assessment.reasoning == "Authorization: Bearer [key]"
+    assert found.attempts[0]["raw"] == "I was sent [key]"
+    assert KEY not in repr(found) + json.dumps(used.rows())
+
+
+@pytest.mark.parametrize("count", [10**9, 10**19, 10**40])
+def test_a_count_of_tokens_that_no_model_has_is_charged_the_most_the_call_can_have_cost(rig, count):
+    used = rig(Turn(usage=USAGE | {"input": count}))
+    assert used.consult().assessment.recommendation == "retrain"
+    (row,) = used.rows()
+    assert (row["charged"], row["tokens"]) == ("bound", {})
+
+
+def test_an_answer_that_is_nested_too_deeply_is_none(rig):
+    used = rig(*[Turn(body="[" * 100_000)] * 2)
+    assert "does not speak the protocol: RecursionError" in str(used.consult().assessment.unavailable)
+    assert [row["outcome"] for row in used.rows()] == ["malformed", "malformed"]
+
+
+def test_an_answer_that_never_ends_is_given_up_when_its_time_is_over(rig):
+    used = rig(*[Turn(drips=True)] * 3)
+    assert used.consult(timeout_s=1.0).assessment.unavailable == "no answer within 1 s"
+    assert [row["outcome"] for row in used.rows()] == ["timeout"] * 3
+
+
+def test_no_more_of_an_answer_is_read_than_one_can_have(rig):
+    used = rig(*[Turn(body=" " * (MOST_BYTES + 1))] * 3)
+    assert used.consult().assessment.unavailable == "the server dropped the connection"
+
+
+def test_a_fence_that_never_closes_is_read_at_once():
+    """Read in time that grows with its length alone, not with its square: that would be minutes."""
+    with pytest.raises(InvalidReply, match="holds no JSON object"):
+        parse_reply("```" + "a" * (LONGEST_REPLY - 3))

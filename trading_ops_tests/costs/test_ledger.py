@@ -317,6 +317,13 @@ def test_the_bots_own_spend_of_today_and_of_this_month_counts(world: World):
     world.reserve(5.0)
 
 
+def test_the_bots_spend_counts_though_a_clock_was_ahead_when_it_was_told_before(world: World):
+    for partition, recorded_at in (("2025-03-08", NOON + timedelta(days=900)), ("2025-03-09", NOON)):
+        body = STATISTICS | {"daily_cost_usd": 4.5, "monthly_cost_usd": 50.0}
+        world.store.append("bot_usage", [Entry(partition, "", body)], recorded_at=recorded_at)
+    assert refused(world, 0.6).spent == 4.5
+
+
 def test_a_record_of_the_bots_spend_that_is_none_lets_no_call_start(file_world: World):
     file_world.store.append("bot_usage", [Entry("2025-03-09", "", {"daily_cost_usd": "3"})])
     with pytest.raises(StoreError, match="bot_usage, record 1"):

@@ -83,7 +83,8 @@ def test_a_run_without_days_is_passed_over_without_asking_the_bot(services, inst
     assert "newest day" in str(backfill_summary_sensor(context).skip_message)
 
 
-OVER_BUDGET = {
+OVER_BUDGET = {  # as a release before recorded it
+    "day": NEWEST,
     "error": None, "day_usd": 12.0, "month_usd": 12.0, "platform_month_projected_usd": 12.0, "llm_allowed": False,
     "requests": 1, "tokens": 1, "cost_by_model_usd": {},
     "alerts": [{"period": "day", "spent_usd": 12.0, "limit_usd": 10.0, "severity": "ERROR"}],

@@ -287,6 +287,8 @@ def test_a_backfill_up_to_the_present_asks_about_the_present_alone(services, ins
     adviser = advised(services, opinion())
     decided(services, first=DAYS[8], last=NEWEST, force=True, instance=instance)
     assert [purpose for _, purpose in adviser.asked] == [f"gpt4_assessment/{NEWEST}"]
+    forced = {day: document["evidence"]["forced"] for day, document in stored(services, COLLECTION).items()}
+    assert [day for day, was in forced.items() if was] == [NEWEST]
     assert retrains.launches(services).run_key == f"{NEWEST} {services.bot.source}"
 
 
@@ -365,6 +367,19 @@ def test_while_the_store_is_down_the_cursor_stays_and_the_retrain_is_launched_af
     assert retrains.skips(down).startswith(f"{ASSET} of {NEWEST} ")
     assert retrains.cursor is None
     assert retrains.launches(services).run_key == f"{NEWEST} {services.bot.source}"
+
+
+def test_while_the_bots_data_is_late_the_cursor_stays_and_the_retrain_is_launched_afterwards(
+    services, instance, retrains
+):
+    with_bot(services, bot := ScriptedBot())
+    record_all(services.store, source=bot.source)
+    decided(services, instance=instance)
+    bot.live = False
+    assert retrains.skips(services) == "no day is the present one: the bot's data is old"
+    assert retrains.cursor is None
+    bot.live = True
+    assert retrains.launches(services).run_key == f"{NEWEST} {bot.source}"
 
 
 def test_a_bot_whose_data_is_not_fresh_has_no_present_to_act_in(services, instance, retrains):

@@ -34,8 +34,8 @@ THINKS = re.compile(r"^(o\d|gpt-5)")
 @dataclass(frozen=True)
 class Turn:
     """One answer. `text`: what the model says. `status`, `body`, `headers`: instead of an answer. `delay_s`: before it;
-    `drop`: the connection is reset instead. `finish`: stop, length or content_filter; `usage`: tokens by class, None:
-    left out."""
+    `drop`: the connection is reset instead; `drips`: the answer goes on a blank at a time until the server closes.
+    `finish`: stop, length or content_filter; `usage`: tokens by class, None: left out."""
 
     text: str | None = json.dumps(GOOD)
     refusal: str | None = None
@@ -46,6 +46,7 @@ class Turn:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
     drop: bool = False
+    drips: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
+        if turn.drips:
+            self._drip()
+            return
         try:
             self._check(asked)
         except Refused as refused:
@@ -164,6 +168,15 @@ class _Handler(BaseHTTPRequestHandler):
         shape = schema["schema"]
         if shape.get("additionalProperties") is not False or set(shape["required"]) != set(shape["properties"]):
             raise Refused(400, "Invalid schema for response_format: 'required' must name every key.", "response_format")
+
+    def _drip(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        while not self.server.released.wait(0.1):
+            self.wfile.write(b" ")
+            self.wfile.flush()
 
     def _send(self, status: int, body: str, headers: Mapping[str, str]) -> None:
         content = body.encode()
