@@ -14,9 +14,8 @@ Recommendation = Literal["retrain", "wait", "optimize_parameters"]
 Urgency = Literal["low", "medium", "high"]
 LONGEST_REPLY = 100_000  # characters that are looked at
 LONGEST_TEXT, MOST_ACTIONS = 4_000, 20
-MOST_PLACES = 200  # braces at which an object is looked for between words
 SHOWN = 60  # characters of a wrong value in an error
-_FENCE = re.compile(r"```[a-zA-Z0-9_-]*+[ \t]*+\n?+(.*?)```", re.DOTALL)
+_BRACE, _OPENS = re.compile("[{}]"), re.compile(r'\{\s*["}]')
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -93,39 +92,34 @@ def _object_in(text: str) -> Mapping[str, Any]:
         whole = None
     if isinstance(whole, dict):
         return whole
-    candidates = list(_fenced(text)) or list(_between_words(text))
-    different = {json.dumps(one, sort_keys=True): one for one in candidates}
-    if len(different) != 1:
-        what = "no JSON object" if not different else f"{len(different)} different JSON objects"
-        raise InvalidReply(f"{_shown(text)} holds {what}; exactly one would be right")
-    return next(iter(different.values()))
+    found = list(_objects(text))
+    if not found:
+        raise InvalidReply(f"{_shown(text)} holds no JSON object; exactly one would be right")
+    if any(one != found[0] for one in found):
+        raise InvalidReply(f"{_shown(text)} holds {len(found)} JSON objects that differ; exactly one would be right")
+    return found[0]
 
 
-def _fenced(text: str) -> Iterator[dict[str, Any]]:
-    for match in _FENCE.finditer(text):
-        try:
-            found = _loads(match.group(1))
-        except ValueError:
-            continue
-        if isinstance(found, dict):
-            yield found
-
-
-def _between_words(text: str) -> Iterator[dict[str, Any]]:
-    """The outermost objects that a text with other words around them holds."""
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """The objects between words and in fences. One within other braces may be a part of a broken one: no reply."""
     decoder = json.JSONDecoder(object_pairs_hook=_unique)
-    place, tried = text.find("{"), 0
-    while place >= 0 and tried < MOST_PLACES:
-        tried += 1
-        try:
-            found, end = decoder.raw_decode(text, place)
-        except InvalidReply:
-            raise
-        except (ValueError, RecursionError):
-            end = place + 1
+    place, depth = 0, 0
+    while brace := _BRACE.search(text, place):
+        start, place = brace.start(), brace.end()
+        if brace.group() == "}":
+            depth = max(depth - 1, 0)
+        elif not _OPENS.match(text, start):
+            depth += 1  # braces of a sentence
+        elif depth:
+            raise InvalidReply(f"{_shown(text[start:])} stands within other braces; one JSON object would be right")
         else:
+            try:
+                found, place = decoder.raw_decode(text, start)
+            except InvalidReply:
+                raise
+            except (ValueError, RecursionError) as error:
+                raise InvalidReply(f"{_shown(text[start:])} is broken JSON; one JSON object would be right") from error
             yield found
-        place = text.find("{", end)
 
 
 def _loads(text: str) -> Any:
