@@ -36,6 +36,7 @@ def configured_adviser(settings: Settings, ledger: Ledger) -> Gpt4:
         api_key=key.get_secret_value() if key else None,
         base_url=_address(settings),
         model=settings.openai_model,
+        api=settings.openai_api,
         timeout_s=settings.openai_timeout_s,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, HttpUrl, SecretStr, field_validator
 from pydantic_settings import NoDecode
@@ -29,6 +29,11 @@ class LlmSettings(BaseModel):
     )
     openai_model: str = Field(
         "gpt-4.1-mini", validation_alias="OPENAI_MODEL", pattern=r"^\S+$", description="Model that is asked"
+    )
+    openai_api: Literal["chat", "responses"] = Field(
+        "chat",
+        validation_alias="OPENAI_API",
+        description="Its interface: `chat` (Chat Completions, which every compatible server speaks) or `responses`",
     )
     openai_timeout_s: float = Field(
         60.0, validation_alias="OPENAI_TIMEOUT_S", gt=0, le=600, description="Seconds that an answer may take"

@@ -231,6 +231,7 @@ def test_the_settings_of_the_llm_are_read_as_they_are_written(monkeypatch):
         ("OPENAI_BASE_URL", "https://ops:geheim@llm/v1", "the key is OPENAI_API_KEY"),
         ("OPENAI_BASE_URL", "https://llm/v1?key=geheim", "the key is OPENAI_API_KEY"),
         ("OPENAI_MODEL", "gpt 4", "OPENAI_MODEL"),
+        ("OPENAI_API", "grpc", "'chat' or 'responses'"),
         ("OPENAI_TIMEOUT_S", "0", "greater than 0"),
         ("OPENAI_TIMEOUT_S", "nan", "OPENAI_TIMEOUT_S"),
         ("TRADING_OPS_LLM_CALLS_AN_HOUR", "-1", "greater than or equal to 0"),

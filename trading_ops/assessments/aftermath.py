@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from trading_ops.assessments.gathering import ONE_DAY, RETRAINS, WEEK
+from trading_ops.assessments.gathering import COLLECTION, ONE_DAY, RETRAINS, WEEK
 from trading_ops.audit.store import AuditStore, Record
 
 KEPT_OF_A_RETRAIN = ("name", "outcome", "why", "challenger", "champion", "scores", "at")
@@ -33,6 +33,22 @@ def aftermath(store: AuditStore, day: str, decision_ids: Sequence[str], source: 
     )
     known = [day for day in after if day in performance or day in accuracy]
     return {"retrains": retrains, "days": [_day(day, performance.get(day), accuracy.get(day)) for day in known]}
+
+
+def never_begun(store: AuditStore, day: str, source: str) -> str | None:
+    """The decision of the day before `day` to retrain that has left nothing in `retrain_history`; None: there is none.
+
+    A decision is launched on its own day alone. Raises StoreUnavailable.
+    """
+    before = str(date.fromisoformat(day) - ONE_DAY)
+    decided = [
+        record.body["decision_id"]
+        for record in store.read(COLLECTION, partitions=[before], key="", all_revisions=True)
+        if _of(record, source) and record.body["decision"]["action"] == "retrain" and record.body["evidence"]["present"]
+    ]
+    if not decided or aftermath(store, before, decided, source)["retrains"]:
+        return None
+    return str(decided[0])
 
 
 def _of(record: Record, source: str) -> bool:

@@ -52,11 +52,11 @@ def assess(evidence: Evidence, consult: Consult, limits: Limits = Limits()) -> d
     }
 
 
-def paid_reply(store: AuditStore, day: str, prompt_sha256: str) -> str | None:
-    """The valid reply to this very prompt that was paid for since the end of `day`, by a run that was killed."""
+def paid_reply(store: AuditStore, day: str, model: str, prompt_sha256: str) -> str | None:
+    """The model's valid reply to this very prompt, paid for since the end of `day` by a run that was killed."""
     for record in store.read(LEDGER, first=day):
         call = record.body
-        if (call.get("prompt_sha256"), call.get("outcome")) == (prompt_sha256, "ok"):
+        if (call.get("prompt_sha256"), call.get("model"), call.get("outcome")) == (prompt_sha256, model, "ok"):
             return (call.get("detail") or {}).get("raw")
     return None
 

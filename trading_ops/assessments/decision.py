@@ -13,6 +13,7 @@ from trading_ops.assessments.schema import Assessment
 URGENT = ("medium", "high")
 ACTS = ("model_age", "gpt", "due")  # the rules that retrain
 SETTING = "TRADING_OPS_STRATEGY_MODELS"
+GENERAL = Cause("gpt", "")  # what GPT-4 says is about no model in particular
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,13 @@ def decide(evidence: Evidence, assessment: Assessment, limits: Limits = Limits()
     holds = sure and assessment.recommendation != "retrain"
     expired = holds and _veto_is_over(evidence, limits)
     vetoes = holds and not expired
-    due = () if vetoes and ruling.aged else ruling.due  # an old model takes no other along that is held back
-    models = targets(evidence, (*ruling.aged, *due) or (Cause("gpt", ""),), limits)
-    if ruling.allowed and not models:
-        ruling = replace(ruling, blocked=(f"the models in question have less than {limits.new_bars} new bars",))
-    rule, why = _settled(ruling, assessment, says=says, vetoes=vetoes)
-    alone = _settled(ruling, assessment, says=False, vetoes=False)[0]
+    able = _with_bars(ruling, evidence, limits) if ruling.allowed else ruling
+    due = () if vetoes and able.aged else able.due  # an old model takes no other along that is held back
+    models = targets(evidence, (*able.aged, *due) or (GENERAL,) * says, limits)
+    if ruling.allowed and not models and (ruling.aged or ruling.due or says):
+        able = replace(ruling, blocked=(f"the models in question have less than {limits.new_bars} new bars",))
+    rule, why = _settled(able, assessment, says=says, vetoes=vetoes)
+    alone = _settled(able, assessment, says=False, vetoes=False)[0]
     retrain, without = rule in ACTS, alone in ACTS
     suggests = sure and assessment.recommendation == "optimize_parameters"
     return Decision(
@@ -79,8 +81,8 @@ def decide(evidence: Evidence, assessment: Assessment, limits: Limits = Limits()
         why=why,
         decided_by="gpt" if retrain != without else _rules(evidence, assessment),
         models=models if retrain else (),
-        allowed=ruling.allowed,
-        blocked=ruling.blocked,
+        allowed=able.allowed,
+        blocked=able.blocked,
         due=bool(ruling.due),
         due_because=tuple(cause.why for cause in ruling.due),
         aged=tuple(cause.why for cause in ruling.aged),
@@ -91,6 +93,15 @@ def decide(evidence: Evidence, assessment: Assessment, limits: Limits = Limits()
         agreed=None if assessment.unavailable is not None else (assessment.recommendation == "retrain") == without,
         notes=tuple(_notes(evidence)) if retrain else (),
     )
+
+
+def _with_bars(ruling: Ruling, evidence: Evidence, limits: Limits) -> Ruling:
+    """The ruling without the causes whose models have too few new bars."""
+
+    def able(causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
+        return tuple(cause for cause in causes if targets(evidence, (cause,), limits))
+
+    return replace(ruling, due=able(ruling.due), aged=able(ruling.aged))
 
 
 def _settled(ruling: Ruling, assessment: Assessment, *, says: bool, vetoes: bool) -> tuple[str, str]:

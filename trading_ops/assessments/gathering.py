@@ -38,6 +38,7 @@ WEEK = 7
 MOST_GROUPS = 30  # of a week's trades; the others are in its figures
 REACH_DAYS = 31  # bars back, to count the new ones of a model
 PAST_DAYS = 14  # what was tried or held back longer ago keeps nothing from being done
+LAUNCHED_WITHIN = ONE_DAY  # of a decision: the sensor launches those of the newest day alone
 Bars = Callable[[str, datetime, datetime], "pd.DataFrame"]  # of a symbol, opening in [start, end)
 
 
@@ -59,6 +60,20 @@ class Setting:
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     trainable: bool = True
     adviser: Adviser = field(default_factory=Adviser)
+
+
+@dataclass(slots=True)
+class Try:
+    """A decision to retrain: when it was decided, in the present, and when its retrains were recorded."""
+
+    decided: list[datetime] = field(default_factory=list)
+    recorded: list[datetime] = field(default_factory=list)
+
+    def last(self, as_of: datetime) -> datetime | None:
+        """When it was last tried before `as_of`, whatever came of it; None where nothing was, nor can be any more."""
+        known = [at for at in self.recorded if at <= as_of]
+        known += [at for at in self.decided if at <= as_of < at + LAUNCHED_WITHIN]
+        return max(known, default=None)
 
 
 def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting) -> dict[str, Evidence]:
@@ -234,6 +249,7 @@ def _missing(
 ) -> list[str]:
     """Which inputs are not there, in words."""
     wanted = [d for d in window if date.fromisoformat(d) >= setting.first_day]
+    linked = {name for names in setting.links.values() for name in names}
     found = []
     for name, needed in (("closed_trades", wanted), ("performance_metrics", wanted), ("model_accuracy_history", [day])):
         if absent := [d for d in needed if d not in known[name]]:
@@ -242,7 +258,11 @@ def _missing(
         found.append(f"a part of the trades of {day}, whose list may be cut off,")
     if day in known["model_accuracy_history"]:
         models = known["model_accuracy_history"][day].body["models"]
-        found += [f"what came of the predictions of {name}" for name, row in models.items() if "error" in row]
+        found += [
+            f"what came of the predictions of {name}"
+            for name, row in models.items()
+            if "error" in row and (row["symbol"] in setting.symbols or name in linked)
+        ]
     found += [f"the market of {symbol} ({why})" for symbol, why in unreadable.items()]
     found += [
         f"the market of {of.symbol} ({of.bars_7d} of {WEEK_BARS} bars of the week)"
@@ -254,26 +274,27 @@ def _missing(
     return found
 
 
-def _attempts(store: AuditStore, first: str, setting: Setting) -> list[list[datetime]]:
-    """When each decision was tried: decided in the present, and its retrains recorded, whatever came of them."""
-    found: dict[str, list[datetime]] = {}
+def _attempts(store: AuditStore, first: str, setting: Setting) -> list[Try]:
+    """Each decision of this bot's, and each retrain by hand."""
+    found: dict[str, Try] = {}
     for record in store.read(COLLECTION, first=first, all_revisions=True):
         body = record.body
         retrained = body.get("source") == setting.source and body["decision"]["action"] == "retrain"
         if retrained and body["evidence"]["present"]:
-            found.setdefault(body["decision_id"], []).append(datetime.fromisoformat(body["evidence"]["as_of"]))
+            tried = found.setdefault(body["decision_id"], Try())
+            tried.decided.append(datetime.fromisoformat(body["evidence"]["as_of"]))
     for record in store.read(RETRAINS, first=first):
         body = record.body
         told = body.get("at") or (body.get("holdout") or ["", ""])[1]
         at = datetime.fromisoformat(told) if told else midnight(record.partition)
-        found.setdefault(body["trigger"]["decision"], []).append(at)
+        found.setdefault(body["trigger"]["decision"], Try()).recorded.append(at)
     return list(found.values())
 
 
-def _tried(tries: Sequence[Sequence[datetime]], as_of: datetime) -> Attempts:
+def _tried(tries: Sequence[Try], as_of: datetime) -> Attempts:
     """A decision counts once, when it was last tried before `as_of`."""
-    known = ([at for at in times if as_of - PAST_DAYS * ONE_DAY < at <= as_of] for times in tries)
-    last = [max(times) for times in known if times]
+    known = (tried.last(as_of) for tried in tries)
+    last = [at for at in known if at is not None and at > as_of - PAST_DAYS * ONE_DAY]
     return Attempts(
         hours_since_last=round((as_of - max(last)).total_seconds() / 3600, 4) if last else None,
         last_7_days=sum(as_of - at < WEEK * ONE_DAY for at in last),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from trading_ops.costs.ledger import Reservation
 
 Api = Literal["chat", "responses"]
-TRIES = 3  # of one question, where the way to the server is at fault
+TRIES = 3  # of one opinion, where the way to the server is at fault
 QUESTIONS = 2  # the prompt, and once more where the reply was none
 LONGEST_WAIT_S = 60.0  # a server that wants to be left alone for longer is not waited for
 OUTPUT_TOKENS = 4_000  # at most, thinking included
 OVERHEAD_TOKENS = 1_000  # of the protocol's own around the messages, generously
 PASSING = ("rate_limited", "server_error", "timeout", "dropped")
 SHOWN = 300  # characters of a server's own words
+_A_KEY = re.compile(r"\b(?:sk|xai)-[^\s,;'\"]+")
 AGAIN = (
     "Your last reply was not used: {why}. Answer again with one JSON object and nothing else, with the fields"
     " recommendation, confidence, urgency, reasoning, suggested_actions, estimated_improvement."
@@ -124,7 +126,7 @@ class Gpt4:
         attempts: list[dict[str, Any]],
     ) -> tuple[Answer | None, str]:
         """The server's answer, or None and why there is none."""
-        from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_exponential_jitter
+        from tenacity import RetryCallState, Retrying, retry_if_result, wait_exponential_jitter
 
         jitter = wait_exponential_jitter(initial=1.0, max=20.0)
 
@@ -140,7 +142,7 @@ class Gpt4:
 
         retrying = Retrying(
             retry=retry_if_result(lambda a: a.outcome in PASSING and a.retry_after_s <= LONGEST_WAIT_S and a.passes),
-            stop=stop_after_attempt(TRIES),
+            stop=lambda _: sum(row["outcome"] in PASSING for row in attempts) >= TRIES,
             wait=wait,
             sleep=self._sleep,
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
@@ -239,7 +241,10 @@ class Gpt4:
             base_url=self._base_url,
             timeout=openai.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s)),
             max_retries=0,  # every attempt is reserved
-            http_client=openai.DefaultHttpxClient(event_hooks={"response": [partial(bounded, self._timeout_s)]}),
+            http_client=openai.DefaultHttpxClient(
+                event_hooks={"response": [partial(bounded, self._timeout_s)]},
+                follow_redirects=False,  # the key and the evidence go to the configured address alone
+            ),
         )
 
     def _without_key(self, answer: Answer) -> Answer:
@@ -253,8 +258,12 @@ class Gpt4:
         return text
 
     def _safe(self, text: str) -> str:
-        """A server's own words in one line, without the key, which some repeat."""
-        return " ".join(self._hidden(text).split())[:SHOWN].encode("utf-8", "backslashreplace").decode("utf-8")
+        """A server's own words in one line, without the key, which some repeat, or a part of it."""
+        return (
+            " ".join(_A_KEY.sub("[key]", self._hidden(text)).split())[:SHOWN]
+            .encode("utf-8", "backslashreplace")
+            .decode("utf-8")
+        )
 
 
 def _retry_after(text: str) -> float:

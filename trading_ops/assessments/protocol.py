@@ -39,15 +39,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a model and its server take."""
+    """What a model and its server take. `limit`: how it calls the most tokens it may say, until it says otherwise."""
 
     schema: bool = True
     temperature: bool = True
-    limit: str = "max_completion_tokens"
+    limit: str = "max_tokens"
+    limit_changed: bool = False
 
     @classmethod
     def of(cls, model: str) -> Dialect:
-        return cls(temperature=not _THINKS.match(model))
+        """As OpenAI's models take it; other servers know and keep to `max_tokens` alone."""
+        thinks = _THINKS.match(model) is not None
+        return cls(temperature=not thinks, limit="max_completion_tokens" if thinks else "max_tokens")
 
 
 def is_about(error: str, dialect: Dialect) -> Dialect | None:
@@ -56,8 +59,9 @@ def is_about(error: str, dialect: Dialect) -> Dialect | None:
         return replace(dialect, schema=False)
     if dialect.temperature and "temperature" in error:
         return replace(dialect, temperature=False)
-    if dialect.limit == "max_completion_tokens" and "max_completion_tokens" in error:
-        return replace(dialect, limit="max_tokens")
+    if dialect.limit in error and not dialect.limit_changed:
+        other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}[dialect.limit]
+        return replace(dialect, limit=other, limit_changed=True)
     return None
 
 
@@ -73,9 +77,12 @@ def chat(
         asked["response_format"] = {"type": "json_schema", "json_schema": schema}
     told: Any = [{"role": role, "content": text} for role, text in messages]
     reply = client.chat.completions.create(model=model, messages=told, **asked)
+    if not reply.choices and (error := (reply.model_extra or {}).get("error")):
+        return _failed(error)
     choice, used = reply.choices[0], reply.usage
     tokens = None if used is None else _tokens(
-        used.prompt_tokens, used.prompt_tokens_details, used.completion_tokens, used.completion_tokens_details
+        used.prompt_tokens, used.prompt_tokens_details, used.completion_tokens, used.completion_tokens_details,
+        used.total_tokens,
     )  # fmt: skip
     message = choice.message
     answer = Answer("ok", tokens, 200, text=_written(message.content), model=_written(reply.model))
@@ -95,9 +102,11 @@ def responses(
         asked["text"] = {"format": {"type": "json_schema", "name": NAME, "strict": True, "schema": REPLY_SCHEMA}}
     told: Any = [{"role": role, "content": text} for role, text in messages]
     reply = client.responses.create(model=model, input=told, **asked)
+    if reply.error is not None or reply.status == "failed":
+        return _failed(reply.error)
     used = reply.usage
     tokens = None if used is None else _tokens(
-        used.input_tokens, used.input_tokens_details, used.output_tokens, used.output_tokens_details
+        used.input_tokens, used.input_tokens_details, used.output_tokens, used.output_tokens_details, used.total_tokens
     )  # fmt: skip
     answer = Answer("ok", tokens, 200, text=_written(reply.output_text), model=_written(reply.model))
     parts = [part for item in reply.output for part in (getattr(item, "content", None) or ())]
@@ -108,19 +117,29 @@ def responses(
     return _ended(answer, cut=why == "max_output_tokens", limit=output_tokens)
 
 
+def _failed(error: Any) -> Answer:
+    """The server took the question and says itself that it failed; nobody knows what it counts."""
+    told = error.get("message") if isinstance(error, dict) else getattr(error, "message", None)
+    return Answer("server_error", None, 200, f"the server failed: {_written(told or str(error))}")
+
+
 def _ended(answer: Answer, *, cut: bool, limit: int) -> Answer:
     if cut:
         return answer.but("length", f"the reply was cut at {limit} tokens")
     return answer if answer.text.strip() else answer.but("empty", "the reply is empty")
 
 
-def _tokens(given: Any, given_details: Any, said: Any, said_details: Any) -> dict[str, int] | None:
-    """Tokens by class, each counted once; None where the figures cannot be true."""
+def _tokens(given: Any, given_details: Any, said: Any, said_details: Any, total: Any) -> dict[str, int] | None:
+    """Tokens by class, each counted once; None where the figures cannot be true.
+
+    What was thought is a part of what was said, but for servers whose total shows that they count it beside that (xAI).
+    """
     cached = getattr(given_details, "cached_tokens", None) or 0
     thought = getattr(said_details, "reasoning_tokens", None) or 0
     counts = (given, said, cached, thought)
     if any(not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_TOKENS for count in counts):
         return None
+    said += thought if total == given + said + thought else 0
     if cached > given or thought > said:
         return None
     return {"input": given - cached, "cached_input": cached, "output": said - thought, "reasoning": thought}

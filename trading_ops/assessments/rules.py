@@ -76,7 +76,9 @@ def skipped(evidence: Evidence, limits: Limits = Limits()) -> str | None:
         return "a past day: GPT-4 is asked about the present one alone"
     if evidence.forced or current is None:
         return None
-    trades = current.window_trades or 0
+    trades = current.window_trades
+    if trades is None:
+        return f"the metrics of {current.day} are missing"
     if trades < limits.min_trades:
         return f"not enough data: {trades} closed trades in 7 days, {limits.min_trades} are needed"
     win_rate, sharpe = current.window_win_rate_pct, current.window_sharpe_ratio

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from trading_ops.assessments.aftermath import never_begun
 from trading_ops.assessments.assessing import Consult, assess, paid_reply, stands
 from trading_ops.assessments.evidence import Adviser
 from trading_ops.assessments.gathering import COLLECTION, Setting, gather
@@ -69,7 +70,8 @@ def gpt4_assessment(
 
 def _consult(services: Services, day: str) -> Consult:
     """GPT-4, which is not paid twice for what a killed run has got already."""
-    return partial(services.adviser.consult, known=partial(paid_reply, services.store, day))
+    known = partial(paid_reply, services.store, day, services.settings.openai_model)
+    return partial(services.adviser.consult, known=known)
 
 
 def _setting(services: Services, newest: str | None, adviser: Adviser, *, forced: bool) -> Setting:
@@ -109,7 +111,7 @@ def _newest(document: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
 
 @dg.asset_check(asset=gpt4_assessment)
 def opinion_heard(context: dg.AssetCheckExecutionContext, services: dg.ResourceParam[Services]) -> dg.AssetCheckResult:
-    """Nothing was missing, and where GPT-4 was asked it gave a valid opinion, which counts."""
+    """Nothing was missing, GPT-4's opinion was valid and counts where it was asked, and what was decided was begun."""
     documents = _of_this_bot(services, checked_days(context, services))
     findings = []
     for day, document in documents.items():
@@ -122,6 +124,10 @@ def opinion_heard(context: dg.AssetCheckExecutionContext, services: dg.ResourceP
             findings.append(Finding(day, Severity.WARNING, missing.split(" (")[0], text, missing))
         if (adviser := evidence["adviser"])["standing"] != "deciding":
             findings.append(Finding(day, Severity.WARNING, "adviser", "GPT-4's word does not count", adviser["why"]))
+        if evidence["present"] and (lost := never_begun(services.store, day, services.bot.source)):
+            text = f"the retrain decided as {lost} has left no record"
+            detail = "It is launched on the day of its decision alone: look for its run, or start it by hand"
+            findings.append(Finding(day, Severity.WARNING, "never begun", text, detail))
     advice = "See `trading-ops decisions why`, and `trading-ops costs` where the budget is used up."
     agreement = agreement_line(list(_recent(services, documents).values()))
     verdict = conclude(context, services, findings, what_to_do=advice, metadata={"agreement": agreement})

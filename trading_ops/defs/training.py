@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 QUEUE = {"dagster-celery/queue": "ml_training"}
 POOL = "ml_training"  # without a limit unless the operator sets one: one training a model holds in any case
 TOLD_EVERY = 0.05
+STORE_BACK_S = 60.0
 
 
 class TrainModelConfig(TrainingRequest, dg.Config):
@@ -146,8 +147,8 @@ def challenge_champion(
     except dg.Failure as error:  # the others go on
         context.log.error(str(error.description))
         document = failed(services.store, name, trigger, str(error.description), services.bot.now())
-    except StoreError:  # where nothing can be recorded the run fails, and is started again
-        raise
+    except StoreError as error:  # where nothing can be recorded; what was trained by then is not trained again
+        raise dg.RetryRequested(max_retries=2, seconds_to_wait=STORE_BACK_S) from error
     except Exception as error:  # whatever it is, the others go on and people are told
         context.log.exception(f"{name} could not be trained anew")
         document = failed(services.store, name, trigger, f"{type(error).__name__}: {error}", services.bot.now())
@@ -175,9 +176,15 @@ def tell_retrain(context: dg.OpExecutionContext, services: dg.ResourceParam[Serv
         raise dg.Failure("; ".join(map(line, documents)), allow_retries=False)
 
 
-@dg.job(executor_def=steps_executor, tags={MAX_RUNTIME: "14400"})
+@dg.job(
+    executor_def=steps_executor,
+    tags={MAX_RUNTIME: "14400", "dagster/max_retries": "2", "dagster/retry_on_asset_or_op_failure": "false"},
+)
 def adaptive_retrain() -> None:
-    """Trains challengers of the named models and promotes those that are better. Without a config: all champions."""
+    """Trains challengers of the named models and promotes those that are better. Without a config: all champions.
+
+    A run that was killed is started again and goes on from its checkpoints; one in which all models failed is not.
+    """
     tell_retrain(choose_models().map(challenge_champion).collect())
 
 

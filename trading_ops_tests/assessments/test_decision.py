@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trading_ops.assessments.decision import Decision, decide
 from trading_ops.assessments.evidence import Adviser, Evidence
-from trading_ops.assessments.rules import Limits, judge, skipped
+from trading_ops.assessments.rules import Limits, judge, skipped, targets
 from trading_ops.assessments.schema import Assessment
 from trading_ops_tests.assessments.examples import attempted, breach_of, day_of, evidence_of, model_of, opinion
 
@@ -174,6 +174,16 @@ def test_a_model_without_new_bars_is_not_trained_anew_whatever_drifts():
     assert "168 new bars" in decision.why
 
 
+def test_what_is_due_for_models_without_new_bars_alone_keeps_no_other_from_what_gpt4_says():
+    models = (model_of(), model_of("lstm/SOLUSDT", drift=True, new_bars=100))
+    evidence = evidence_of(models=models, links={})
+    decision = decide(evidence, opinion())
+    assert (decision.action, decision.rule, decision.models) == ("retrain", "gpt", ("lstm/BTCUSDT",))
+    assert (decision.rules_alone, decision.decided_by, decision.due) == ("wait", "gpt", True)
+    alone = decide(evidence, NO_KEY)
+    assert (alone.action, alone.rules_alone) == ("wait", "wait")
+
+
 def test_a_failing_strategy_is_about_the_models_it_uses():
     models = (model_of(), model_of("gru/ETHUSDT"))
     links = {"rsi": ("gru/ETHUSDT",), "macd": ("lstm/BTCUSDT",)}
@@ -190,6 +200,10 @@ def test_where_no_model_is_linked_the_decision_says_that_it_may_not_help():
 
 
 SKIPPED = {
+    "the day was not measured": (
+        {"window_trades": None, "window_win_rate_pct": None, "window_sharpe_ratio": None},
+        "the metrics of 2025-03-09 are missing",
+    ),
     "B087 performance acceptable": ({}, "performance acceptable: win rate 70.0 %, Sharpe 2.20"),
     "B087 exactly at both limits": (
         {"window_win_rate_pct": 55.0, "window_sharpe_ratio": 1.0},
@@ -254,7 +268,8 @@ def test_no_opinion_moves_what_the_rules_do_not_leave_to_it(evidence: Evidence, 
     if decision.action == "retrain":
         assert decision.models
         assert ruling.aged or ruling.due or decision.gpt_says_retrain
-    if decision.allowed and (ruling.aged or (ruling.due and not decision.gpt_vetoes)):
+    causes = (*ruling.aged, *(() if decision.gpt_vetoes else ruling.due))
+    if decision.allowed and targets(evidence, causes, Limits()):
         assert decision.action == "retrain"
 
 

@@ -216,6 +216,17 @@ def test_predictions_whose_outcomes_cannot_be_read_are_missing(store):
     assert gathered(store).missing == (f"what came of the predictions of {MODEL}",)
 
 
+@pytest.mark.parametrize(
+    ("links", "missing"),
+    [({}, ()), ({"rsi": ("lstm/LUNAUSDT",)}, ("what came of the predictions of lstm/LUNAUSDT",))],
+)
+def test_a_model_of_a_delisted_symbol_that_nobody_uses_holds_no_other_back(store, links, missing):
+    body = documents()["model_accuracy_history"][DAY]
+    row = {**body["models"][MODEL], "symbol": "LUNAUSDT", "outcome": "no_candles", "error": "no candles"}
+    record(store, "model_accuracy_history", {DAY: {**body, "models": {**body["models"], "lstm/LUNAUSDT": row}}})
+    assert gathered(store, links=links).missing == missing
+
+
 def test_accuracy_of_earlier_days_may_be_missing(empty):
     record_all(empty, without=tuple(("model_accuracy_history", day) for day in DAYS[:-1]))
     assert gathered(empty).missing == ()
@@ -323,22 +334,30 @@ def test_a_decision_about_many_models_is_one_attempt_and_its_last_counts(store):
 
 
 def test_a_decision_to_retrain_counts_at_once_and_with_its_outcome_still_once(store):
-    document = decide_on(store, DAYS[-3], opinion())
+    document = decide_on(store, DAYS[-2], opinion(), hour=5)
     assert document["decision"]["action"] == "retrain"
-    assert tried(store) == Attempts(hours_since_last=48.0, last_7_days=1)
-    retried(store, AS_OF - 47 * HOUR, document["decision_id"])
-    assert tried(store) == Attempts(hours_since_last=47.0, last_7_days=1)
+    assert tried(store) == Attempts(hours_since_last=22.0, last_7_days=1)
+    retried(store, AS_OF - 21 * HOUR, document["decision_id"])
+    assert tried(store) == Attempts(hours_since_last=21.0, last_7_days=1)
+
+
+def test_a_decision_that_nothing_came_of_within_a_day_was_no_attempt(store):
+    """Its sensor launches it on its own day alone."""
+    decide_on(store, DAYS[-2], opinion(), hour=3)
+    assert tried(store, DAY, now=AS_OF - timedelta(seconds=1)).last_7_days == 1
+    assert tried(store) == Attempts()
+    assert decide(gathered(store), opinion()).action == "retrain"
 
 
 def test_a_decision_to_retrain_that_was_decided_again_is_still_an_attempt(store):
-    decide_on(store, DAYS[-3], NO_KEY, **DUE)
-    decide_on(store, DAYS[-3], opinion("wait", 0.9), hour=5)
-    assert tried(store) == Attempts(hours_since_last=48.0, last_7_days=1)
+    decide_on(store, DAYS[-2], NO_KEY, **DUE, hour=4)
+    decide_on(store, DAYS[-2], opinion("wait", 0.9), hour=5)
+    assert tried(store) == Attempts(hours_since_last=23.0, last_7_days=1)
 
 
 @pytest.mark.parametrize("changes", [{"present": False, **DUE}, {"source": "another", **DUE}, {}])
 def test_what_launched_nothing_is_no_attempt(store, changes):
-    decide_on(store, DAYS[-3], NO_KEY, **changes)
+    decide_on(store, DAYS[-2], NO_KEY, hour=4, **changes)
     assert tried(store) == Attempts()
 
 
@@ -362,10 +381,10 @@ def test_no_attempt_after_the_moment_counts(store):
 
 def test_an_attempt_is_still_known_of_a_past_day_after_it_was_made_again(store):
     """A run that failed and was started again two days later does not take its first attempt out of the past."""
-    decision = decide_on(store, DAYS[-4], opinion())["decision_id"]
+    decision = decide_on(store, DAYS[-3], opinion())["decision_id"]
     before = tried(store, DAYS[-2])
     retried(store, AS_OF - HOUR, decision)
-    assert tried(store, DAYS[-2]) == before == Attempts(hours_since_last=45.0, last_7_days=1)
+    assert tried(store, DAYS[-2]) == before == Attempts(hours_since_last=21.0, last_7_days=1)
     assert tried(store) == Attempts(hours_since_last=1.0, last_7_days=1)
 
 
@@ -451,7 +470,7 @@ def test_the_markets_digest_is_of_the_weeks_bars(store, hours_before_the_end, ch
 def test_the_evidence_of_a_past_day_does_not_change_when_later_days_are_recorded(empty):
     day = DAYS[8]
     record_all(empty, last=day)
-    decide_on(empty, DAYS[6], opinion())
+    decide_on(empty, DAYS[7], opinion(), hour=4)
     vetoed(empty, DAYS[7])
     before = gathered(empty, day, frames={"BTCUSDT": market().loc[:day]})
     record_all(empty)

@@ -69,6 +69,7 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
 
 QUOTA = json.dumps({"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}})
 BUSY = json.dumps({"error": {"message": "Rate limit reached.", "code": "rate_limit_exceeded"}})
+FAILED = json.dumps({"object": "response", "status": "failed", "error": {"code": "x", "message": "It is overloaded."}})
 # what comes, what becomes of each call, and the opinion: its recommendation, or why there is none
 TABLE: dict[str, tuple[list[Turn], list[str], str]] = {
     "good": ([Turn()], ["ok"], "retrain"),
@@ -106,6 +107,12 @@ TABLE: dict[str, tuple[list[Turn], list[str], str]] = {
     "429, out of money": ([Turn(status=429, body=QUOTA)], ["rate_limited"], "exceeded your current quota"),
     "500 twice": ([Turn(status=500, body="oops")] * 2 + [Turn()], ["server_error"] * 2 + ["ok"], "retrain"),
     "503 for ever": ([Turn(status=503, body="oops")] * 3, ["server_error"] * 3, "HTTP 503"),
+    "429 twice, malformed, 429": (
+        [Turn(status=429, body=BUSY)] * 2 + [Turn("no idea"), Turn(status=429, body=BUSY)],
+        ["rate_limited", "rate_limited", "malformed", "rate_limited"], "HTTP 429"),
+    "it says that it failed": ([Turn(body=FAILED), Turn()], ["server_error", "ok"], "retrain"),
+    "it says that it failed, for ever": ([Turn(body=FAILED)] * 3, ["server_error"] * 3, "failed: It is overloaded."),
+    "a redirect": ([Turn(status=307, headers={"Location": "/v1/elsewhere"})], ["rejected"], "HTTP 307"),
     "dropped once": ([Turn(drop=True), Turn()], ["dropped", "ok"], "retrain"),
     "dropped for ever": ([Turn(drop=True)] * 3, ["dropped"] * 3, "dropped the connection"),
     "a login page": ([Turn(body="<html>Welcome</html>")] * 2, ["malformed"] * 2, "does not speak the protocol"),
@@ -239,6 +246,28 @@ def test_a_server_that_knows_the_old_name_of_the_limit_alone_is_asked_by_it(rig)
     assert "max_tokens" in used.server.asked[-1].document
 
 
+def test_a_server_that_knows_the_new_name_of_the_limit_alone_is_asked_by_it(rig):
+    used = rig(limits=("max_completion_tokens",))
+    client = used.client()
+    assert client.consult(PROMPT, "test").assessment.unavailable is None
+    assert client.consult(PROMPT, "test").assessment.unavailable is None
+    names = ["max_tokens", "max_completion_tokens", "max_completion_tokens"]
+    assert all(name in asked.document for name, asked in zip(names, used.server.asked, strict=True))
+
+
+def test_a_server_that_knows_no_name_of_the_limit_is_not_asked_for_ever(rig):
+    used = rig(limits=())
+    assert "HTTP 400" in str(used.consult().assessment.unavailable)
+    assert len(used.server.asked) == 2
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_what_was_thought_is_paid_also_where_the_server_counts_it_apart(rig, api):
+    used = rig(Turn(thinks_apart=True))
+    (attempt,) = used.consult(api=api).attempts
+    assert attempt["tokens"] == USAGE
+
+
 @pytest.mark.parametrize(("model", "warm"), [("gpt-4.1-mini", 0.1), ("gpt-5-mini", None), ("o4-mini", None)])
 def test_the_temperature_is_low_where_the_model_takes_one(rig, model, warm):
     used = rig()
@@ -266,6 +295,14 @@ def test_a_key_that_the_server_repeats_is_nowhere_in_what_is_kept(rig):
     found = used.consult(api_key=wrong)
     assert "Incorrect API key provided: [key]" in str(found.assessment.unavailable)
     assert wrong not in repr(found) + json.dumps(used.rows())
+
+
+def test_a_key_that_the_server_repeats_in_part_is_not_kept_either(rig):
+    masked = "Incorrect API key provided: sk-GEHEI**********-key. You can find your API key in your account."
+    used = rig(Turn(status=401, body=json.dumps({"error": {"message": masked}})))
+    found = used.consult()
+    assert "provided: [key] You can find" in str(found.assessment.unavailable)
+    assert "GEHEI" not in repr(found) + json.dumps(used.rows())
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -12,16 +12,25 @@ from trading_ops.assessments.gathering import COLLECTION
 from trading_ops.assessments.schema import Assessment
 from trading_ops.bot.client import BotUnreachable, Calendar
 from trading_ops.definitions import defs
-from trading_ops.defs.assessments import adaptive_retrain_sensor, trigger_ai_analysis_sensor
+from trading_ops.defs.assessments import PAGE, adaptive_retrain_sensor, trigger_ai_analysis_sensor
 from trading_ops.defs.partitions import RANGE_END, RANGE_START
 from trading_ops.defs.resources import AuditIOManager
 from trading_ops.services import Services
+from trading_ops.training.retrain import Trigger, failed
 from trading_ops_tests.assessments.examples import evidence_of, opinion
-from trading_ops_tests.assessments.filled_store import DAYS, MODEL, Scripted, documents, record, record_all
+from trading_ops_tests.assessments.filled_store import (
+    DAYS,
+    MODEL,
+    Scripted,
+    decide_on,
+    documents,
+    record,
+    record_all,
+)
 from trading_ops_tests.conftest import NEWEST
 from trading_ops_tests.defs.test_assets import check, error_of, stored, with_bot
 from trading_ops_tests.fakes import ScriptedBot
-from trading_ops_tests.servers.openai import GOOD, KEY, OpenAiServer, Turn
+from trading_ops_tests.servers.openai import CHAT, GOOD, KEY, RESPONSES, OpenAiServer, Turn
 
 ASSET = "gpt4_assessment"
 WAITS, NO_KEY = opinion("wait", 0.9), Assessment.none("no OPENAI_API_KEY")
@@ -243,6 +252,26 @@ def test_a_reply_that_a_killed_run_paid_for_is_the_days_opinion(make_services):
     assert (document["outcome"], document["opinion"]["recommendation"]) == ("asked", "wait")
     (attempt,) = document["attempts"]
     assert (attempt["remembered"], document["cost_usd"]) == (True, 0.0)
+
+
+def test_a_reply_that_another_model_gave_is_not_taken_for_this_ones(make_services):
+    with OpenAiServer() as server:
+        services = make_services(openai_api_key=KEY, openai_base_url=server.url)
+        record_all(services.store, source=services.bot.source)
+        assert not decided(services, force=True, audit=Killed(services)).success
+        other = make_services(openai_api_key=KEY, openai_base_url=server.url, openai_model="gpt-4.1")
+        decided(other, force=True)
+        assert [asked.document["model"] for asked in server.asked] == ["gpt-4.1-mini", "gpt-4.1"]
+
+
+@pytest.mark.parametrize(("api", "path"), [("chat", CHAT), ("responses", RESPONSES)])
+def test_the_interface_that_is_set_is_spoken(make_services, api, path):
+    with OpenAiServer() as server:
+        services = make_services(openai_api_key=KEY, openai_base_url=server.url, openai_api=api)
+        record_all(services.store, source=services.bot.source)
+        decided(services, force=True)
+        assert [asked.path for asked in server.asked] == [path]
+    assert the(services)["outcome"] == "asked"
 
 
 def test_without_a_key_nobody_is_asked_and_the_check_says_what_is_not_set(make_services):
@@ -483,9 +512,8 @@ def test_an_analysis_waits_for_the_end_of_the_run_that_measures(services, instan
     assert analyses.launches(services).partition_key == NEWEST
 
 
-def test_more_materialisations_than_a_page_are_all_seen(services, instance, analyses, monkeypatch):
-    monkeypatch.setattr("trading_ops.defs.assessments.PAGE", 2)
-    for day in (NEWEST, *DAYS[:5]):
+def test_more_materialisations_than_a_page_are_all_seen(services, instance, analyses):
+    for day in (NEWEST, *(DAYS[number % 5] for number in range(PAGE + 1))):
         instance.report_runless_asset_event(dg.AssetMaterialization("performance_metrics", partition=day))
     assert analyses.launches(services).partition_key == NEWEST
     assert analyses.skips(services) == f"no new performance_metrics of {NEWEST}"
@@ -528,6 +556,19 @@ def test_a_missing_input_is_told_by_name(services):
     assert f"closed_trades of {DAYS[-3]}" in alert["why"]
     assert "nothing is retrained" in alert["what"]
     assert the(services)["decision"]["action"] == "wait"
+
+
+@pytest.mark.parametrize("came", ["nothing", "a record of its retrain"])
+def test_a_retrain_that_was_decided_yesterday_and_never_begun_is_told(services, came):
+    advised(services, WAITS)
+    yesterday = decide_on(services.store, DAYS[-2], opinion(), source=services.bot.source)
+    if came == "a record of its retrain":
+        failed(services.store, MODEL, Trigger(yesterday["decision_id"], "why"), "out of memory", services.bot.now())
+    assert check(decided(services, force=True), "opinion_heard").passed == (came != "nothing")
+    if came == "nothing":
+        (alert,) = told(services, "WARNING")
+        assert alert["what"].startswith(f"the retrain decided as {yesterday['decision_id']} has left no record")
+        assert "start it by hand" in alert["why"]
 
 
 def test_an_adviser_whose_word_does_not_count_is_told(services):

@@ -35,7 +35,8 @@ THINKS = re.compile(r"^(o\d|gpt-5)")
 class Turn:
     """One answer. `text`: what the model says. `status`, `body`, `headers`: instead of an answer. `delay_s`: before it;
     `drop`: the connection is reset instead; `drips`: the answer goes on a blank at a time until the server closes.
-    `finish`: stop, length or content_filter; `usage`: tokens by class, None: left out."""
+    `finish`: stop, length or content_filter; `usage`: tokens by class, None: left out. `thinks_apart`: what was thought
+    is counted beside the completion, as xAI does."""
 
     text: str | None = json.dumps(GOOD)
     refusal: str | None = None
@@ -47,6 +48,7 @@ class Turn:
     delay_s: float = 0.0
     drop: bool = False
     drips: bool = False
+    thinks_apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name in document:
             if name not in FIELDS[asked.path]:
                 raise Refused(400, f"Unrecognized request argument supplied: {name}", name)
+        if THINKS.match(document["model"]) and "max_tokens" in document:
+            why = "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+            raise Refused(400, f"Unsupported parameter: {why}", "max_tokens")
         if THINKS.match(document["model"]) and document.get("temperature", 1) != 1:
             raise Refused(400, "Unsupported value: 'temperature' does not support 0.1 with this model.", "temperature")
         for name in ("max_tokens", "max_completion_tokens"):
@@ -202,7 +207,7 @@ def _completion(model: str, turn: Turn) -> dict[str, Any]:
         }],
         **({} if used is None else {"usage": {
             "prompt_tokens": used["input"] + used["cached_input"],
-            "completion_tokens": used["output"] + used["reasoning"],
+            "completion_tokens": used["output"] + (0 if turn.thinks_apart else used["reasoning"]),
             "total_tokens": sum(used.values()),
             "prompt_tokens_details": {"cached_tokens": used["cached_input"], "audio_tokens": 0},
             "completion_tokens_details": {"reasoning_tokens": used["reasoning"], "audio_tokens": 0},
@@ -226,7 +231,7 @@ def _response(model: str, turn: Turn) -> dict[str, Any]:
         **({} if used is None else {"usage": {
             "input_tokens": used["input"] + used["cached_input"],
             "input_tokens_details": {"cached_tokens": used["cached_input"]},
-            "output_tokens": used["output"] + used["reasoning"],
+            "output_tokens": used["output"] + (0 if turn.thinks_apart else used["reasoning"]),
             "output_tokens_details": {"reasoning_tokens": used["reasoning"]},
             "total_tokens": sum(used.values()),
         }}),
