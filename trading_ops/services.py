@@ -1,4 +1,4 @@
-"""Which adapters does this configuration ask for? They are chosen and built here, the channels in `channels.py`."""
+"""Which adapters does this configuration ask for? Built here, some in `channels`, `advisers`, `markets`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from trading_ops import policies
 from trading_ops.advisers import configured_adviser, configured_ledger
 from trading_ops.channels import configured_channel
+from trading_ops.markets import configured_candles, configured_exchange
 from trading_ops.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -67,26 +68,12 @@ class Services:
         if wanted not in self._sources:
             for other in [key for key in self._sources if key != own]:
                 del self._sources[other]  # what was read of it is remembered, so only the last one stays
-            self._sources[wanted] = self._new_candles(wanted)
+            self._sources[wanted] = configured_candles(self.settings, wanted, self.now)
         return self._sources[wanted]
 
-    def _new_candles(self, symbols: tuple[str, ...] | None) -> CandleSource:
-        from trading_ops.market.parquet import ParquetCandles
-        from trading_ops.market.replayed import ReplayedCandles
-        from trading_ops.market.simulated import SimulatedCandles
-
-        own = self.settings.symbols
-        if self.settings.candles is None:
-            return SimulatedCandles(self.now, own)
-        recorded = ParquetCandles(self.settings.candles, self.now, symbols=symbols)
-        return ReplayedCandles(recorded, own, self.now, others=symbols != own) if self.settings.replay else recorded
-
     def exchange(self, name: str) -> ExchangeCandles:
-        """Where candles are downloaded from; a mirror stands in for the configured exchange only."""
-        from trading_ops.market.exchange import ExchangeCandles
-
-        mirrored = self.settings.exchange_url is not None and name == self.settings.exchange
-        return ExchangeCandles(name, api_url=str(self.settings.exchange_url) if mirrored else None)
+        """Where candles are downloaded from."""
+        return configured_exchange(self.settings, name)
 
     @cached_property
     def bot(self) -> Bot:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from trading_ops.assessments.gathering import COLLECTION, ONE_DAY, RETRAINS, WEEK
+from trading_ops.assessments.past import COLLECTION, ONE_DAY, RETRAINS, WEEK
 from trading_ops.audit.store import AuditStore, Record
 
 KEPT_OF_A_RETRAIN = ("name", "outcome", "why", "challenger", "champion", "scores", "at")

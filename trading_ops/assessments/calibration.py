@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trading_ops.assessments.evidence import Adviser
-from trading_ops.assessments.gathering import COLLECTION, ONE_DAY, RETRAINS, WEEK
+from trading_ops.assessments.past import COLLECTION, ONE_DAY, RETRAINS, WEEK
 from trading_ops.audit.store import AuditStore
 from trading_ops.performance.intervals import Interval, wilson_interval
 

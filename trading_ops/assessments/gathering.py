@@ -1,4 +1,4 @@
-"""Where does the evidence come from? The recorded days, the market's bars, and what was decided and tried before."""
+"""Where does the evidence come from? The recorded days, the market's bars, and what was decided before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from trading_ops.assessments.conditions import LEAST_BARS, WEEK_BARS, bars_between, market_days
 from trading_ops.assessments.evidence import (
     Adviser,
-    Attempts,
     Breach,
     Day,
     Evidence,
@@ -21,6 +20,7 @@ from trading_ops.assessments.evidence import (
     TradeGroup,
     digest_of,
 )
+from trading_ops.assessments.past import COLLECTION, ONE_DAY, WEEK, attempts, long_before, tries, vetoed_since
 from trading_ops.audit.store import AuditStore, Record
 from trading_ops.bot.client import BotError
 from trading_ops.market.candles import CandleError
@@ -30,15 +30,9 @@ from trading_ops.performance.trades import midnight
 if TYPE_CHECKING:
     import pandas as pd
 
-COLLECTION = "gpt4_analysis_history"
-RETRAINS = "retrain_history"
 INPUTS = ("closed_trades", "performance_metrics", "model_accuracy_history")
-ONE_DAY = timedelta(days=1)
-WEEK = 7
 MOST_GROUPS = 30  # of a week's trades; the others are in its figures
 REACH_DAYS = 31  # bars back, to count the new ones of a model
-PAST_DAYS = 14  # what was tried or held back longer ago keeps nothing from being done
-LAUNCHED_WITHIN = ONE_DAY  # of a decision: the sensor launches those of the newest day alone
 Bars = Callable[[str, datetime, datetime], "pd.DataFrame"]  # of a symbol, opening in [start, end)
 
 
@@ -62,20 +56,6 @@ class Setting:
     adviser: Adviser = field(default_factory=Adviser)
 
 
-@dataclass(slots=True)
-class Try:
-    """A decision to retrain: when it was decided, in the present, and when its retrains were recorded."""
-
-    decided: list[datetime] = field(default_factory=list)
-    recorded: list[datetime] = field(default_factory=list)
-
-    def last(self, as_of: datetime) -> datetime | None:
-        """When it was last tried before `as_of`, whatever came of it; None where nothing was, nor can be any more."""
-        known = [at for at in self.recorded if at <= as_of]
-        known += [at for at in self.decided if at <= as_of < at + LAUNCHED_WITHIN]
-        return max(known, default=None)
-
-
 def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting) -> dict[str, Evidence]:
     """The evidence of each day, oldest first. Nothing recorded of later days is part of it.
 
@@ -86,8 +66,8 @@ def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting)
     frames, unreadable = _bars(bars, setting.symbols, midnight(days[0]), midnight(last) + ONE_DAY)
     markets = {symbol: market_days(symbol, frame, days) for symbol, frame in frames.items()}
     opens = {symbol: frame.index.as_unit("us").asi8 for symbol, frame in frames.items()}
-    decided = _by_day(store.read(COLLECTION, first=_long_before(days[0]), key=""), setting)
-    tries = _attempts(store, _long_before(days[0]), setting)
+    decided = _by_day(store.read(COLLECTION, first=long_before(days[0]), key=""), setting)
+    tried = tries(store, days[0], setting.source)
     found = {}
     for day in days:
         window = [str(date.fromisoformat(day) - back * ONE_DAY) for back in reversed(range(WEEK))]
@@ -114,8 +94,8 @@ def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting)
             market=market,
             links=dict(setting.links),
             trainable=setting.trainable,
-            attempts=_tried(tries, as_of),
-            vetoed_since=_vetoed_since(decided, day),
+            attempts=attempts(tried, as_of),
+            vetoed_since=vetoed_since(decided, day),
             adviser=setting.adviser if present else Adviser(),  # of what came true up to the present
             missing=tuple(_missing(known, window, day, setting, market, unreadable)),
             digests={
@@ -129,11 +109,6 @@ def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting)
 def _by_day(records: Sequence[Record], setting: Setting) -> dict[str, Record]:
     """The newest revision of each day's record of this bot."""
     return {record.partition: record for record in records if record.body.get("source") == setting.source}
-
-
-def _long_before(day: str) -> str:
-    """The day of the oldest record that counts; what is done about a day may come one day after it."""
-    return str(date.fromisoformat(day) - (PAST_DAYS + 2) * ONE_DAY)
 
 
 def _bars(
@@ -272,46 +247,6 @@ def _missing(
     if not setting.symbols:
         found.append("the market (the bot names no symbol)")
     return found
-
-
-def _attempts(store: AuditStore, first: str, setting: Setting) -> list[Try]:
-    """Each decision of this bot's, and each retrain by hand."""
-    found: dict[str, Try] = {}
-    for record in store.read(COLLECTION, first=first, all_revisions=True):
-        body = record.body
-        retrained = body.get("source") == setting.source and body["decision"]["action"] == "retrain"
-        if retrained and body["evidence"]["present"]:
-            tried = found.setdefault(body["decision_id"], Try())
-            tried.decided.append(datetime.fromisoformat(body["evidence"]["as_of"]))
-    for record in store.read(RETRAINS, first=first):
-        body = record.body
-        told = body.get("at") or (body.get("holdout") or ["", ""])[1]
-        at = datetime.fromisoformat(told) if told else midnight(record.partition)
-        found.setdefault(body["trigger"]["decision"], Try()).recorded.append(at)
-    return list(found.values())
-
-
-def _tried(tries: Sequence[Try], as_of: datetime) -> Attempts:
-    """A decision counts once, when it was last tried before `as_of`."""
-    known = (tried.last(as_of) for tried in tries)
-    last = [at for at in known if at is not None and at > as_of - PAST_DAYS * ONE_DAY]
-    return Attempts(
-        hours_since_last=round((as_of - max(last)).total_seconds() / 3600, 4) if last else None,
-        last_7_days=sum(as_of - at < WEEK * ONE_DAY for at in last),
-    )
-
-
-def _vetoed_since(decided: Mapping[str, Record], day: str) -> str | None:
-    """The first of the unbroken days up to the one before, on which GPT-4 held back what was due."""
-    since = None
-    for back in range(1, PAST_DAYS + 1):
-        before = str(date.fromisoformat(day) - back * ONE_DAY)
-        decision = decided[before].body["decision"] if before in decided else {"due": False}
-        held = decision["due"] and (decision["gpt_vetoes"] or decision["veto_expired"])
-        if not held or decision["action"] == "retrain":
-            break
-        since = before
-    return since
 
 
 def _bars_digest(frame: pd.DataFrame, day: str) -> str:

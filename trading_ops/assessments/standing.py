@@ -6,7 +6,7 @@ from datetime import date
 
 from trading_ops.assessments.calibration import read_calibration
 from trading_ops.assessments.evidence import Adviser
-from trading_ops.assessments.gathering import ONE_DAY
+from trading_ops.assessments.past import ONE_DAY
 from trading_ops.audit.store import AuditStore, Entry, Record
 
 STANDINGS = "adviser_standings"

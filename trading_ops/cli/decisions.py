@@ -72,7 +72,7 @@ def replay(days: Days = 30, as_json: Json = False) -> None:
 def calibration(as_json: Json = False) -> None:
     """Show how far GPT-4's confidence came true over a year, and whether its word counts."""
     from trading_ops.assessments.calibration import read_calibration
-    from trading_ops.assessments.gathering import COLLECTION
+    from trading_ops.assessments.past import COLLECTION
     from trading_ops.assessments.standing import last_standing
 
     services = open_services()
@@ -104,7 +104,7 @@ def calibration(as_json: Json = False) -> None:
 
 def _recorded(days: int, *, all_revisions: bool = False) -> list[Record]:
     """The decisions of the last days, newest first."""
-    from trading_ops.assessments.gathering import COLLECTION
+    from trading_ops.assessments.past import COLLECTION
 
     services = open_services()
     now = services.bot.now().astimezone(UTC)

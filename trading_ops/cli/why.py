@@ -27,7 +27,7 @@ def why(
 ) -> None:
     """Explain a day's decision: its evidence, both opinions, the rule that settled it, and what happened after."""
     from trading_ops.assessments.aftermath import aftermath
-    from trading_ops.assessments.gathering import COLLECTION
+    from trading_ops.assessments.past import COLLECTION
     from trading_ops.assessments.replay import replay
 
     store = open_services().store

@@ -12,8 +12,9 @@ from pydantic import Field
 from trading_ops.assessments.aftermath import never_begun
 from trading_ops.assessments.assessing import Consult, assess, paid_reply, stands
 from trading_ops.assessments.evidence import Adviser
-from trading_ops.assessments.gathering import COLLECTION, Setting, gather
+from trading_ops.assessments.gathering import Setting, gather
 from trading_ops.assessments.message import SHOWN_DAYS, agreement_line, decision_alert, opinion_line
+from trading_ops.assessments.past import COLLECTION
 from trading_ops.assessments.standing import adviser_on
 from trading_ops.audit.store import StoreError
 from trading_ops.bot.client import BotError

@@ -12,7 +12,8 @@ from trading_ops.accuracy.joining import join_outcomes
 from trading_ops.accuracy.report import Deployed, accuracy_days
 from trading_ops.assessments.assessing import assess
 from trading_ops.assessments.evidence import Evidence
-from trading_ops.assessments.gathering import COLLECTION, Setting, gather
+from trading_ops.assessments.gathering import Setting, gather
+from trading_ops.assessments.past import COLLECTION
 from trading_ops.assessments.schema import Assessment
 from trading_ops.audit.store import AuditStore, Entry
 from trading_ops.market.candles import FIELDS, UnknownSymbol

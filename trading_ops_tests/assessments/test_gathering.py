@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from trading_ops.assessments.decision import decide
 from trading_ops.assessments.evidence import Attempts, Evidence
-from trading_ops.assessments.gathering import COLLECTION, RETRAINS, gather
+from trading_ops.assessments.gathering import gather
+from trading_ops.assessments.past import COLLECTION, RETRAINS
 from trading_ops.assessments.schema import Assessment
 from trading_ops.audit.store import AuditStore, Entry, StoreUnavailable, open_store
 from trading_ops.bot.client import BotUnreachable

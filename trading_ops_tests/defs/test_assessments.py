@@ -8,7 +8,7 @@ import pytest
 
 from trading_ops.assessments.assessing import assess
 from trading_ops.assessments.evidence import Adviser
-from trading_ops.assessments.gathering import COLLECTION
+from trading_ops.assessments.past import COLLECTION
 from trading_ops.assessments.schema import Assessment
 from trading_ops.bot.client import BotUnreachable, Calendar
 from trading_ops.definitions import defs
