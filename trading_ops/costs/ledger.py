@@ -218,7 +218,10 @@ class Ledger:
         if document is None:
             since = self._utc_now().date().replace(day=1) - timedelta(days=1)
             rows = self.store.read(COLLECTION, first=str(since.replace(day=1)))
-            return 0, Spending.of_rows((record.partition, record.body) for record in rows)
+            try:
+                return 0, Spending.of_rows((record.partition, record.body) for record in rows)
+            except ValueError as error:
+                raise StoreError(f"{COLLECTION}: a row is damaged ({error}); run verify()") from error
         try:
             return document.version, Spending.from_document(document.body)
         except (KeyError, TypeError, ValueError) as error:

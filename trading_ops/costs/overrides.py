@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trading_ops.audit.store import AuditStore, Entry, StoreError
+from trading_ops.audit.store import AuditStore, Entry, Record, StoreError
 from trading_ops.bot.records import UsageStatistics
 from trading_ops.costs.budget import Limits
 from trading_ops.costs.spending import midnight, next_month
@@ -52,13 +52,23 @@ def allow(
 
 
 def in_force(store: AuditStore, day: date) -> dict[str, Override]:
-    """The newest word about this day and about its month, by period."""
+    """The newest word about this day and about its month, by period. Raises StoreError for a record that is none."""
     partitions = {_partition(period, day) for period in PERIODS}
     return {
-        record.key: Override(**record.body)
+        record.key: _override(record)
         for record in store.read(COLLECTION, partitions=sorted(partitions))
         if record.partition == _partition(record.key, day)
     }
+
+
+def _override(record: Record) -> Override:
+    try:
+        word = Override(**record.body)
+        if not math.isfinite(word.up_to_usd):
+            raise ValueError(f"up_to_usd is {word.up_to_usd!r}")
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"{COLLECTION}, record {record.seq}: no operator's word ({error}); run verify()") from error
+    return word
 
 
 def period_end(period: str, day: date) -> datetime:

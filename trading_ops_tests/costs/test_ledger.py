@@ -471,6 +471,22 @@ def test_a_budget_without_a_document_is_made_of_the_ledgers_rows(file_world: Wor
     assert refused(file_world).kind == "day"
 
 
+@pytest.mark.parametrize("row", [{"model": "plain", "cost_usd": "nothing"}, {}])
+def test_a_damaged_row_lets_no_call_start_where_the_sums_are_made_of_rows(file_world: World, row: dict[str, Any]):
+    file_world.store.append(COLLECTION, [Entry("2025-03-10", "20250310T110000-1", row)])
+    with pytest.raises(StoreError, match="llm_calls: a row is damaged"):
+        file_world.reserve(0.01)
+
+
+@pytest.mark.parametrize("word", [{"period": "day"}, {"up_to_usd": "a lot"}, {"up_to_usd": None}])
+def test_a_damaged_word_of_an_operator_lets_no_call_start(file_world: World, word: dict[str, Any]):
+    body = {"period": "day", "up_to_usd": 9.0, "reason": "x", "by": "me", "at": "", "until": ""}
+    damaged = word if "period" in word else body | word
+    file_world.store.append("cost_overrides", [Entry("2025-03-10", "day", damaged)])
+    with pytest.raises(StoreError, match="cost_overrides, record 1: no operator's word"):
+        file_world.reserve(0.01)
+
+
 def test_a_damaged_document_lets_no_call_start(file_world: World):
     file_world.store.put_state(STATE, KEY, {"days": {"2025-03-10": "much"}}, expected_version=0)
     with pytest.raises(StoreError, match="'spending' is damaged"):
