@@ -65,7 +65,7 @@ class Platform:
         documents = [asked.document for asked in self._people.taken]
         return [document for document in documents if document["dedup_key"].startswith(beginning)]
 
-    def until(self, true: Callable[[], Any], timeout_s: float = 120) -> Any:
+    def until(self, true: Callable[[], Any], timeout_s: float = 400) -> Any:
         deadline = time.monotonic() + timeout_s
         while not (found := true()):
             logs = "\n".join(path.read_text()[-3_000:] for path in self.home.glob("*.log"))

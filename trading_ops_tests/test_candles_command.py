@@ -116,7 +116,7 @@ def test_a_killed_download_goes_on_where_it_was(home, server):
     server.hold_after = 3
     line = ("download", "--symbols", "BTCUSDT", "--days", str(DAYS))
     with started(home, server, *line) as victim:
-        assert server.held.wait(60)
+        assert server.held.wait(300)
         victim.kill()
     folder = home / "var" / "candles"
     assert len(recorded(folder, "BTCUSDT")) == 3_000
@@ -160,9 +160,9 @@ def test_a_download_killed_ten_times_ends_with_the_same_bars(home, server):
 def test_an_interrupted_download_says_what_is_kept(home, server):
     server.hold_after = 2
     with started(home, server, "download", "--symbols", "BTCUSDT", "--days", str(DAYS)) as victim:
-        assert server.held.wait(60)
+        assert server.held.wait(300)
         victim.send_signal(signal.SIGINT)
-        _, said = victim.communicate(timeout=60)
+        _, said = victim.communicate(timeout=300)
     assert victim.returncode == 130
     assert said == "interrupted; every page fetched so far is kept, run the same again to go on\n"
     assert len(recorded(home / "var" / "candles", "BTCUSDT")) == 2_000
@@ -171,12 +171,12 @@ def test_an_interrupted_download_says_what_is_kept(home, server):
 def test_two_downloads_into_one_folder_do_not_meet(home, server):
     server.hold_after = 0
     with started(home, server, "download", "--symbols", "BTCUSDT", "--days", "2") as first:
-        assert server.held.wait(60)
+        assert server.held.wait(300)
         second = candles(home, server, "download", "--symbols", "ETHUSDT", "--days", "2")
         assert second.returncode == 1
         assert second.stderr == "var/candles: another download is at work in this folder; wait for it to end\n"
         server.released.set()
-        assert first.wait(60) == 0
+        assert first.wait(300) == 0
     with FileLock(home / "var" / "candles" / LOCK, timeout=0):
         assert not (home / "var" / "candles" / "ETHUSDT-1h.parquet").exists()
 

@@ -83,7 +83,7 @@ def test_a_backfill_killed_in_the_middle_loses_and_doubles_nothing(home, tmp_pat
     env = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(folder), "DAGSTER_HOME": str(folder)}
     line = [BIN / "trading-ops", "backfill", "--days", "3"]
     with subprocess.Popen(line, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as victim:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while "closed_trades" not in collections(folder):
             assert time.monotonic() < deadline
             assert victim.poll() is None

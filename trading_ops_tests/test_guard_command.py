@@ -104,7 +104,7 @@ def test_halt_waits_for_all_at_once_and_says_of_each_when_it_is_stopped(bot: Tra
         assert halt.stdout.readline().startswith("macd is stopped, confirmed after")  # while rsi is being tried
         bot.orders = []
         assert halt.stdout.readline().startswith("rsi is stopped, confirmed after")
-        assert halt.wait(timeout=120) == 0
+        assert halt.wait(timeout=300) == 0
     assert sorted(bot.switched) == [("macd", False), ("rsi", False)]
 
 
@@ -191,14 +191,14 @@ def test_the_watcher_ends_between_two_looks_when_it_is_told_to(home: Path, url: 
     with subprocess.Popen(
         line, cwd=home, env=environment_of(home, url), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as watcher:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while not beat.exists() or json.loads(beat.read_text())["problem"]:  # the first look may take its time
             assert time.monotonic() < until
             assert watcher.poll() is None
             time.sleep(0.05)
         assert json.loads(beat.read_text())["pid"] == watcher.pid
         os.kill(watcher.pid, signal.SIGTERM)
-        said, wrong = watcher.communicate(timeout=60)
+        said, wrong = watcher.communicate(timeout=300)
     assert (watcher.returncode, wrong) == (0, b"")
     assert b"every strategy is within its limits" in said
 

@@ -128,7 +128,7 @@ def test_a_training_job_that_is_killed_goes_on_and_ends_with_the_same_weights(ho
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as first:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not list(checkpoint.glob("gru-*.checkpoint")) and time.monotonic() < deadline and first.poll() is None:
             time.sleep(0.01)
         os.killpg(first.pid, signal.SIGKILL)

@@ -29,7 +29,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert bot.stdout is not None
         yield re.search(r"http://\S+(?=;)", bot.stdout.readline()).group()  # type: ignore[union-attr]
         bot.terminate()
-        assert bot.wait(30) == 0
+        assert bot.wait(300) == 0
 
 
 @pytest.fixture(scope="module")

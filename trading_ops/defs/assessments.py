@@ -225,6 +225,8 @@ def _on_value(
             runs |= {record.partition_key: record.run_id for record in page.records if record.partition_key}
         if len(page.records) < PAGE:
             break
+    if not runs:  # the bot is not asked for nothing
+        return dg.SensorResult(skip_reason=dg.SkipReason(f"no new {asset}"), cursor=cursor)
     try:
         newest = present_day(services)
     except BotError as error:  # the cursor stays: what was materialised is looked at when the bot is back

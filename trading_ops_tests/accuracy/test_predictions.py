@@ -171,7 +171,7 @@ def test_killed_at_any_moment_each_hour_has_one_whole_prediction(tmp_path):
     writers = [context.Process(target=_write, args=(uri, begun)) for _ in range(2)]
     for writer in writers:
         writer.start()
-    assert begun.wait(60)
+    assert begun.wait(300)
     with open_store(uri) as store:
         while not store.read(COLLECTION):
             writers[0].join(0.02)

@@ -531,7 +531,7 @@ def test_the_first_use_creates_unique_indexes(uri: str, database: Database[dict[
 def test_a_forked_child_uses_its_own_client(uri: str) -> None:
     command = [sys.executable, "-W", "error::UserWarning", "-c", FORK, uri]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60, check=False
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     with open_store(uri) as store:

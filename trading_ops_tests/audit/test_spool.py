@@ -762,7 +762,7 @@ def start(script: str, *arguments: object, **options: Any) -> "subprocess.Popen[
 
 def run(script: str, *arguments: object) -> str:
     process = start(script, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return output
 
@@ -834,7 +834,7 @@ def begin(name: str, folder: Path, acknowledged: dict[str, int]) -> "subprocess.
 
 def end(name: str, process: "subprocess.Popen[str]", acknowledged: dict[str, int]) -> int:
     """Wait for the end of a process and note the last turn that was acknowledged to it."""
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     turns = [int(line) for line in output.splitlines(keepends=True) if line.endswith("\n")]
     if turns:
         acknowledged[name] = turns[-1]

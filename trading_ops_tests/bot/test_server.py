@@ -110,7 +110,7 @@ def test_a_strategy_is_stopped_and_started_over_http(tmp_path: Path):
     with SqliteStore(tmp_path / "audit.db") as store:
         paper = PaperBot(SimulatedCandles(lambda: NOW), lambda: store, SYMBOLS, lambda: NOW)
         with serving(create_app(paper, token=TOKEN)) as url:
-            bot = HttpBot(url, token=TOKEN, timeout_s=1.0)
+            bot = HttpBot(url, token=TOKEN, timeout_s=30.0)
             for _ in range(2):
                 state = bot.disable_strategy("rsi", reason="bleeds", idempotency_key="k1")
                 assert (state.enabled, state.reason) == (False, "bleeds")
@@ -280,7 +280,7 @@ def test_the_command_serves_the_paper_bot_until_it_is_told_to_stop(tmp_path: Pat
             HttpBot(url[1]).health()
     finally:
         process.send_signal(stop)
-        rest, errors = process.communicate(timeout=60)
+        rest, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (0, "")
     assert "simulated candles" in said[0]
     assert TOKEN not in "".join([*said, rest])
@@ -290,11 +290,11 @@ def test_the_command_refuses_what_it_cannot_or_should_not_do(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         busy = serve(tmp_path, "--port", str(port))
-        _, errors = busy.communicate(timeout=60)
+        _, errors = busy.communicate(timeout=300)
         assert (busy.returncode, errors.count("\n")) == (1, 1), errors
         assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in errors
     for host in ("0.0.0.0", "::", "192.0.2.7", "example.org"):
         open_to_all = serve(tmp_path, "--host", host)
-        said, errors = open_to_all.communicate(timeout=60)
+        said, errors = open_to_all.communicate(timeout=300)
         assert (open_to_all.returncode, said) == (2, "")
         assert "TRADING_OPS_BOT_TOKEN" in errors

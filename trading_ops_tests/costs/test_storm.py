@@ -55,7 +55,7 @@ def test_of_threads_that_reserve_together_exactly_as_many_start_as_may(address: 
 
     def ask(_: int) -> str:
         with open_store(address) as store:
-            together.wait(60)
+            together.wait(300)
             try:
                 World(store, limits, hourly).reserve(0.01)
             except CallRefused as refusal:

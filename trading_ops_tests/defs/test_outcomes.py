@@ -104,7 +104,7 @@ def day(server: tuple[ScriptedServer, str], tmp_path: Path) -> Callable[[Mapping
                 data_dir=tmp_path / "var",
                 symbols=("BTCUSDT",),
                 bot_url="http://127.0.0.1:9" if "down" in weather else address,
-                bot_timeout_s=0.5 if "slow" in weather.values() else 1.5,
+                bot_timeout_s=0.5 if "slow" in weather.values() else 20.0,
                 bot_since="2025-02-01",
                 mongodb_uri=None if weather.get("store", True) else "mongodb://127.0.0.1:9/?timeoutMS=300",
             ),

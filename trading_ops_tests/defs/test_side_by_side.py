@@ -51,7 +51,7 @@ def test_sensors_side_by_side_tell_each_message_once(services, chat, instance):
         """A sensor that opens and ends an incident of its own and one that others see too."""
 
         def sees() -> None:
-            together.wait(60)
+            together.wait(300)
             for _ in range(TIMES):
                 for key in (own, "shared"):
                     alert = Alert(Severity.CRITICAL, f"{key}/local", f"{key} is bad", "", "", incident=key)
@@ -61,7 +61,7 @@ def test_sensors_side_by_side_tell_each_message_once(services, chat, instance):
         return sees
 
     def ticks() -> None:
-        together.wait(60)
+        together.wait(300)
         for _ in range(TIMES):
             said = outbox_sensor(dg.build_sensor_context(instance, resources={"services": services})).skip_message
             assert "left for later" not in said

@@ -326,7 +326,7 @@ def test_a_second_training_of_a_model_waits_and_says_so(market_of):
     with FileLock(market_of.registry.lock("lstm-TOLDUSDT")):
         training = threading.Thread(target=train, args=(prepared, market_of.workshop), kwargs={"progress": told})
         training.start()
-        assert begun.wait(60)
+        assert begun.wait(300)
         assert market_of.registry.entries() == []
     training.join()
     assert said[0] == "another training of lstm/TOLDUSDT runs; this one waits for it"

@@ -53,7 +53,7 @@ def watching(make_services):
     """Services of a bot that answers as scripted."""
     scripted = ScriptedServer(ANSWERS)
     with serving(scripted) as address:
-        yield make_services(bot_url=address, bot_timeout_s=2.0, symbols=("BTCUSDT",)), scripted
+        yield make_services(bot_url=address, bot_timeout_s=20.0, symbols=("BTCUSDT",)), scripted
 
 
 def only(look: Any, services: Any) -> Diagnosis:

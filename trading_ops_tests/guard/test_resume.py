@@ -154,10 +154,10 @@ def test_a_step_that_sees_the_strategy_enabled_before_the_resume_is_noted_does_n
         if threading.current_thread() is resuming:
             if method == "enabled":
                 enabled.set()
-                goes_on.wait(60)
+                goes_on.wait(300)
         elif method == "portfolio":  # the step has read that rsi is stopped
             resuming.start()
-            assert enabled.wait(60)
+            assert enabled.wait(300)
         elif method == "calendar":  # it has read that rsi is enabled
             asked.append(method)
         elif asked and method == "strategies":  # it goes about stopping it
@@ -180,14 +180,14 @@ def test_a_try_of_the_stop_that_was_on_its_way_cannot_land_after_a_resume(tmp_pa
     def slow(method: str) -> None:
         if method == "disable" and not on_its_way.is_set():
             on_its_way.set()
-            lands.wait(60)
+            lands.wait(300)
             landed.set()
 
     room.bot.before = slow
     guard = Guard(room.bot, room.memory, room.watch, Policy(), room.tell)
     hanging = threading.Thread(target=guard.step)
     hanging.start()
-    assert on_its_way.wait(60)
+    assert on_its_way.wait(300)
     here = Guard(
         room.bot, GuardMemory(room.store, lambda: room.local, room.bot.source), Watch(room.clock), Policy(), room.tell
     )
@@ -195,7 +195,7 @@ def test_a_try_of_the_stop_that_was_on_its_way_cannot_land_after_a_resume(tmp_pa
     action = resume(here, "rsi", reason="the feed was wrong", by="ana", seen=preflight(here, "rsi"))
     assert action["state"] == WATCHING
     lands.set()
-    assert landed.wait(60)
+    assert landed.wait(300)
     hanging.join(60)
     room.clock.go(20)
     guard.step()

@@ -58,7 +58,7 @@ class Home:
         finally:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(60)
+                process.wait(300)
             process.kill()
             process.wait()
 
@@ -73,7 +73,7 @@ class Home:
         return [(d["level"], d["step"]) for d in documents if d["incident"] == "watchdog/guard"]
 
     def until(self, true: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (found := true()):
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
             time.sleep(0.05)
@@ -96,7 +96,7 @@ def test_a_watcher_that_was_killed_or_froze_is_started_again(home: Home, number:
         with pytest.raises(ProcessLookupError):
             os.kill(first, 0)
         up.terminate()
-        assert up.wait(60) == 0
+        assert up.wait(300) == 0
         with pytest.raises(ProcessLookupError):
             os.kill(second, 0)
 

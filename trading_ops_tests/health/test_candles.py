@@ -31,7 +31,7 @@ def verdict_on(make_services):
         script = {f"/api/market/chart/{symbol}/1h": answer for symbol, answer in charts.items()}
         script["/api/health"] = {"healthy": True, "now": NOON.isoformat()}
         with serving(ScriptedServer(script)) as address:
-            services = make_services(bot_url=address, symbols=tuple(charts), bot_timeout_s=2.0, health_timeout_s=5.0)
+            services = make_services(bot_url=address, symbols=tuple(charts), bot_timeout_s=10.0, health_timeout_s=10.0)
             return {v.component: v for v in check_components(services)}["candles"]
 
     return judge

@@ -40,7 +40,7 @@ class Market:
     def __init__(self, server: BinanceServer, folder: Path) -> None:
         self.server, self.folder, self.time = server, folder, NOON
         server.now = lambda: self.time
-        self.exchange = ExchangeCandles("binance", api_url=server.url, timeout_s=5.0, sleep=lambda _: None)
+        self.exchange = ExchangeCandles("binance", api_url=server.url, timeout_s=30.0, sleep=lambda _: None)
 
     def download(self, *symbols: str, back: int = 2_500) -> list[Download]:
         start = END - hours(back)

@@ -507,7 +507,7 @@ Outbox(open_store("sqlite:///{tmp_path}/audit.db"), {{"slack": slack, "webhook":
             server.faults.append(Answer(204, hang_s=60.0))
         line = [sys.executable, "-c", code, slack.url, hook.url]
         with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL) as victim:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while not (slack.asked and hook.asked):
                 assert victim.poll() is None
                 assert time.monotonic() < deadline
@@ -533,7 +533,7 @@ Outbox(open_store("sqlite:///{tmp_path}/audit.db"), {{"slack": slack, "webhook":
 
 def test_a_channel_that_hangs_delays_no_other_and_is_given_up_for_this_time(store):
     released, told = threading.Event(), threading.Event()
-    hangs = Recorder("chat", during=lambda: released.wait(30))
+    hangs = Recorder("chat", during=lambda: released.wait(300))
     mail = Recorder("mail", during=told.set)
     box = Outbox(store, {"chat": hangs, "mail": mail}, send_timeout_s=0.3)
     delivery = box.publish(ALERT)
@@ -545,13 +545,13 @@ def test_a_channel_that_hangs_delays_no_other_and_is_given_up_for_this_time(stor
 
 def test_all_channels_are_under_way_at_once(store, clock):
     """Each waits for the others to begin; one after the other, none would end."""
-    together = threading.Barrier(6, timeout=20)
+    together = threading.Barrier(6, timeout=300)
     channels = [Recorder(f"c{i}", during=together.wait) for i in range(6)]
     assert set(states(outbox(store, clock, *channels).publish(ALERT)).values()) == {"sent"}
 
 
 def test_a_store_that_fails_while_two_channels_are_under_way_makes_neither_hear_it_twice(clock, tmp_path):
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=300)
     with UnreliableStore(tmp_path) as main:
 
         def the_store_goes() -> None:
@@ -578,7 +578,7 @@ def test_a_dead_channel_costs_a_drain_one_wait_and_not_one_for_each_alert(store,
     box = Outbox(store, {"chat": hangs, "mail": mail}, clock, backoff=Backoff(first_s=0), send_timeout_s=0.3)
     for key in "abc":
         box.publish(alert(key))
-    hangs._during = lambda: released.wait(30)
+    hangs._during = lambda: released.wait(300)
     assert box.drain() == 0
     assert (hangs.tries, mail.tries) == (4, 6)
     released.set()
@@ -667,7 +667,7 @@ def test_a_channel_that_takes_what_it_is_told_is_told_several_at_once(store):
     def judge(under_way: int, told: Alert) -> None:
         if under_way > 1:
             several.set()
-        assert int(told.dedup_key) < WIDENS_AFTER or several.wait(20)
+        assert int(told.dedup_key) < WIDENS_AFTER or several.wait(300)
 
     chat = Busy(judge)
     delivered = Outbox(store, {"chat": chat}).publish_all(alerts(40))
@@ -772,7 +772,7 @@ store = open_store("sqlite:///{tmp_path}/audit.db")
 box = Outbox(store, {{"chat": Hangs()}}, send_timeout_s=0.2)
 print(box.publish(Alert(Severity.INFO, "k", "w", "", ""))["channels"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert "timeout: not done within 0.2 s" in done.stdout
 
 

@@ -926,7 +926,7 @@ def start(folder: Path, task: str, dies_at: int = 0) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> int:
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=300)[1]
     assert process.returncode in (0, -signal.SIGKILL), errors
     return process.returncode
 

@@ -639,7 +639,7 @@ def start(folder: Path, hang: str) -> subprocess.Popen[str]:
 
 def kill_9(process: subprocess.Popen[str], folder: Path) -> None:
     """Kill the publisher as soon as it says that it stands where it should die."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not (folder / "stopped").exists():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
@@ -681,6 +681,6 @@ def test_a_process_killed_while_it_tells_loses_nothing(tmp_path: Path, hang, lef
 def test_three_processes_that_publish_the_same_alert_at_once_tell_it_once(tmp_path: Path):
     with SqliteStore(tmp_path / "audit.db"):
         processes = [start(tmp_path, "never") for _ in range(3)]
-        errors = [process.communicate(timeout=60)[1] for process in processes]
+        errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], errors
     assert (tmp_path / "delivered").read_text() == "rsi lost 12 % False\n"

@@ -88,7 +88,7 @@ def dagster(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
     env = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), "DAGSTER_HOME": str(home)}
     backfill = subprocess.run(
         [BIN / "trading-ops", "backfill", "--days", str(DAYS), "--json"],
-        cwd=home, env=env, capture_output=True, text=True, timeout=120,
+        cwd=home, env=env, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert backfill.returncode == 0, backfill.stderr
     port, log = _free_port(), home / "ui.log"
@@ -98,7 +98,7 @@ def dagster(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
             cwd=home, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
-        _until(lambda: _answers(port) or server.poll() is not None, timeout_s=90)
+        _until(lambda: _answers(port) or server.poll() is not None, timeout_s=400)
         assert server.poll() is None, log.read_text()
         yield Dagster(f"http://127.0.0.1:{port}", home, json.loads(backfill.stdout)["performance"])
     finally:
@@ -203,7 +203,7 @@ def test_a_backfill_of_a_job_launched_in_the_ui_measures_its_days_in_one_run(pag
     def backfill() -> dict[str, Any]:
         return _ask(page, asked)["partitionBackfillOrError"]
 
-    assert _until(lambda: backfill()["status"] in ("COMPLETED_SUCCESS", "COMPLETED", "FAILED"), timeout_s=120), (
+    assert _until(lambda: backfill()["status"] in ("COMPLETED_SUCCESS", "COMPLETED", "FAILED"), timeout_s=400), (
         backfill()
     )
     done = backfill()

@@ -49,26 +49,27 @@ LIMIT = '{"dagster/max_runtime": "20"}'
 class Waiting(Platform):
     """Its bot never answers, so that a run waits for it."""
 
-    def __init__(self, home: Path, people: VendorServer, bot: str, asked: list[int]) -> None:
+    def __init__(self, home: Path, people: VendorServer, bot: str) -> None:
         super().__init__(home, people, bot, TRADING_OPS_BOT_TIMEOUT_S="300")
-        self.asked = asked
 
     def launch(self, tags: str = "{}") -> str:
-        """A run by the daemon that waits for its bot, as the guard does already; its id."""
-        self.until(lambda: self.asked)
-        before = len(self.asked)
+        """A run by the daemon that has begun, and waits for its bot; its id."""
         run_id = str(uuid.uuid4())
         done = command([*LAUNCH, "--run-id", run_id, "--tags", tags], self.home, **self.settings)
         assert done.returncode == 0, done.stderr
-        self.until(lambda: len(self.asked) > before)
+        self.until(lambda: self.begun() == [run_id])
         return run_id
+
+    def begun(self) -> list[str]:
+        """The runs that are under way."""
+        return [run.run_id for run in self.runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))]
 
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Waiting]:
     released = threading.Event()
-    with VendorServer(webhook) as people, raw_server(lambda *_: released.wait(120)) as (bot, asked):
-        yield Waiting(new_home(tmp_path), people, bot, asked)
+    with VendorServer(webhook) as people, raw_server(lambda *_: released.wait(300)) as (bot, _):
+        yield Waiting(new_home(tmp_path), people, bot)
         released.set()
 
 
@@ -99,9 +100,8 @@ def test_of_a_run_that_is_killed_at_its_retry_too_only_the_last_failure_is_told(
     with platform.running(DAEMON) as daemon:
         platform.until(platform.heartbeat)
         first = platform.launch('{"dagster/max_retries": "1"}')
-        before = len(platform.asked)
         kill_members(daemon, RUN)
-        platform.until(lambda: len(platform.asked) > before)
+        platform.until(lambda: platform.begun() not in ([], [first]))
         kill_members(daemon, RUN)
         (failed,) = platform.until(lambda: platform.told(f"run/{JOB}/"))
         assert failed["what"] == f"{JOB} failed after 1 retry"

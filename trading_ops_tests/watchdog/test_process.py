@@ -73,7 +73,7 @@ def told(people: VendorServer) -> list[tuple[str, str]]:
 
 
 def until(true: Callable[[], Any], home: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not true():
         assert time.monotonic() < deadline, (home / "watchdog.log").read_text()
         time.sleep(0.05)
@@ -103,7 +103,7 @@ def test_a_silent_daemon_is_told_once_through_kills_and_its_return_too(home, peo
         until(lambda: beat(home) and len(people.taken) > 1, home)
         assert told(people)[1] == ("CRITICAL", what)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=300) == 0
 
 
 def test_a_schedule_that_does_not_tick_is_told_while_the_audit_store_is_down(home, people):
