@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from trading_ops_tests import processes
 from trading_ops_tests.conftest import ROOT
 
 BIN = processes.BIN
+A_WHILE_S = 300
 
 
 def command(
@@ -31,6 +33,11 @@ def command(
 
 
 def new_home(folder: Path) -> Path:
+    """A home whose UTC day goes on for a while: where it is about to end, the next one is waited for."""
+    now = datetime.now(UTC)
+    left = (now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1) - now).total_seconds()
+    if left < A_WHILE_S:
+        time.sleep(left + 1)
     for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     (folder / "trading_ops").symlink_to(ROOT / "trading_ops")  # dg looks for the package in the project

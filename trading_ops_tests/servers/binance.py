@@ -6,11 +6,12 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
+
+from trading_ops_tests.servers.local import LocalHandler, LocalServer
 
 HOUR_MS = 3_600_000
 LARGEST_PAGE = 1_000
@@ -36,15 +37,12 @@ class Asked(NamedTuple):
     authorization: str | None
 
 
-class BinanceServer(ThreadingHTTPServer):
+class BinanceServer(LocalServer):
     """`bars`: a candle frame per symbol; those that opened before now are served, the running one too.
 
     `faults` are used up by klines requests in their order. `hold_after`: klines requests beyond this many wait for
     `released`. `served` counts how often each (symbol, open) went out.
     """
-
-    daemon_threads = True
-    block_on_close = False
 
     def __init__(
         self,
@@ -61,14 +59,9 @@ class BinanceServer(ThreadingHTTPServer):
         self.served: Counter[tuple[str, pd.Timestamp]] = Counter()
         self.listing: Any = None  # what exchangeInfo answers instead of the markets of `bars`
         self.hold_after: int | None = None
-        self.held, self.released = threading.Event(), threading.Event()
+        self.held = threading.Event()
         self.lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        super().__init__(_Handler)
 
     def klines_asked(self) -> list[Asked]:
         with self.lock:
@@ -80,25 +73,9 @@ class BinanceServer(ThreadingHTTPServer):
             self.asked.clear()
             self.served.clear()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.released.set()
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that were killed or lost patience are part of the game."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     server: BinanceServer
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # headers and body in one packet, as a real server sends them
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
@@ -194,9 +171,6 @@ class _Handler(BaseHTTPRequestHandler):
             [opened, *(f"{value:.8f}" for value in row), opened + HOUR_MS - 1, "0.00000000", 1, "0.0", "0.0", "0"]
             for opened, row in zip(chosen.index.as_unit("ms").asi8.tolist(), chosen.to_numpy().tolist(), strict=True)
         ]
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
 
 
 def _refused(code: int, message: str) -> tuple[int, Any]:

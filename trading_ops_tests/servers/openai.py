@@ -9,8 +9,9 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
+
+from trading_ops_tests.servers.local import LocalHandler, LocalServer
 
 KEY = "sk-GEHEIM-openai-key"
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
@@ -58,15 +59,11 @@ class Asked:
     key: str
 
 
-class OpenAiServer(ThreadingHTTPServer):
+class OpenAiServer(LocalServer):
     """`turns` are used up in order, then `usual` is. Takes the key KEY alone; `asked` is every request that came.
 
     `structured`: whether it knows response_format; `limits`: the names it takes for the most tokens of an answer.
     """
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 256
 
     def __init__(
         self,
@@ -77,32 +74,18 @@ class OpenAiServer(ThreadingHTTPServer):
     ) -> None:
         self.turns, self.usual, self.structured, self.limits = deque(turns), usual or Turn(), structured, limits
         self.asked: list[Asked] = []
-        self.lock, self.released = threading.Lock(), threading.Event()
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self.lock = threading.Lock()
+        super().__init__(_Handler)
 
     @property
     def url(self) -> str:
         """The base URL, as OPENAI_BASE_URL has it."""
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+        return f"{super().url}/v1"
 
     def turn(self, asked: Asked) -> Turn:
         with self.lock:
             self.asked.append(asked)
             return self.turns.popleft() if self.turns else self.usual
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.released.set()
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that lost patience are part of the game."""
 
 
 class Refused(Exception):
@@ -112,11 +95,8 @@ class Refused(Exception):
         self.body = json.dumps({"error": error})
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     server: OpenAiServer
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -192,9 +172,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
 
 
 def _completion(model: str, turn: Turn) -> dict[str, Any]:

@@ -9,13 +9,13 @@ import json
 import re
 import socket
 import struct
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
+
+from trading_ops_tests.servers.local import LocalHandler, LocalServer
 
 SLACK_PATH, DISCORD_PATH = "/services/T000/B000/GEHEIM-slack-hook", "/api/webhooks/42/GEHEIM-discord-hook"
 SLACK_TOKEN, TELEGRAM_TOKEN = "xoxb-GEHEIM-slack-token", "123456:GEHEIM-telegram-token"
@@ -70,45 +70,19 @@ class Refused(Exception):
         self.answer = Answer(status, body)
 
 
-class VendorServer(ThreadingHTTPServer):
+class VendorServer(LocalServer):
     """`judge` answers a request or raises Refused; `faults` are used up first. Taken requests are in `taken`."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
 
     def __init__(self, judge: Callable[[Asked], Answer]) -> None:
         self.judge = judge
         self.faults: deque[Answer] = deque()
         self.asked: list[Asked] = []
         self.taken: list[Asked] = []
-        self.released = threading.Event()
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.released.set()
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that lose patience are part of the game."""
+        super().__init__(_Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LocalHandler):
     server: VendorServer
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
 
     def do_GET(self) -> None:  # who follows a redirect asks so
         self.do_POST()
@@ -148,9 +122,6 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.told:
             self.server.taken.append(asked._replace(earlier=()))
         return answer
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
 
 
 def units(text: str) -> int:
