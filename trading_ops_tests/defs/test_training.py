@@ -24,6 +24,7 @@ from trading_ops.training.request import TrainingRequest
 from trading_ops.training.retrain import Trigger, leak_of, retrain
 from trading_ops.training.train import train
 from trading_ops.training.trainer import Progress
+from trading_ops_tests.audit.unreliable import UnreliableStore
 from trading_ops_tests.conftest import NOON
 from trading_ops_tests.training.markets import folder_of, walk
 
@@ -298,6 +299,20 @@ def test_when_every_model_fails_the_champions_stay_and_people_are_told_as_critic
 def test_networks_taught_what_cannot_be_known_guess_so_that_nothing_is_held_back(market_of):
     prepared = prepare(TrainingRequest(symbol="WALKUSDT", **SMALL), "WALKUSDT", market_of.candles)
     assert leak_of(prepared, market_of.workshop) is None
+
+
+def test_a_store_that_is_away_for_a_moment_costs_a_retrain_a_minute_and_no_model(market_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("trading_ops.defs.training.STORE_BACK_S", 0.0)
+    (tmp_path / "shared").mkdir()
+    market_of.__dict__["store"] = store = UnreliableStore(tmp_path / "shared")
+    store.lost = 1
+    assert retrained(market_of, models=["lstm/TOLDUSDT"])["lstm/TOLDUSDT"]["outcome"] == "deployed"
+    assert store.lost == 0
+
+
+def test_a_retrain_that_is_killed_is_started_again_and_one_that_failed_is_not():
+    assert adaptive_retrain.tags["dagster/max_retries"] == "2"
+    assert adaptive_retrain.tags["dagster/retry_on_asset_or_op_failure"] == "false"
 
 
 def test_a_forecast_has_the_champions_probability_and_quantiles_of_every_hour(market_of):
