@@ -30,15 +30,21 @@ NOON = datetime(2025, 3, 10, 12, 30, tzinfo=UTC)
 NEWEST = "2025-03-09"  # the newest complete day at NOON
 # begun first, so that at the end no core waits for a long file that another worker has just begun
 LONGEST_FIRST = (
-    "test_from_loss_to_retrain.py", "test_decisions_command.py", "costs/test_storm.py", "assessments/test_gpt4.py",
-    "test_costs_command.py",
-    "test_cli.py", "ui/test_ui.py", "test_two_halves.py", "defs/test_outcomes.py", "optimization/test_kill.py",
-    "defs/test_analysis.py", "audit/test_mongo.py", "bot/test_http.py", "audit/test_spool_mongo.py",
-    "test_candles_command.py", "test_store_outage.py", "defs/test_assets.py", "test_optimize_command.py",
-    "defs/test_health.py",
-    "backtesting/test_parity_vectorbt.py", "bot/test_paging.py", "test_backtest_command.py", "doctor/test_doctor.py",
-    "notifications/channels/test_every_http_channel.py", "audit/test_spool.py", "backtesting/test_engine_properties.py",
-    "defs/test_resources.py", "test_definitions.py", "bot/test_server.py", "test_alerts_command.py",
+    "test_cli.py", "test_from_loss_to_retrain.py", "ui/test_ui.py", "watchdog/test_daemon.py", "test_models_command.py",
+    "test_planted_secrets.py", "guard/test_faults.py", "defs/test_training.py", "defs/test_assets.py",
+    "test_guard_command.py", "bot/test_server.py", "test_store_outage.py", "guard/test_supervision.py",
+    "guard/test_storm.py", "watchdog/test_process.py", "training/test_kill.py", "guard/test_simulation.py",
+    "audit/test_mongo.py", "defs/test_outcomes.py", "audit/test_spool_mongo.py", "guard/test_drill.py",
+    "bot/test_paging.py", "bot/test_http.py", "doctor/test_doctor.py", "training/test_registry.py",
+    "test_two_halves.py", "optimization/test_kill.py", "audit/test_spool.py",
+    "notifications/channels/test_every_http_channel.py", "defs/test_assessments.py", "training/test_trainer.py",
+    "guard/test_processes.py", "defs/test_health.py", "defs/test_accuracy.py", "test_alerts_command.py",
+    "assessments/test_gpt4.py", "test_decisions_command.py", "test_incidents_command.py",
+    "backtesting/test_engine_properties.py", "health/test_checkup.py", "test_definitions.py", "test_candles_command.py",
+    "defs/test_analysis.py", "costs/test_storm.py", "defs/test_resources.py", "test_backtest_command.py",
+    "notifications/test_delivery.py", "test_optimize_command.py", "test_up_command.py",
+    "backtesting/test_parity_backtrader.py", "notifications/test_desk.py", "backtesting/test_parity_vectorbt.py",
+    "defs/test_guard.py", "notifications/test_damage.py", "market/test_download.py",
 )  # fmt: skip
 
 
@@ -49,8 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than cores, for a fifth of the time a test waits for a process, a server or a timeout."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers more than cores: for half of its time a test waits for a process, a server or a timeout."""
+    return (os.cpu_count() or 1) + 2
 
 
 class QuietSettings(Settings):
