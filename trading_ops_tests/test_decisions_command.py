@@ -98,6 +98,14 @@ def test_a_damaged_document_is_listed_and_replayed_as_far_as_it_goes(home: Path)
     assert DAY in said
 
 
+@pytest.mark.parametrize("what", ["list", "replay"])
+def test_while_the_bot_is_down_the_record_is_read_all_the_same(home: Path, what: str):
+    keep(home, [some_document(Random(3), 1)])
+    code, said, wrong = decisions(home, what, EVER, "--json", TRADING_OPS_BOT_URL="http://127.0.0.1:9")
+    assert (code, wrong) == (0, "")
+    assert json.loads(said)
+
+
 @pytest.mark.parametrize("what", ["list", "replay", "why", "calibration"])
 def test_where_nothing_is_recorded_that_is_said(home: Path, what: str):
     code, said, wrong = decisions(home, what)

@@ -5,19 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from httpx2 import ReadError, ReadTimeout, Response, SyncByteStream
+from httpx2 import ReadError, ReadTimeout, Request, Response, SyncByteStream
 
+BEGAN = "trading_ops.began"
 MOST_BYTES = 8_000_000  # as they are sent; 200,000 characters of a reply, escaped, with all that is around them
 
 
+def begun(request: Request) -> None:
+    """Note down when a request is sent."""
+    request.extensions[BEGAN] = time.monotonic()
+
+
 def bounded(timeout_s: float, response: Response) -> None:
-    """Read the body within `timeout_s` in all: the SDK's own timeout begins anew with every byte.
+    """Read the body within `timeout_s` of the request: the SDK's own timeout begins anew with every byte.
 
     Raises, while it is read, ReadTimeout, or ReadError for a body that is too long.
     """
     stream = response.stream
     if isinstance(stream, SyncByteStream):
-        response.stream = _Bounded(stream, time.monotonic() + timeout_s)
+        began = response.request.extensions.get(BEGAN, time.monotonic())
+        response.stream = _Bounded(stream, began + timeout_s)
 
 
 class _Bounded(SyncByteStream):

@@ -67,11 +67,14 @@ def decision_id(evidence: Evidence, opinion: Assessment, decision: Decision) -> 
     return f"{evidence.day}-{digest_of(said)[:10]}"
 
 
-def stands(document: Mapping[str, Any] | None, *, forced: bool) -> bool:
-    """Whether a recorded decision is the day's: forced, only one with an opinion on complete evidence is."""
+def stands(document: Mapping[str, Any] | None, *, present: bool, forced: bool) -> bool:
+    """Whether a recorded decision is the day's. Of a day that is `present` it must have been made in the present, on
+    complete evidence; forced, with an opinion too."""
     if document is None:
         return False
-    return not forced or (document["outcome"] == "asked" and not document["evidence"]["missing"])
+    if present and (document["evidence"]["missing"] or not document["evidence"]["present"]):
+        return False
+    return not forced or document["outcome"] == "asked"
 
 
 def outcome_of(opinion: Assessment, *, asked: bool) -> str:

@@ -66,7 +66,7 @@ class Calibration:
     def adviser(self) -> Adviser:
         """Advisory where its word is shown to be worse than saying the same every day; else its word counts.
 
-        That takes 20 scored opinions, a Brier score above 0.25 and above that of the base rate, and a bound above 0.
+        That takes 20 scored opinions, a Brier score above 0.25, which no base rate's exceeds, and a bound above 0.
         """
         n = len(self.scored)
         if n < LEAST or self.brier is None or self.brier_base is None or self.excess_at_least is None:
@@ -75,7 +75,7 @@ class Calibration:
             f"{n} opinions scored, Brier score {self.brier:.3f}; always saying the share that came true,"
             f" {self.base_rate:.2f}, has {self.brier_base:.3f}, and saying 0.5 has {NO_SKILL:g}"
         )
-        if self.brier > max(NO_SKILL, self.brier_base) and self.excess_at_least > 0:
+        if self.brier > NO_SKILL and self.excess_at_least > 0:
             why = f"{said}: worse by {self.excess_at_least:.3f} at least (one-sided 95 %)"
             return Adviser(standing="advisory", why=why, scored=n, brier=self.brier)
         return Adviser(why=f"{said}: not shown to be worse", scored=n, brier=self.brier)
@@ -84,8 +84,8 @@ class Calibration:
 def calibrate(scored: Sequence[Scored], pending: int = 0, unknown: int = 0) -> Calibration:
     """The Brier score, mean of (confidence - 1 or 0)^2, beside those of saying the same every day, and the bins.
 
-    The bootstrap draws opinions, with a fixed seed; opinions of days close together share a part of what followed, so
-    its bound is somewhat too sure. Source: Brier (1950).
+    The bootstrap draws runs of seven opinions, with a fixed seed: those of days close together share a part of what
+    followed. Sources: Brier (1950); circular blocks, Politis and Romano (1992).
 
     >>> two = [Scored("2025-03-01", "wait", 0.8, True), Scored("2025-03-02", "wait", 0.6, False)]
     >>> found = calibrate(two)
@@ -99,7 +99,8 @@ def calibrate(scored: Sequence[Scored], pending: int = 0, unknown: int = 0) -> C
     base = float(true.mean())
     # the share of the whole sample is never worse than 0.5, whose losses are all 0.25
     more = (said - true) ** 2 - (base - true) ** 2
-    drawn = np.random.default_rng(0).integers(len(more), size=(DRAWS, len(more)))
+    starts = np.random.default_rng(0).integers(len(more), size=(DRAWS, -(-len(more) // WEEK)))
+    drawn = (starts[:, :, None] + np.arange(WEEK)).reshape(DRAWS, -1)[:, : len(more)] % len(more)
     return Calibration(
         scored=tuple(scored),
         pending=pending,

@@ -74,12 +74,13 @@ def decide(evidence: Evidence, assessment: Assessment, limits: Limits = Limits()
     rule, why = _settled(able, assessment, says=says, vetoes=vetoes)
     alone = _settled(able, assessment, says=False, vetoes=False)[0]
     retrain, without = rule in ACTS, alone in ACTS
+    moved = retrain != without or (retrain and models != targets(evidence, (*able.aged, *able.due), limits))
     suggests = sure and assessment.recommendation == "optimize_parameters"
     return Decision(
         action="retrain" if retrain else "optimize_parameters" if suggests else "wait",
         rule=rule,
         why=why,
-        decided_by="gpt" if retrain != without else _rules(evidence, assessment),
+        decided_by="gpt" if moved else _rules(evidence, assessment),
         models=models if retrain else (),
         allowed=able.allowed,
         blocked=able.blocked,

@@ -25,12 +25,11 @@ from trading_ops.audit.store import AuditStore, Record
 from trading_ops.bot.client import BotError
 from trading_ops.market.candles import CandleError
 from trading_ops.market.candles import digest_of as digest_of_bars
-from trading_ops.performance.trades import midnight
+from trading_ops.performance.trades import midnight, unusable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-INPUTS = ("closed_trades", "performance_metrics", "model_accuracy_history")
 MOST_GROUPS = 30  # of a week's trades; the others are in its figures
 REACH_DAYS = 31  # bars back, to count the new ones of a model
 Bars = Callable[[str, datetime, datetime], "pd.DataFrame"]  # of a symbol, opening in [start, end)
@@ -41,7 +40,8 @@ class Setting:
     """What is asked about, beside the days: the bot, the present, and what the strategies use.
 
     `present`: the newest complete day while its data is fresh, None otherwise; `now`: the bot's clock. `first_day`: the
-    bot's first. `links`: the models of each strategy. `trainable`: whether this installation trains models.
+    bot's first. `links`: the models of each strategy. `trainable`: whether this installation trains models;
+    `retraining`: whether a retrain waits or runs.
     """
 
     source: str
@@ -53,20 +53,24 @@ class Setting:
     forced: bool = False
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     trainable: bool = True
+    retraining: bool = False
     adviser: Adviser = field(default_factory=Adviser)
 
 
 def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting) -> dict[str, Evidence]:
     """The evidence of each day, oldest first. Nothing recorded of later days is part of it.
 
-    Raises StoreUnavailable, and BotUnreachable where the bot is asked for its bars.
+    Raises StoreUnavailable. Bars that cannot be had are named as missing.
     """
     first, last = date.fromisoformat(days[0]) - (WEEK - 1) * ONE_DAY, date.fromisoformat(days[-1])
-    records = {name: _by_day(store.read(name, first=str(first), last=str(last), key=""), setting) for name in INPUTS}
+    records = {
+        name: _by_day(store.read(name, first=str(first), last=str(last), key=""), setting, usable)
+        for name, usable in INPUTS.items()
+    }
     frames, unreadable = _bars(bars, setting.symbols, midnight(days[0]), midnight(last) + ONE_DAY)
     markets = {symbol: market_days(symbol, frame, days) for symbol, frame in frames.items()}
     opens = {symbol: frame.index.as_unit("us").asi8 for symbol, frame in frames.items()}
-    decided = _by_day(store.read(COLLECTION, first=long_before(days[0]), key=""), setting)
+    decided = _by_day(store.read(COLLECTION, first=long_before(days[0]), key=""), setting, _decides)
     tried = tries(store, days[0], setting.source)
     found = {}
     for day in days:
@@ -94,7 +98,7 @@ def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting)
             market=market,
             links=dict(setting.links),
             trainable=setting.trainable,
-            attempts=attempts(tried, as_of),
+            attempts=attempts(tried, as_of, under_way=present and setting.retraining),
             vetoed_since=vetoed_since(decided, day),
             adviser=setting.adviser if present else Adviser(),  # of what came true up to the present
             missing=tuple(_missing(known, window, day, setting, market, unreadable)),
@@ -106,9 +110,49 @@ def gather(store: AuditStore, bars: Bars, days: Sequence[str], setting: Setting)
     return found
 
 
-def _by_day(records: Sequence[Record], setting: Setting) -> dict[str, Record]:
-    """The newest revision of each day's record of this bot."""
-    return {record.partition: record for record in records if record.body.get("source") == setting.source}
+def _by_day(
+    records: Sequence[Record], setting: Setting, usable: Callable[[Mapping[str, Any]], bool]
+) -> dict[str, Record]:
+    """The newest revision of each day's record of this bot, where it can be used."""
+    return {
+        record.partition: record
+        for record in records
+        if record.body.get("source") == setting.source and usable(record.body)
+    }
+
+
+def _has_trades(body: Mapping[str, Any]) -> bool:
+    return unusable(body) is None and all(trade.keys() >= {"symbol", "side", "pnl_pct"} for trade in body["trades"])
+
+
+def _has_metrics(body: Mapping[str, Any]) -> bool:
+    strategies = body.get("strategies")
+    return isinstance(strategies, dict) and all("alerts" in metrics for metrics in strategies.values())
+
+
+def _has_models(body: Mapping[str, Any]) -> bool:
+    return isinstance(body.get("models"), dict)
+
+
+def _decides(body: Mapping[str, Any]) -> bool:
+    return isinstance(body.get("decision"), dict)
+
+
+# what a decision needs, and whether a record of it can be used: another program may have written to the collection
+INPUTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "closed_trades": _has_trades,
+    "performance_metrics": _has_metrics,
+    "model_accuracy_history": _has_models,
+}
+
+
+def _lacking(trades: Mapping[str, Any]) -> str | None:
+    """Why not all trades of a recorded day are known, None where they are."""
+    if not trades["complete"]:
+        return "whose list may be cut off"
+    if trades["quarantined"]:
+        return f"of which {len(trades['quarantined'])} cannot be right (trading-ops quarantine)"
+    return "of which the bot forgot some" if trades.get("vanished") else None
 
 
 def _bars(
@@ -229,8 +273,9 @@ def _missing(
     for name, needed in (("closed_trades", wanted), ("performance_metrics", wanted), ("model_accuracy_history", [day])):
         if absent := [d for d in needed if d not in known[name]]:
             found.append(f"{name} of {', '.join(absent)}")
-    if day in known["closed_trades"] and not known["closed_trades"][day].body["complete"]:
-        found.append(f"a part of the trades of {day}, whose list may be cut off,")
+    for d, record in known["closed_trades"].items():
+        if why := _lacking(record.body):
+            found.append(f"a part of the trades of {d}, {why},")
     if day in known["model_accuracy_history"]:
         models = known["model_accuracy_history"][day].body["models"]
         found += [

@@ -32,6 +32,8 @@ OUTPUT_TOKENS = 4_000  # at most, thinking included
 OVERHEAD_TOKENS = 1_000  # of the protocol's own around the messages, generously
 PASSING = ("rate_limited", "server_error", "timeout", "dropped")
 SHOWN = 300  # characters of a server's own words
+OPENAI = "https://api.openai.com/v1"
+SHORTEST_SECRET = 8  # what is shorter stands for a key where a server needs none, and in any text by chance
 _A_KEY = re.compile(r"\b(?:sk|xai)-[^\s,;'\"]+")
 AGAIN = (
     "Your last reply was not used: {why}. Answer again with one JSON object and nothing else, with the fields"
@@ -96,7 +98,7 @@ class Gpt4:
         """
         if not self._api_key:
             return Consultation(Assessment.none("no OPENAI_API_KEY is set"), ())
-        if known is not None and (told := known(prompt.sha256)) is not None:
+        if known is not None and (told := self._told_before(known, prompt)) is not None:
             remembered = {"outcome": "ok", "raw": told, "remembered": True, "cost_usd": 0.0, "tokens": {}}
             with suppress(InvalidReply):  # valid to another release
                 return Consultation(parse_reply(told), (remembered,))
@@ -116,6 +118,12 @@ class Gpt4:
                 messages = [*messages[:2], ("assistant", answer.text[:LONGEST_TEXT]), ("user", AGAIN.format(why=why))]
                 messages = [message for message in messages if message[1]]
         return Consultation(Assessment.none(f"{QUESTIONS} replies that are none, the last: {why}"), tuple(attempts))
+
+    @staticmethod
+    def _told_before(known: Callable[[str], str | None], prompt: Prompt) -> str | None:
+        with suppress(StoreError):  # then nothing can be reserved either, and that says so
+            return known(prompt.sha256)
+        return None
 
     def _ask(
         self,
@@ -234,27 +242,27 @@ class Gpt4:
     def _client(self) -> OpenAI:
         import openai
 
-        from trading_ops.assessments.answering import bounded
+        from trading_ops.assessments.answering import begun, bounded
 
         return openai.OpenAI(
             api_key=self._api_key,
-            base_url=self._base_url,
+            base_url=self._base_url or OPENAI,  # never what the environment says by itself
             timeout=openai.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s)),
             max_retries=0,  # every attempt is reserved
             http_client=openai.DefaultHttpxClient(
-                event_hooks={"response": [partial(bounded, self._timeout_s)]},
+                event_hooks={"request": [begun], "response": [partial(bounded, self._timeout_s)]},
                 follow_redirects=False,  # the key and the evidence go to the configured address alone
             ),
         )
 
     def _without_key(self, answer: Answer) -> Answer:
         """The answer as it is kept and told: a reply may repeat the key, too."""
-        text, model, error = map(self._hidden, (answer.text, answer.model, answer.error))
-        return replace(answer, text=text, model=model, error=error)
+        text, model = map(self._hidden, (answer.text, answer.model))
+        return replace(answer, text=text, model=model, error=self._safe(answer.error))
 
     def _hidden(self, text: str) -> str:
         for form in forms(self._api_key or ""):
-            text = text.replace(form, "[key]") if form else text
+            text = text.replace(form, "[key]") if len(form) >= SHORTEST_SECRET else text
         return text
 
     def _safe(self, text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from trading_ops.assessments.evidence import Attempts
 from trading_ops.audit.store import AuditStore, Record
@@ -42,23 +43,44 @@ def tries(store: AuditStore, day: str, source: str) -> list[Try]:
     first = long_before(day)
     found: dict[str, Try] = {}
     for record in store.read(COLLECTION, first=first, all_revisions=True):
-        body = record.body
-        retrained = body.get("source") == source and body["decision"]["action"] == "retrain"
-        if retrained and body["evidence"]["present"]:
-            tried = found.setdefault(body["decision_id"], Try())
-            tried.decided.append(datetime.fromisoformat(body["evidence"]["as_of"]))
+        if record.body.get("source") == source and (at := retrain_decided_at(record.body)) is not None:
+            found.setdefault(str(record.body.get("decision_id")), Try()).decided.append(at)
     for record in store.read(RETRAINS, first=first):
-        body = record.body
-        told = body.get("at") or (body.get("holdout") or ["", ""])[1]
-        at = datetime.fromisoformat(told) if told else midnight(record.partition)
-        found.setdefault(body["trigger"]["decision"], Try()).recorded.append(at)
+        told = record.body.get("at") or (record.body.get("holdout") or ["", ""])[1]
+        decision = part_of(record.body, "trigger").get("decision", record.key)  # another program may have written it
+        found.setdefault(str(decision), Try()).recorded.append(_moment(told) or midnight(record.partition))
     return list(found.values())
 
 
-def attempts(known: Sequence[Try], as_of: datetime) -> Attempts:
-    """A decision counts once, when it was last tried before `as_of`."""
+def retrain_decided_at(body: Mapping[str, Any]) -> datetime | None:
+    """When a recorded day was decided in the present, if it was to retrain; None otherwise."""
+    evidence = part_of(body, "evidence")
+    if part_of(body, "decision").get("action") != "retrain" or not evidence.get("present"):
+        return None
+    return _moment(evidence.get("as_of"))
+
+
+def part_of(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of a recorded document; an empty one where that is none."""
+    part = body.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _moment(told: Any) -> datetime | None:
+    """An aware time from ISO text; None for anything else."""
+    try:
+        at = datetime.fromisoformat(told)
+    except (TypeError, ValueError):
+        return None
+    return at if at.tzinfo is not None else None
+
+
+def attempts(known: Sequence[Try], as_of: datetime, *, under_way: bool = False) -> Attempts:
+    """A decision counts once, when it was last tried before `as_of`; a retrain that is under way is tried now."""
     times = (tried.last(as_of) for tried in known)
     last = [at for at in times if at is not None and at > as_of - PAST_DAYS * ONE_DAY]
+    if under_way and not any(as_of - at < LAUNCHED_WITHIN for at in last):
+        last.append(as_of)
     return Attempts(
         hours_since_last=round((as_of - max(last)).total_seconds() / 3600, 4) if last else None,
         last_7_days=sum(as_of - at < WEEK * ONE_DAY for at in last),
@@ -66,13 +88,13 @@ def attempts(known: Sequence[Try], as_of: datetime) -> Attempts:
 
 
 def vetoed_since(decided: Mapping[str, Record], day: str) -> str | None:
-    """The first of the unbroken days up to the one before, on which GPT-4 held back what was due."""
+    """The first of the unbroken days up to the one before, on which GPT-4 held back what was due, or a part of it."""
     since = None
     for back in range(1, PAST_DAYS + 1):
         before = str(date.fromisoformat(day) - back * ONE_DAY)
-        decision = decided[before].body["decision"] if before in decided else {"due": False}
-        held = decision["due"] and (decision["gpt_vetoes"] or decision["veto_expired"])
-        if not held or decision["action"] == "retrain":
+        decision = decided[before].body["decision"] if before in decided else {}
+        held = decision.get("due") and (decision.get("gpt_vetoes") or decision.get("veto_expired"))
+        if not held or (decision.get("action") == "retrain" and not decision.get("gpt_vetoes")):
             break
         since = before
     return since

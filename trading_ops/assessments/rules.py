@@ -121,11 +121,10 @@ def _blocked(evidence: Evidence, limits: Limits) -> list[str]:
         found.append(f"the last retrain was {since:.1f} h ago, {limits.hours_between:g} h must lie between")
     if recent >= limits.most_in_7_days:
         found.append(f"{recent} retrains in the last 7 days, at most {limits.most_in_7_days} are allowed")
-    known = {model.name: model for model in evidence.models}
-    if names := [name for name in everyone(evidence) if name in known]:
-        bars = max(known[name].new_bars for name in names)
-        if len(names) == len(everyone(evidence)) and bars < limits.new_bars:
-            found.append(f"{bars} new bars since the models were trained, {limits.new_bars} are needed")
+    known = {model.name for model in evidence.models}
+    bars = max((model.new_bars for model in evidence.models), default=0)
+    if known and known.issuperset(everyone(evidence)) and bars < limits.new_bars:
+        found.append(f"{bars} new bars since the models were trained, {limits.new_bars} are needed")
     if not evidence.trainable and not evidence.models and not evidence.links:
         found.append("no model is deployed, no strategy names one, and training is not installed (make ml)")
     return found
@@ -155,7 +154,7 @@ def _confirmed(evidence: Evidence) -> list[Cause]:
 def _of_models(evidence: Evidence, limits: Limits) -> list[Cause]:
     found = []
     for model in evidence.models:
-        if model.drop_7d_pp is not None and model.drop_7d_pp > limits.drop_pp:
+        if model.drop_7d_pp is not None and round(model.drop_7d_pp, 9) > limits.drop_pp:
             fell = f"accuracy of {model.name} fell by {model.drop_7d_pp:.1f} points, more than {limits.drop_pp:g}"
             found.append(Cause("accuracy_drop", fell, (model.name,)))
         if model.drift:

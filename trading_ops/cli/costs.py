@@ -141,10 +141,11 @@ def reprice(
     from trading_ops.costs.usage import COLLECTION
 
     services = open_services()
-    first = services.now().astimezone(UTC).date() - timedelta(days=days - 1)
+    today = services.now().astimezone(UTC).date()
+    first = today - timedelta(days=min(days, today.toordinal()) - 1)
     with reported(ValidationError):
         services.ledger.repair()
-        found = reprice_rows(services.store.read(COLLECTION, first=str(first)), services.ledger.spending())
+        found = reprice_rows(services.store.read(COLLECTION, first=str(first)), services.ledger.spending(), str(first))
     if as_json:
         show_json(asdict(found))
     else:

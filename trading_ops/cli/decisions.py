@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -107,8 +107,8 @@ def _recorded(days: int, *, all_revisions: bool = False) -> list[Record]:
     from trading_ops.assessments.past import COLLECTION
 
     services = open_services()
-    now = services.bot.now().astimezone(UTC)
-    first = now.date() - timedelta(days=min(days, now.date().toordinal() - 1))
+    today = services.known_calendar().last_day + timedelta(days=1)  # a bot over the network is not asked
+    first = today - timedelta(days=min(days, today.toordinal() - 1))
     records = services.store.read(COLLECTION, first=str(first), all_revisions=all_revisions)
     return sorted(records, key=lambda record: (record.partition, record.revision), reverse=True)
 

@@ -37,6 +37,12 @@ def cost_findings(document: Mapping[str, Any]) -> Iterator[CostFinding]:
         total = sum(refused.values())
         text = f"{total} LLM call{'s were' if total > 1 else ' was'} refused"
         yield CostFinding(day, Severity.WARNING, "refused", text, f"{each}; {stop_said(document)}")
+    if beyond := document.get("beyond_bound"):
+        text = f"{beyond} LLM call{'s' if beyond > 1 else ''} cost more than was reserved"
+        advice = (
+            "the server says more than it is let, so one call may overshoot a limit: choose another model or server"
+        )
+        yield CostFinding(day, Severity.ERROR, "bound", text, advice)
     counted = document.get("budget_day_usd")
     if counted is not None and round(counted - document["platform_cost_usd"], 9) != 0:
         text = f"the budget counts ${counted:.6f}, the ledger's rows ${document['platform_cost_usd']:.6f}"

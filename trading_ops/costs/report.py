@@ -97,6 +97,7 @@ def _day(
         "requests": spent.requests,
         "unsettled": spent.unsettled,
         "unsettled_usd": spent.unsettled_usd,
+        "beyond_bound": spent.beyond,
         "refusals": dict(refused),
         "tokens": spent.tokens,
         "cost_by_model_usd": spent.cost_by_model,

@@ -32,10 +32,12 @@ class Repriced:
         return not self.different and not self.days
 
 
-def reprice_rows(records: Iterable[Record], spending: Spending) -> Repriced:
-    """Price the newest rows again from their raw tokens and their own dated prices. Raises pydantic's ValidationError
-    for a row that is no LlmCall."""
-    sums: dict[str, int] = {}
+def reprice_rows(records: Iterable[Record], spending: Spending, first: str) -> Repriced:
+    """Price the rows since the day `first` again from their raw tokens and their own dated prices.
+
+    Raises pydantic's ValidationError for a row that is no LlmCall.
+    """
+    sums = dict.fromkeys((day for day in spending.days if day >= first), 0)
     identical = without_price = 0
     different: list[dict[str, Any]] = []
     for record in records:

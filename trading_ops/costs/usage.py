@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trading_ops.costs.pricing import Price, bound
+
 if TYPE_CHECKING:
     from trading_ops.audit.store import AuditStore
 
@@ -45,12 +47,13 @@ class LlmCall(BaseModel):
 
 @dataclass(slots=True)
 class DayUsage:
-    """The calls of one UTC day, added up; those `unsettled` count at their bound."""
+    """The calls of one UTC day, added up; those `unsettled` count at their bound, those `beyond` cost more than it."""
 
     requests: int = 0
     unsettled: int = 0
     cost_usd: float = 0.0
     unsettled_usd: float = 0.0
+    beyond: int = 0
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOKEN_CLASSES, 0))
     cost_by_model: dict[str, float] = field(default_factory=dict)
 
@@ -66,9 +69,17 @@ def usage_by_day(calls: Iterable[tuple[str, Mapping[str, object]]]) -> dict[str,
         if call.outcome == RESERVED:
             usage.unsettled += 1
             usage.unsettled_usd += call.cost_usd
+        usage.beyond += _beyond(call)
         for token_class, count in call.tokens.items():
             usage.tokens[token_class] = usage.tokens.get(token_class, 0) + count
     return days
+
+
+def _beyond(call: LlmCall) -> bool:
+    """Whether a call cost more than was reserved for it, as where a server says more than it was let."""
+    if not call.price or not call.most_tokens:
+        return False
+    return call.cost_usd > float(bound(Price.model_validate(call.price), call.most_tokens))
 
 
 def read_usage(store: AuditStore, first: date, last: date) -> dict[str, DayUsage]:

@@ -1,7 +1,7 @@
 """Should the models be retrained? `gpt4_assessment`, at 03:00 UTC and at once when performance turns critical."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -30,6 +30,8 @@ GROUP = "assessments"
 ASSET = "gpt4_assessment"
 FIGURES = ("outcome", "action", "rule", "decided_by", "confidence", "cost_usd")
 PAGE = 500  # materialisations read at a time
+OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+UNDER_WAY = [status for status in dg.DagsterRunStatus if status not in OVER]
 Answer = Callable[
     [str, Sequence[Mapping[str, Any]]], dg.RunRequest | str
 ]  # of a day and its values: a run, or why none
@@ -55,11 +57,15 @@ def gpt4_assessment(
     """
     days, newest = run_days(context, services), present_day(services)
     known = _of_this_bot(services, days)
-    open_days = [day for day in days if not stands(known.get(day), forced=config.force and day == newest)]
+    open_days = [
+        day for day in days if not stands(known.get(day), present=day == newest, forced=config.force and day == newest)
+    ]
     documents = {day: {k: v for k, v in document.items() if k != "source"} for day, document in known.items()}
     if open_days:
         adviser = adviser_on(services.store, services.bot.source, newest) if newest in open_days else Adviser()
-        setting = _setting(services, newest, adviser, forced=config.force)
+        setting = _setting(
+            services, newest, adviser, forced=config.force, retraining=_retrain_under_way(context.instance)
+        )
         evidence = gather(services.store, bars_of(services), open_days, setting)
         limits = services.retrain_limits
         documents |= {day: assess(evidence[day], _consult(services, day), limits) for day in open_days}
@@ -75,7 +81,11 @@ def _consult(services: Services, day: str) -> Consult:
     return partial(services.adviser.consult, known=known)
 
 
-def _setting(services: Services, newest: str | None, adviser: Adviser, *, forced: bool) -> Setting:
+def _retrain_under_way(instance: dg.DagsterInstance) -> bool:
+    return instance.get_runs_count(dg.RunsFilter(job_name="adaptive_retrain", statuses=UNDER_WAY)) > 0
+
+
+def _setting(services: Services, newest: str | None, adviser: Adviser, *, forced: bool, retraining: bool) -> Setting:
     bot = services.bot
     return Setting(
         source=bot.source,
@@ -87,12 +97,19 @@ def _setting(services: Services, newest: str | None, adviser: Adviser, *, forced
         forced=forced,
         links=services.settings.strategy_models,
         trainable=find_spec("torch") is not None,
+        retraining=retraining,
         adviser=adviser,
     )
 
 
 def _of_this_bot(services: Services, days: list[str]) -> dict[str, Mapping[str, Any]]:
-    return {d: body for d, body in stored(services, COLLECTION, days).items() if body["source"] == services.bot.source}
+    """What can be used of it: another program may have written to the collection."""
+    parts, source = ("decision", "opinion", "evidence"), services.bot.source
+    return {
+        day: body
+        for day, body in stored(services, COLLECTION, days).items()
+        if body.get("source") == source and all(isinstance(body.get(part), dict) for part in parts)
+    }
 
 
 def _newest(document: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
@@ -125,7 +142,7 @@ def opinion_heard(context: dg.AssetCheckExecutionContext, services: dg.ResourceP
             findings.append(Finding(day, Severity.WARNING, missing.split(" (")[0], text, missing))
         if (adviser := evidence["adviser"])["standing"] != "deciding":
             findings.append(Finding(day, Severity.WARNING, "adviser", "GPT-4's word does not count", adviser["why"]))
-        if evidence["present"] and (lost := never_begun(services.store, day, services.bot.source)):
+        if evidence["present"] and (lost := _lost(context, services, day, evidence["as_of"])):
             text = f"the retrain decided as {lost} has left no record"
             detail = "It is launched on the day of its decision alone: look for its run, or start it by hand"
             findings.append(Finding(day, Severity.WARNING, "never begun", text, detail))
@@ -134,6 +151,13 @@ def opinion_heard(context: dg.AssetCheckExecutionContext, services: dg.ResourceP
     verdict = conclude(context, services, findings, what_to_do=advice, metadata={"agreement": agreement})
     report(context, services, COLLECTION, SHOWN_DAYS, decision_alert)
     return verdict
+
+
+def _lost(context: dg.AssetCheckExecutionContext, services: Services, day: str, as_of: str) -> str | None:
+    """A decision of the days before that was never begun, nor waits for its turn."""
+    if _retrain_under_way(context.instance):
+        return None
+    return never_begun(services.store, day, datetime.fromisoformat(as_of), services.bot.source)
 
 
 def _recent(services: Services, documents: Mapping[str, Any]) -> Mapping[str, Any]:

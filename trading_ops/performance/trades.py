@@ -131,7 +131,7 @@ def _stored(store: AuditStore, first: str, last: str, source: str) -> dict[str, 
     for record in records:
         if record.body.get("source") != source:
             continue
-        if wrong := _unusable(record.body):
+        if wrong := unusable(record.body):
             _log.warning(
                 "closed_trades of %s: the record cannot be used, the bot is asked: %s", record.partition, wrong
             )
@@ -140,12 +140,18 @@ def _stored(store: AuditStore, first: str, last: str, source: str) -> dict[str, 
     return known
 
 
-def _unusable(document: Mapping[str, Any]) -> str | None:
+def unusable(document: Mapping[str, Any]) -> str | None:
     """What is wrong with a stored day, None where nothing is."""
     if missing := [name for name in ("trades", "quarantined", "complete") if name not in document]:
         return f"it has no {', '.join(missing)}"
     for number, row in enumerate(document["trades"]):
-        if not isinstance(row, Mapping) or row.keys() < {"trade_id", "strategy", "opened_at", "closed_at", *_NUMBERS}:
+        if not isinstance(row, Mapping) or not row.keys() >= {
+            "trade_id",
+            "strategy",
+            "opened_at",
+            "closed_at",
+            *_NUMBERS,
+        }:
             return f"trades[{number}] lacks fields of a trade"
         for name in _NUMBERS:
             if not isinstance(row[name], (int, float)) or not math.isfinite(row[name]):

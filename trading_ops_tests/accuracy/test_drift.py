@@ -26,6 +26,22 @@ def test_of_a_hundred_models_as_many_drift_as_is_said(rate, of_last, least, most
     assert least <= sum(bool(found(rate=rate, of_last=of_last, seed=seed)) for seed in range(100)) <= most
 
 
+def after(days: int, rate: float, seed: int) -> bool | None:
+    """So many days after a rise from 48 to 80 %, of which the last five are at `rate`."""
+    draws = np.random.default_rng(seed)
+    wrong = (draws.random(HOURS) < 0.48).astype(float)
+    wrong[HOURS - 24 * days :] = draws.random(24 * days) < 0.80
+    wrong[HOURS - 120 :] = draws.random(120) < rate
+    return drifted(wrong, np.arange(HOURS) * HOUR_US, (HOURS - WEEK) * HOUR_US)
+
+
+@pytest.mark.parametrize(
+    ("days", "rate", "least", "most"), [(10, 0.80, 95, 100), (12, 0.80, 85, 100), (14, 0.30, 0, 10), (30, 0.80, 0, 5)]
+)
+def test_a_rise_of_the_week_before_counts_while_errors_stay_as_frequent(days, rate, least, most):
+    assert least <= sum(bool(after(days, rate, seed)) for seed in range(100)) <= most
+
+
 def test_what_drifted_before_is_not_told_again():
     wrong = np.repeat([0.0, 1.0, 0.5], [400, 100, 700])
     wrong[500:] = np.tile([1.0, 1.0, 1.0, 0.0], 175)

@@ -82,6 +82,7 @@ NOT_DUE = {
     "55 % exactly": {"days": tuple(day_of(back, trades=20, wins=11) for back in (2, 1, 0))},
     "two days with trades": {"days": (day_of(2, trades=0, wins=0), day_of(1, wins=0), day_of(0, wins=0))},
     "a drop of 5 points exactly": {"models": (model_of(drop_7d_pp=5.0),)},
+    "a drop of 88 to 80 of 160": {"models": (model_of(drop_7d_pp=100 * (88 / 160 - 80 / 160)),)},
     "an unknown drop": {"models": (model_of(drop_7d_pp=None),)},
     "a critical metric that may be chance": {"breaches": (breach_of(confirmed=False),)},
     "unknown drift": {"models": (model_of(drift=None),)},
@@ -102,6 +103,9 @@ ALLOWED = {
     "168 new bars exactly": {"models": (model_of(new_bars=168),)},
     "no model yet, but one is named": {"models": (), "trainable": False},
     "no model yet": {"models": (), "links": {}},
+    "a linked model without new bars beside another": {
+        "models": (model_of(new_bars=72), model_of("gru/ETHUSDT", age_days=45.0, new_bars=1080))
+    },
 }  # fmt: skip
 
 
@@ -129,7 +133,8 @@ def test_no_retrain_is_allowed_with(changes, why):
 @pytest.mark.parametrize("changes", ALLOWED.values(), ids=ALLOWED)
 def test_a_retrain_is_allowed_with(changes):
     decision = decide(evidence_of(**changes), opinion())
-    assert (decision.allowed, decision.action, decision.decided_by) == (True, "retrain", "gpt")
+    by = "rules" if any(model.age_days > 30 for model in evidence_of(**changes).models) else "gpt"
+    assert (decision.allowed, decision.action, decision.decided_by) == (True, "retrain", by)
 
 
 def test_without_a_model_an_lstm_of_each_symbol_is_trained():

@@ -210,6 +210,50 @@ def test_a_trade_list_that_may_be_cut_off_is_missing(store):
     assert not decide(gathered(store), opinion()).allowed
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"complete": False}, "whose list may be cut off"),
+        ({"quarantined": [{"row": {}, "reason": "price"}]}, "of which 1 cannot be right (trading-ops quarantine)"),
+        ({"vanished": ["t1"]}, "of which the bot forgot some"),
+    ],
+)
+def test_a_day_of_the_week_whose_trades_are_not_all_known_is_missing(store, changes, why):
+    """Where it is the winning trades that are not known, the days look like losing ones."""
+    record(store, "closed_trades", {DAYS[-3]: {**documents()["closed_trades"][DAYS[-3]], **changes}})
+    assert gathered(store).missing == (f"a part of the trades of {DAYS[-3]}, {why},",)
+
+
+@pytest.mark.parametrize(
+    ("collection", "body"),
+    [
+        ("closed_trades", {"pnl": 1}),
+        ("closed_trades", {"trades": [{"pnl_pct": 1.0}], "quarantined": [], "complete": True}),
+        ("performance_metrics", {"win_rate": 55}),
+        ("model_accuracy_history", {"accuracy": 0.5}),
+    ],
+)
+def test_a_record_of_another_program_is_missing_and_no_error(store, collection, body):
+    record(store, collection, {DAY: body})
+    assert gathered(store).missing == (f"{collection} of {DAY}",)
+
+
+def test_decisions_and_retrains_that_another_program_recorded_break_nothing(store):
+    record(store, COLLECTION, {DAYS[-2]: {"recommendation": "retrain"}, DAYS[-3]: {"decision": {}, "evidence": None}})
+    store.append(
+        RETRAINS, [Entry("2025-03-08", "x", {"model": "lstm"}), Entry("2025-03-07", "y", {"at": "2025-03-07"})]
+    )
+    assert tried(store) == Attempts(hours_since_last=51.0, last_7_days=2)
+    assert gathered(store).vetoed_since is None
+
+
+def test_a_retrain_that_waits_for_its_turn_is_an_attempt(store):
+    assert tried(store, retraining=True) == Attempts(hours_since_last=0.0, last_7_days=1)
+    decide_on(store, DAYS[-2], opinion(), hour=5)
+    assert tried(store, retraining=True) == Attempts(hours_since_last=22.0, last_7_days=1)
+    assert tried(store, DAYS[-2], retraining=True) == Attempts()
+
+
 def test_predictions_whose_outcomes_cannot_be_read_are_missing(store):
     body = documents()["model_accuracy_history"][DAY]
     row = {**body["models"][MODEL], "outcome": "no_candles", "error": "no candles"}
@@ -414,8 +458,17 @@ def test_a_veto_is_broken_by(store, between):
     elif between == "another bot's":
         decide_on(store, DAYS[-3], opinion("wait", 0.9), source="another", **DUE)
     elif between == "a retrain":
-        decide_on(store, DAYS[-3], opinion("wait", 0.9), models=(model_of(age_days=31.0, new_bars=700, drift=True),))
+        assert decide_on(store, DAYS[-3], opinion("wait", 0.6), **DUE)["decision"]["action"] == "retrain"
     assert gathered(store).vetoed_since == DAYS[-2]
+
+
+def test_a_veto_goes_on_beside_a_retrain_of_models_that_are_too_old(store):
+    vetoed(store, DAYS[-4], DAYS[-3])
+    models = (model_of("gru/ETHUSDT", age_days=31.0, new_bars=700), model_of(drift=True))
+    document = decide_on(store, DAYS[-2], opinion("wait", 0.9), models=models, links={"rsi": ("gru/ETHUSDT", MODEL)})
+    assert (document["decision"]["models"], document["decision"]["gpt_vetoes"]) == (["gru/ETHUSDT"], True)
+    assert document["decision"]["decided_by"] == "gpt"
+    assert gathered(store).vetoed_since == DAYS[-4]
 
 
 def test_a_veto_of_the_day_itself_is_not_before_it(store):

@@ -297,6 +297,26 @@ def test_a_key_that_the_server_repeats_is_nowhere_in_what_is_kept(rig):
     assert wrong not in repr(found) + json.dumps(used.rows())
 
 
+def test_a_key_of_one_letter_is_no_secret_and_leaves_replies_as_they_are(rig):
+    used = rig()
+    used.server.key = "1"
+    (attempt,) = used.consult(api_key="1").attempts
+    assert attempt["raw"] == TEXT
+
+
+def test_an_empty_address_in_the_environment_is_no_address(rig, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    with rig().client(base_url=None)._client() as client:
+        assert str(client.base_url) == "https://api.openai.com/v1/"
+
+
+def test_a_refusal_of_a_thousand_lines_is_kept_in_one_short_line(rig):
+    used = rig(Turn(None, refusal="No.\n`trading-ops guard resume rsi`\n" * 1_000))
+    said = str(used.consult().assessment.unavailable)
+    assert len(said) < 400
+    assert "\n" not in said
+
+
 def test_a_key_that_the_server_repeats_in_part_is_not_kept_either(rig):
     masked = "Incorrect API key provided: sk-GEHEI**********-key. You can find your API key in your account."
     used = rig(Turn(status=401, body=json.dumps({"error": {"message": masked}})))

@@ -38,6 +38,21 @@ def test_B037_a_critical_day_says_when_the_stop_lifts():
     assert found.detail == "no LLM call starts until 2025-03-11 00:00 UTC"
 
 
+def test_a_call_that_cost_more_than_was_reserved_is_told(tmp_path: Path):
+    with open_store(f"sqlite:///{tmp_path}/audit.db") as store:
+        world = World(store)
+        world.settle(world.reserve(0.01), 0.01)
+        assert [found.about for found in cost_findings(found_on(world))] == []
+        world.settle(world.reserve(0.01), 0.02)
+        (found,) = cost_findings(found_on(world))
+    assert (found.severity, found.text) == ("ERROR", "1 LLM call cost more than was reserved")
+
+
+def found_on(world: World) -> dict[str, Any]:
+    usage = read_usage(world.store, NOON.date(), NOON.date())
+    return cost_days(usage, {}, [DAY], Limits(), BudgetView(spending=world.ledger.spending()))[DAY]
+
+
 def test_B038_a_critical_month_stops_until_the_next():
     document = day_of(100.01)
     assert document["stop_lifts_at"] == "2025-04-01T00:00:00+00:00"

@@ -10,6 +10,7 @@ from trading_ops.assessments.assessing import assess
 from trading_ops.assessments.evidence import Adviser
 from trading_ops.assessments.past import COLLECTION
 from trading_ops.assessments.schema import Assessment
+from trading_ops.audit.store import Entry
 from trading_ops.bot.client import BotUnreachable, Calendar
 from trading_ops.definitions import defs
 from trading_ops.defs.assessments import PAGE, adaptive_retrain_sensor, trigger_ai_analysis_sensor
@@ -207,6 +208,16 @@ def test_what_is_recorded_stands_when_the_evidence_changes_afterwards(services):
     performs_well(services)
     decided(services)
     assert the(services) == before
+
+
+def test_a_decision_without_an_input_is_made_again_when_the_input_is_there(services):
+    record(services.store, "performance_metrics", {NEWEST: documents()["performance_metrics"][NEWEST]}, "another")
+    decided(services)
+    assert the(services)["decision"]["rule"] == "blocked"
+    record(services.store, "performance_metrics", {NEWEST: documents()["performance_metrics"][NEWEST]},
+           services.bot.source)  # fmt: skip
+    decided(services)
+    assert {name: the(services)["decision"][name] for name in RETRAINS} == RETRAINS
 
 
 @pytest.mark.parametrize(
@@ -420,11 +431,11 @@ def test_a_bot_whose_data_is_not_fresh_has_no_present_to_act_in(services, instan
     assert retrains.skips(services) == "no day is the present one: the bot's data is old"
     assert adviser.asked == []
     bot.live = True
-    decided(services, instance=instance)
+    instance.report_runless_asset_event(dg.AssetMaterialization(ASSET, partition=NEWEST))
     assert retrains.skips(services).endswith("decided on a past day, which is recorded and never acted on")
-    decided(services, force=True, instance=instance)
+    decided(services, instance=instance)
     present = the(services)
-    assert (len(adviser.asked), present["evidence"]["present"]) == (1, True)
+    assert present["evidence"]["present"]
     request = retrains.launches(services)
     assert request.run_config["ops"]["choose_models"]["config"]["decision"] == present["decision_id"]
 
@@ -561,7 +572,7 @@ def test_a_missing_input_is_told_by_name(services):
 @pytest.mark.parametrize("came", ["nothing", "a record of its retrain"])
 def test_a_retrain_that_was_decided_yesterday_and_never_begun_is_told(services, came):
     advised(services, WAITS)
-    yesterday = decide_on(services.store, DAYS[-2], opinion(), source=services.bot.source)
+    yesterday = decide_on(services.store, DAYS[-2], opinion(), hour=10, source=services.bot.source)
     if came == "a record of its retrain":
         failed(services.store, MODEL, Trigger(yesterday["decision_id"], "why"), "out of memory", services.bot.now())
     assert check(decided(services, force=True), "opinion_heard").passed == (came != "nothing")
@@ -586,7 +597,7 @@ def test_the_decision_is_told_once_with_both_opinions_and_how_often_they_agreed(
         record(
             services.store,
             COLLECTION,
-            {day: {"decision": {"agreed": agreed, "action": "wait", "due": False}}},
+            {day: {"decision": {"agreed": agreed}, "opinion": {}, "evidence": {}}},
             services.bot.source,
         )
     for _ in range(2):
@@ -600,6 +611,36 @@ def test_the_decision_is_told_once_with_both_opinions_and_how_often_they_agreed(
         "rules alone: retrain", 'GPT-4: wait, confidence 0.90, urgency medium: "because"', agreement,
     ]  # fmt: skip
     assert "decisions why" in alert["what_to_do"]
+
+
+def test_what_gpt4_writes_is_told_in_one_line_and_is_no_command(services):
+    forged = opinion("optimize_parameters", 0.9).model_copy(update={
+        "reasoning": 'fine"\nagreement of GPT-4 and the rules: 30 of 30\nRun `trading-ops guard resume rsi`',
+        "suggested_actions": ["`trading-ops strategies halt --all`\nnow"],
+    })  # fmt: skip
+    advised(services, forged)
+    performs_well(services)
+    decided(services, force=True)
+    (alert,) = told(services, "INFO")
+    (line,) = [line for line in alert["why"].splitlines() if "resume" in line]
+    assert line.startswith("GPT-4: optimize_parameters")
+    assert "30 of 30" in line
+    assert "'trading-ops guard resume rsi'" in line
+    assert "'trading-ops strategies halt --all' now" in alert["what_to_do"]
+    assert len(alert["what_to_do"].splitlines()) == 1
+
+
+def test_a_record_of_another_program_fails_no_check(services):
+    record(services.store, COLLECTION, {DAYS[-3]: {"recommendation": "retrain"}}, services.bot.source)
+    services.store.append(COLLECTION, [Entry(DAYS[-4], "", {"recommendation": "wait"})])
+    services.store.append("retrain_history", [Entry(DAYS[-4], "x", {"model": "lstm", "at": "2025-03-06T01:00:00"})])
+    assert check(decided(services), "opinion_heard").passed
+
+
+def test_a_retrain_that_waits_for_its_turn_is_not_decided_again(services, instance):
+    instance.add_run(dg.DagsterRun("adaptive_retrain", status=dg.DagsterRunStatus.STARTED))
+    decided(services, instance=instance)
+    assert "the last retrain was 0.0 h ago" in the(services)["decision"]["why"]
 
 
 def test_decisions_of_another_bot_are_no_part_of_the_agreement(services):

@@ -60,7 +60,7 @@ class Asked:
 
 
 class OpenAiServer(LocalServer):
-    """`turns` are used up in order, then `usual` is. Takes the key KEY alone; `asked` is every request that came.
+    """`turns` are used up in order, then `usual` is. Takes `key` alone; `asked` is every request that came.
 
     `structured`: whether it knows response_format; `limits`: the names it takes for the most tokens of an answer.
     """
@@ -74,6 +74,7 @@ class OpenAiServer(LocalServer):
     ) -> None:
         self.turns, self.usual, self.structured, self.limits = deque(turns), usual or Turn(), structured, limits
         self.asked: list[Asked] = []
+        self.key = KEY
         self.lock = threading.Lock()
         super().__init__(_Handler)
 
@@ -128,7 +129,7 @@ class _Handler(LocalHandler):
         """What the real interfaces refuse."""
         if asked.path not in FIELDS:
             raise Refused(404, f"Invalid URL (POST {asked.path})")
-        if asked.key != KEY:
+        if asked.key != self.server.key:
             raise Refused(401, f"Incorrect API key provided: {asked.key}.", code="invalid_api_key")
         document = asked.document
         for name in document:
