@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from trading_ops.assessments.schema import LONGEST_REPLY, InvalidReply, parse_re
 from trading_ops.audit.sqlite import SqliteStore
 from trading_ops.costs.budget import Limits
 from trading_ops.costs.ledger import COLLECTION, Ledger
+from trading_ops_tests.conftest import ROOT
 from trading_ops_tests.servers.openai import CHAT, GOOD, KEY, RESPONSES, USAGE, OpenAiServer, Turn
 
 NOW = datetime(2025, 3, 10, 3, tzinfo=UTC)
@@ -139,6 +141,11 @@ def test_what_becomes_of(rig, api, turns, outcomes, becomes):
     settled = sorted((row["outcome"], row["cost_usd"]) for row in used.rows())
     assert settled == sorted((attempt["outcome"], attempt["cost_usd"]) for attempt in found.attempts)
     assert all(attempt["settled"] for attempt in found.attempts)
+
+
+def test_what_can_become_of_a_call_is_in_the_table_for_people():
+    told = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "decisions.md").read_text(), re.M))
+    assert told >= {outcome for _, outcomes, _ in TABLE.values() for outcome in outcomes} | {"timeout", "interrupted"}
 
 
 @pytest.mark.parametrize("api", APIS)
