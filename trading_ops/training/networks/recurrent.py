@@ -1,0 +1,304 @@
+"""What do the LSTM and the GRU learn from a batch? Their loss and its gradients as machine code.
+
+lstm.py and gru.py say what is calculated; this says it again, forwards and backwards through time (Werbos, Proceedings
+of the IEEE 78 (1990)), for a CPU: LANES windows at once, one a lane, so that each instruction serves all of them.
+
+A state [H, LANES] and a bar [k, LANES] lie one above the other, `read` [K, LANES] with rows of zeros up to a multiple
+of LANES. One product, `weights` [4H, K] by `read`, then gives all four gates. The LSTM's are in torch's order: input,
+forget, cell, output. The GRU's: reset, update, and the two parts of its new state, which the reset gate weighs apart:
+that from the state, with no weights for the bar, and that from the bar, with no weights for the state.
+
+The same arrays give the same bits: no order of summation depends on anything but shapes. Imported where a training
+runs: numba takes half a second.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from trading_ops.machine_code import compiled
+
+LANES = 16
+_ROWS = 8  # of a product at once: their sums and what they are made of fit the registers
+_F = np.float32
+_fused = partial(compiled, fused=True)
+_typed_by_itself: Any = intrinsic  # called without its first argument, which the type checker cannot see
+_STEP_UP, _TO_BITS, _ONE_BITS = (
+    _F(12582912.0),
+    np.int32(23),
+    np.int32(127),
+)  # 1.5 * 2^23; where a float has its exponent
+
+
+@_typed_by_itself
+def _product(typing_context: Any, total: Any, left: Any, right: Any, add: Any) -> Any:
+    """total [M, N] = left [M, K] @ right [K, N], added to what it was where `add`.
+
+    C-contiguous float32, M and N multiples of _ROWS. A block of _ROWS x LANES sums stays in registers, each row a
+    vector, which LLVM does not find by itself; what is left of N has vectors of _ROWS.
+    """
+    matrix, one = types.Array(types.float32, 2, "C"), ir.FloatType()
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        arrays = [context.make_array(matrix)(context, builder, value) for value in arguments[:3]]
+        totals, lefts, rights = (array.data for array in arrays)
+        (height, width), (_, depth) = (cgutils.unpack_tuple(builder, array.shape) for array in arrays[:2])
+        size = height.type
+
+        def at(data: Any, row: Any, columns: Any, column: Any, kind: Any) -> Any:
+            place = builder.gep(data, [builder.add(builder.mul(row, columns), column)])
+            return builder.bitcast(place, kind.as_pointer())
+
+        def block(top: Any, column: Any, sums: list[Any]) -> None:
+            vector = sums[0].type.pointee
+            rows = [builder.add(top, size(row)) for row in range(_ROWS)]
+            for row, found in zip(rows, sums, strict=True):
+                before = builder.load(at(totals, row, width, column, vector), align=4)
+                builder.store(builder.select(arguments[3], before, ir.Constant(vector, [0.0] * vector.count)), found)
+            with cgutils.for_range(builder, depth) as along:
+                factors = builder.load(at(rights, along.index, width, column, vector), align=4)
+                for row, found in zip(rows, sums, strict=True):
+                    factor = builder.load(at(lefts, row, depth, along.index, one))
+                    single = builder.insert_element(ir.Constant(vector, ir.Undefined), factor, ir.IntType(32)(0))
+                    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+                    spread = builder.shuffle_vector(single, single, everywhere)
+                    product = builder.fmul(spread, factors, flags=("contract",))
+                    builder.store(builder.fadd(builder.load(found), product, flags=("contract",)), found)
+            for row, found in zip(rows, sums, strict=True):
+                builder.store(builder.load(found), at(totals, row, width, column, vector), align=4)
+
+        wide, narrow = (
+            [cgutils.alloca_once(builder, ir.VectorType(one, count)) for _ in range(_ROWS)] for count in (LANES, _ROWS)
+        )
+        whole = builder.udiv(width, size(LANES))
+        rest = builder.mul(whole, size(LANES))
+        with cgutils.for_range(builder, builder.udiv(height, size(_ROWS))) as down:
+            top = builder.mul(down.index, size(_ROWS))
+            with cgutils.for_range(builder, whole) as across:
+                block(top, builder.mul(across.index, size(LANES)), wide)
+            with builder.if_then(builder.icmp_unsigned("<", rest, width)):
+                block(top, rest, narrow)
+        return context.get_dummy_value()
+
+    return types.void(matrix, matrix, matrix, types.boolean), generate
+
+
+@_fused
+def _exp(x):  # type: ignore[no-untyped-def]
+    """e^x, float32, at most 2 units of its last place off: 2^n e^r with |r| <= ln(2) / 2, e^r by its Taylor series.
+
+    No branch and no call, so that a loop of it runs on vectors; beyond -87 and 88 as at them.
+    """
+    x = _F(88.0) if x > _F(88.0) else x
+    x = _F(-87.0) if x < _F(-87.0) else x
+    n = (x * _F(1.44269504) + _STEP_UP) - _STEP_UP  # the nearest whole number
+    r = (x - n * _F(0.693359375)) + n * _F(2.12194440e-4)  # ln(2) in two parts, the first times n exact
+    series = ((_F(1 / 5040) * r + _F(1 / 720)) * r + _F(1 / 120)) * r + _F(1 / 24)
+    series = (((series * r + _F(1 / 6)) * r + _F(0.5)) * r + _F(1.0)) * r + _F(1.0)
+    return series * np.int32((np.int32(n) + _ONE_BITS) << _TO_BITS).view(_F)
+
+
+@_fused
+def _sigmoid(x):  # type: ignore[no-untyped-def]
+    return _F(1.0) / (_F(1.0) + _exp(-x))
+
+
+@_fused
+def _tanh(x):  # type: ignore[no-untyped-def]
+    shrunk = _exp(_F(-2.0) * x)
+    return (_F(1.0) - shrunk) / (_F(1.0) + shrunk)
+
+
+@_fused
+def _lstm_step(z, cell, cell_after, shown, state):  # type: ignore[no-untyped-def]
+    """One bar of the LSTM: z [4, H * LANES] becomes the gates, `shown` is tanh(cell_after), `state` is what is told."""
+    for p in range(len(state)):
+        taken = _sigmoid(z[0, p])
+        kept = _sigmoid(z[1, p])
+        new = _tanh(z[2, p])
+        told = _sigmoid(z[3, p])
+        after = kept * cell[p] + taken * new
+        seen = _tanh(after)
+        z[0, p], z[1, p], z[2, p], z[3, p] = taken, kept, new, told
+        cell_after[p], shown[p] = after, seen
+        state[p] = told * seen
+
+
+@_fused
+def _lstm_back(z, cell, shown, d_state, d_cell):  # type: ignore[no-untyped-def]
+    """Its gradients: z's gates become the gradients of what they were made of, d_cell that of the cell before."""
+    for p in range(len(d_state)):
+        taken, kept, new, told = z[0, p], z[1, p], z[2, p], z[3, p]
+        d_told = d_state[p] * shown[p] * told * (_F(1.0) - told)
+        d_after = d_cell[p] + d_state[p] * told * (_F(1.0) - shown[p] * shown[p])
+        d_taken = d_after * new * taken * (_F(1.0) - taken)
+        d_kept = d_after * cell[p] * kept * (_F(1.0) - kept)
+        d_new = d_after * taken * (_F(1.0) - new * new)
+        z[0, p], z[1, p], z[2, p], z[3, p] = d_taken, d_kept, d_new, d_told
+        d_cell[p] = d_after * kept
+
+
+@_fused
+def _gru_step(z, before, state):  # type: ignore[no-untyped-def]
+    """One bar of the GRU: z [4, H * LANES] becomes reset, update, the part from the state, the new state."""
+    for p in range(len(state)):
+        reset = _sigmoid(z[0, p])
+        kept = _sigmoid(z[1, p])
+        part = z[2, p]
+        new = _tanh(z[3, p] + reset * part)
+        z[0, p], z[1, p], z[2, p], z[3, p] = reset, kept, part, new
+        state[p] = new + kept * (before[p] - new)
+
+
+@_fused
+def _gru_back(z, before, d_state, d_before):  # type: ignore[no-untyped-def]
+    """Its gradients: z becomes those of what the gates were made of; d_before what passes by the gates."""
+    for p in range(len(d_state)):
+        reset, kept, part, new = z[0, p], z[1, p], z[2, p], z[3, p]
+        d_new = d_state[p] * (_F(1.0) - kept) * (_F(1.0) - new * new)
+        d_kept = d_state[p] * (before[p] - new) * kept * (_F(1.0) - kept)
+        d_reset = d_new * part * reset * (_F(1.0) - reset)
+        d_part = d_new * reset
+        z[0, p], z[1, p], z[2, p], z[3, p] = d_reset, d_kept, d_part, d_new
+        d_before[p] = d_state[p] * kept
+
+
+@_fused
+def _run(is_lstm, weights, head, head_bias, windows, labels, d_weights, d_head):  # type: ignore[no-untyped-def]
+    """The sum of the losses of `windows` [B, T, k]; weights [4H, K], head [H].
+
+    The gradients are added to d_weights and d_head [H + 1], the last of which is the bias; not where d_head is empty.
+    """
+    count, bars, features = windows.shape
+    hidden, depth = len(head), weights.shape[1]
+    size, beside = hidden * LANES, hidden + features
+    back = np.ascontiguousarray(weights[:, :hidden].T)  # [H, 4H]
+    read = np.zeros((bars + 1, depth, LANES), np.float32)  # before each bar: the state, below it the bar and a 1
+    read[:, beside] = 1.0
+    turned = np.zeros((LANES, depth), np.float32)
+    turned[:, beside] = 1.0
+    gates = np.empty((bars, 4, size), np.float32)
+    cells, shown = np.zeros((bars + 1, size), np.float32), np.empty((bars, size), np.float32)
+    d_state, d_before, d_cell = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
+    d_logits = np.empty(LANES, np.float32)
+    loss = 0.0
+    for first in range(0, count, LANES):
+        used = min(LANES, count - first)  # the other lanes read what was there, and teach nothing
+        for t in range(bars):
+            for lane in range(used):
+                for feature in range(features):
+                    read[t, hidden + feature, lane] = windows[first + lane, t, feature]
+            z = gates[t]
+            _product(z.reshape(4 * hidden, LANES), weights, read[t], False)
+            before, state = read[t].reshape(depth * LANES)[:size], read[t + 1].reshape(depth * LANES)[:size]
+            if is_lstm:
+                _lstm_step(z, cells[t], cells[t + 1], shown[t], state)
+            else:
+                _gru_step(z, before, state)
+        last = read[bars]
+        d_logits[:] = 0.0
+        for lane in range(used):
+            logit = np.float64(head_bias)
+            for unit in range(hidden):
+                logit += head[unit] * last[unit, lane]
+            shrunk = math.exp(-abs(logit))
+            loss += max(logit, 0.0) - logit * labels[first + lane] + math.log1p(shrunk)
+            d_logits[lane] = (1.0 if logit >= 0.0 else shrunk) / (1.0 + shrunk) - labels[first + lane]
+        if len(d_head) == 0:
+            continue
+        for lane in range(LANES):
+            d_head[hidden] += d_logits[lane]
+            for unit in range(hidden):
+                d_head[unit] += d_logits[lane] * last[unit, lane]
+                d_state[unit * LANES + lane] = d_logits[lane] * head[unit]
+        d_cell[:] = 0.0
+        for t in range(bars - 1, -1, -1):
+            z, before = gates[t], read[t]
+            if is_lstm:
+                _lstm_back(z, cells[t], shown[t], d_state, d_cell)
+            else:
+                _gru_back(z, before.reshape(depth * LANES)[:size], d_state, d_before)
+                d_state[:] = d_before
+            for lane in range(LANES):
+                for row in range(beside):
+                    turned[lane, row] = before[row, lane]
+            flat = z.reshape(4 * hidden, LANES)
+            _product(d_weights, flat, turned, True)
+            if t > 0:
+                _product(d_state.reshape(hidden, LANES), back, flat, not is_lstm)
+    return loss
+
+
+def lstm(
+    weights: dict[str, np.ndarray],
+    windows: np.ndarray,
+    labels: np.ndarray,
+    gradients: dict[str, np.ndarray] | None = None,
+) -> float:
+    """A step of lstm.py's network, as `compiled.Step` says; without `gradients` only the loss."""
+    parts = [weights[f"layer.{name}_l0"] for name in ("weight_hh", "weight_ih", "bias_hh", "bias_ih")]
+    hidden, features = parts[0].shape[1], parts[1].shape[1]
+    state, bar, one = slice(hidden), slice(hidden, hidden + features), hidden + features
+    packed = np.zeros((4 * hidden, _deep(one)), "float32")
+    packed[:, state], packed[:, bar], packed[:, one] = parts[0], parts[1], parts[2] + parts[3]
+    loss, found = _ran(True, packed, weights, windows, labels, gradients)
+    if gradients is not None:
+        gradients["layer.weight_hh_l0"][:], gradients["layer.weight_ih_l0"][:] = found[:, state], found[:, bar]
+        gradients["layer.bias_hh_l0"][:] = gradients["layer.bias_ih_l0"][:] = found[:, one]
+    return loss
+
+
+def gru(
+    weights: dict[str, np.ndarray],
+    windows: np.ndarray,
+    labels: np.ndarray,
+    gradients: dict[str, np.ndarray] | None = None,
+) -> float:
+    """A step of gru.py's network, as `compiled.Step` says; without `gradients` only the loss."""
+    parts = [weights[f"layer.{name}_l0"] for name in ("weight_hh", "weight_ih", "bias_hh", "bias_ih")]
+    hidden, features = parts[0].shape[1], parts[1].shape[1]
+    state, bar, one = slice(hidden), slice(hidden, hidden + features), hidden + features
+    both, of_state, of_bar = slice(2 * hidden), slice(2 * hidden, 3 * hidden), slice(3 * hidden, 4 * hidden)
+    packed = np.zeros((4 * hidden, _deep(one)), "float32")
+    packed[: 3 * hidden, state] = parts[0]
+    packed[both, bar], packed[of_bar, bar] = parts[1][both], parts[1][of_state]
+    packed[both, one] = parts[2][both] + parts[3][both]
+    packed[of_state, one], packed[of_bar, one] = parts[2][of_state], parts[3][of_state]
+    loss, found = _ran(False, packed, weights, windows, labels, gradients)
+    if gradients is not None:
+        gradients["layer.weight_hh_l0"][:] = found[: 3 * hidden, state]
+        gradients["layer.bias_hh_l0"][:] = found[: 3 * hidden, one]
+        for theirs, ours in ((both, both), (of_state, of_bar)):
+            gradients["layer.weight_ih_l0"][theirs] = found[ours, bar]
+            gradients["layer.bias_ih_l0"][theirs] = found[ours, one]
+    return loss
+
+
+def _ran(
+    is_lstm: bool,
+    packed: np.ndarray,
+    weights: dict[str, np.ndarray],
+    windows: np.ndarray,
+    labels: np.ndarray,
+    gradients: dict[str, np.ndarray] | None,
+) -> tuple[float, np.ndarray]:
+    """The loss and the gradient of `packed`; that of the head is written."""
+    head, found = weights["head.weight"][0], np.zeros_like(packed)
+    d_head = np.zeros(0 if gradients is None else len(head) + 1, "float32")
+    loss = _run(is_lstm, packed, head, weights["head.bias"][0], windows, labels, found, d_head)
+    if gradients is not None:
+        gradients["head.weight"][0], gradients["head.bias"][0] = d_head[:-1], d_head[-1]
+    return loss, found
+
+
+def _deep(rows: int) -> int:
+    """The rows and one more for the bias, and as many as a product needs."""
+    return (rows // _ROWS + 1) * _ROWS
