@@ -19,7 +19,7 @@ from trading_ops.training.trainer import Epoch, Plan
 
 EVERY = 10  # epochs
 _SEAL = hashlib.sha256().digest_size
-_CODE = ("learner.py", "loop.py", "model.py", "networks", "../machine_code.py")
+_CODE = ("learner.py", "descent.py", "loop.py", "model.py", "networks", "../machine_code.py")
 _LIBRARIES = ("torch", "numpy", "numba", "llvmlite")
 
 

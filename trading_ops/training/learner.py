@@ -6,6 +6,7 @@ import ctypes
 import gc
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class Learner:
         self, samples: Samples, scaler: Mapping[str, np.ndarray], plan: Plan, device: str, check: Callable[[], None]
     ) -> None:
         self.device = torch.device(device)
-        self._check, self._clip = check, plan.clip
+        self._check, self._plan = check, plan
         bars = scaled(samples.features, scaler["scaler.mean"], scaler["scaler.std"])
         self._bars = torch.from_numpy(bars).to(self.device)  # [n, k]
         self._labels = torch.from_numpy(samples.labels).to(self.device)
@@ -45,7 +46,7 @@ class Learner:
         self._vector = _joined(self.weights, self._sizes)
         self._optimiser = torch.optim.AdamW(
             [self._vector], plan.learning_rate, weight_decay=plan.weight_decay, fused=True
-        )
+        )  # on a CPU it only holds the moments
         self._kernel, self._kernel_loss = None, None
         if self.device.type == "cpu":
             self._kernel, self._kernel_loss = kernel_of(plan.model_type), loss_of(plan.model_type)
@@ -58,13 +59,12 @@ class Learner:
         gradient = self._vector.grad
         assert gradient is not None
         self._network.train()
+        descend = self._descent()
         with ThreadPoolExecutor(1) as second:
             for start in range(0, len(rows), batch):
                 part = rows[start : start + batch]
                 total += self._learn(part, gradient, second) * len(part)
-                norm = torch.linalg.vector_norm(gradient)
-                gradient.mul_(torch.clamp(self._clip / (norm + 1e-6), max=1.0))
-                self._optimiser.step()
+                descend()
                 after(start + len(part))
         return float(total) / len(rows)
 
@@ -125,6 +125,28 @@ class Learner:
         gradient.zero_()
         found.backward()
         return found.detach()
+
+    def _descent(self) -> Callable[[], None]:
+        """What follows the vector's gradient: AdamW, of a gradient no longer than the plan's `clip`."""
+        plan, gradient = self._plan, self._vector.grad
+        assert gradient is not None
+        if self.device.type != "cpu":
+
+            def descend() -> None:
+                torch.nn.utils.clip_grad_norm_(self._vector, plan.clip)
+                self._optimiser.step()
+
+            return descend
+        from trading_ops.training import descent  # numba takes half a second
+
+        state = self._optimiser.state[self._vector]
+        if not state:
+            state |= {at: torch.zeros_like(self._vector, requires_grad=False) for at in ("exp_avg", "exp_avg_sq")}
+            state["step"] = torch.zeros(())
+        arrays = [
+            value.view(-1).numpy() for value in (self._vector.detach(), gradient, *(state[at] for at in _MOMENTS))
+        ]
+        return partial(descent.descend, *arrays, plan.clip, plan.learning_rate, plan.weight_decay)
 
     def _loss(self, rows: np.ndarray) -> torch.Tensor:
         places = torch.from_numpy(rows).to(self.device)

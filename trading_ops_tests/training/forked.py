@@ -21,6 +21,7 @@ import numpy as np
 import trading_ops
 from trading_ops.files import __file__ as FILES
 from trading_ops.training.card import MODEL_TYPES
+from trading_ops.training.descent import descend
 from trading_ops.training.model import packed
 from trading_ops.training.networks.build import build
 from trading_ops.training.networks.compiled import kernel_of
@@ -88,6 +89,7 @@ def _compile(model_type: str) -> None:
     if step is not None:
         weights = {name: value.detach().numpy() for name, value in network.named_parameters()}
         step(weights, np.zeros((1, 2, 1), "float32"), np.zeros(1, "float32"), {n: v.copy() for n, v in weights.items()})
+    descend(*(np.zeros(1, "float32") for _ in range(5)), 1.0, 1e-3, 0.01)
 
 
 def _train(order: dict[str, Any]) -> None:

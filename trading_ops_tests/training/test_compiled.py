@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trading_ops.training.card import MODEL_TYPES
+from trading_ops.training.descent import descend
 from trading_ops.training.networks.build import build
 from trading_ops.training.networks.compiled import Halves, kernel_of, loss_of, views
 
@@ -157,3 +158,23 @@ def test_halves_give_the_same_bits_whichever_is_ready_first(model_type: str, cou
     assert told == pytest.approx(total / count, rel=1e-5)
     for name, value in views(one, weights).items():
         np.testing.assert_allclose(value, whole[name] / count, atol=1e-4 * np.abs(whole[name] / count).max())
+
+
+@pytest.mark.parametrize("clip", [0.5, 1e9])
+def test_the_weights_go_where_torch_takes_them(clip: float) -> None:
+    random = np.random.default_rng(10)
+    weights, rate, decay = random.normal(size=1_000).astype("float32"), 3e-3, 0.05
+    theirs = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.AdamW([theirs], rate, weight_decay=decay)
+    mean, square, step = np.zeros(1_000, "float32"), np.zeros(1_000, "float32"), np.zeros(1, "float32")
+    for size in (1.0, 1e-3, 30.0, 0.0, 1e-12):
+        gradient = (size * random.normal(size=1_000)).astype("float32")
+        theirs.grad = torch.from_numpy(gradient).double()
+        torch.nn.utils.clip_grad_norm_(theirs, clip)
+        optimiser.step()
+        descend(weights, gradient, mean, square, step, clip, rate, decay)
+        np.testing.assert_allclose(weights, theirs.detach().numpy(), rtol=1e-5, atol=1e-6)
+    state = optimiser.state[theirs]
+    assert step[0] == state["step"].item() == 5
+    np.testing.assert_allclose(mean, state["exp_avg"].numpy(), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(square, state["exp_avg_sq"].numpy(), rtol=1e-4, atol=1e-12)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 # Given: the weights by the names of the network's parameters, float32; windows [B, T, k], oldest bar first, float32 and
 # C-contiguous; labels [B] float32, 0 or 1; gradients by the same names, to be overwritten with those of the sum of the
@@ -41,8 +42,8 @@ class Halves:
     """
 
     def __init__(self, bars: np.ndarray, labels: np.ndarray, lookback: int, weights: dict[str, np.ndarray]) -> None:
-        self._bars, self._labels, self._weights = bars, labels, weights
-        self._back = np.arange(1 - lookback, 1)
+        self._labels, self._weights, self._before = labels, weights, lookback - 1
+        self._windows = sliding_window_view(bars, (lookback, bars.shape[1]))[:, 0]  # [n - T + 1, T, k]
         self._parts = np.empty((2, sum(value.size for value in weights.values())), "float32")
         self._gradients = [views(part, weights) for part in self._parts]
 
@@ -51,7 +52,7 @@ class Halves:
 
         def half(rows: np.ndarray, at: int) -> float:
             if len(rows):
-                return step(self._weights, self._windows(rows), self._labels[rows], self._gradients[at])
+                return step(self._weights, self._windows[rows - self._before], self._labels[rows], self._gradients[at])
             self._parts[at] = 0.0
             return 0.0
 
@@ -64,12 +65,9 @@ class Halves:
         """The mean loss of `rows`."""
 
         def half(rows: np.ndarray, _: int) -> float:
-            return loss(self._weights, self._windows(rows), self._labels[rows]) if len(rows) else 0.0
+            return loss(self._weights, self._windows[rows - self._before], self._labels[rows]) if len(rows) else 0.0
 
         return _both(half, rows, second) / len(rows)
-
-    def _windows(self, rows: np.ndarray) -> np.ndarray:
-        return self._bars.take(rows[:, None] + self._back, axis=0)  # [B, T, k]
 
 
 def _both(half: Callable[[np.ndarray, int], float], rows: np.ndarray, second: Executor) -> float:

@@ -28,6 +28,9 @@ from trading_ops.machine_code import compiled
 
 LANES = 16
 _ROWS = 8  # of a product at once: their sums and what they are made of fit the registers
+_PARAMETERS = (
+    "layer.weight_hh_l0", "layer.weight_ih_l0", "layer.bias_hh_l0", "layer.bias_ih_l0", "head.weight", "head.bias",
+)  # fmt: skip
 _F = np.float32
 _fused = partial(compiled, fused=True)
 _typed_by_itself: Any = intrinsic  # called without its first argument, which the type checker cannot see
@@ -172,13 +175,59 @@ def _gru_back(z, before, d_state, d_before):  # type: ignore[no-untyped-def]
 
 
 @_fused
-def _run(is_lstm, weights, head, head_bias, windows, labels, d_weights, d_head):  # type: ignore[no-untyped-def]
-    """The sum of the losses of `windows` [B, T, k]; weights [4H, K], head [H].
+def _rows(is_lstm, row, hidden):  # type: ignore[no-untyped-def]
+    """Which rows of the weights for the state and for the bar are row `row` of `weights`; -1 for neither."""
+    if is_lstm or row < 2 * hidden:
+        return row, row
+    return (row, -1) if row < 3 * hidden else (-1, row - hidden)
 
-    The gradients are added to d_weights and d_head [H + 1], the last of which is the bias; not where d_head is empty.
+
+@_fused
+def _packed(is_lstm, of_state, of_bar, state_bias, bar_bias):  # type: ignore[no-untyped-def]
+    """weights [4H, K]: a column a unit of the state, one a feature, then the bias and what a product needs of zeros."""
+    hidden, features = of_state.shape[1], of_bar.shape[1]
+    weights = np.zeros((4 * hidden, ((hidden + features) // _ROWS + 1) * _ROWS), np.float32)
+    for row in range(4 * hidden):
+        from_state, from_bar = _rows(is_lstm, row, hidden)
+        if from_state >= 0:
+            for column in range(hidden):
+                weights[row, column] = of_state[from_state, column]
+            weights[row, hidden + features] += state_bias[from_state]
+        if from_bar >= 0:
+            for column in range(features):
+                weights[row, hidden + column] = of_bar[from_bar, column]
+            weights[row, hidden + features] += bar_bias[from_bar]
+    return weights
+
+
+@_fused
+def _unpack(is_lstm, weights, of_state, of_bar, state_bias, bar_bias):  # type: ignore[no-untyped-def]
+    """What `_packed` was made of, of gradients: a bias that is a sum gives its gradient to both."""
+    hidden, features = of_state.shape[1], of_bar.shape[1]
+    for row in range(4 * hidden):
+        from_state, from_bar = _rows(is_lstm, row, hidden)
+        if from_state >= 0:
+            for column in range(hidden):
+                of_state[from_state, column] = weights[row, column]
+            state_bias[from_state] = weights[row, hidden + features]
+        if from_bar >= 0:
+            for column in range(features):
+                of_bar[from_bar, column] = weights[row, hidden + column]
+            bar_bias[from_bar] = weights[row, hidden + features]
+
+
+@_fused
+def _run(is_lstm, learn, network, windows, labels, gradients):  # type: ignore[no-untyped-def]
+    """The sum of the losses of `windows` [B, T, k]; both tuples are in the order of _PARAMETERS.
+
+    The gradients are overwritten where `learn`, else only the loss is calculated.
     """
+    of_state, of_bar, state_bias, bar_bias, head, head_bias = network
+    d_of_state, d_of_bar, d_state_bias, d_bar_bias, d_head, d_head_bias = gradients
+    weights = _packed(is_lstm, of_state, of_bar, state_bias, bar_bias)
+    d_weights = np.zeros_like(weights)
     count, bars, features = windows.shape
-    hidden, depth = len(head), weights.shape[1]
+    hidden, depth = head.shape[1], weights.shape[1]
     size, beside = hidden * LANES, hidden + features
     back = np.ascontiguousarray(weights[:, :hidden].T)  # [H, 4H]
     read = np.zeros((bars + 1, depth, LANES), np.float32)  # before each bar: the state, below it the bar and a 1
@@ -190,6 +239,8 @@ def _run(is_lstm, weights, head, head_bias, windows, labels, d_weights, d_head):
     d_state, d_before, d_cell = np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
     d_logits = np.empty(LANES, np.float32)
     loss = 0.0
+    if learn:
+        d_head[:], d_head_bias[:] = 0.0, 0.0
     for first in range(0, count, LANES):
         used = min(LANES, count - first)  # the other lanes read what was there, and teach nothing
         for t in range(bars):
@@ -206,19 +257,19 @@ def _run(is_lstm, weights, head, head_bias, windows, labels, d_weights, d_head):
         last = read[bars]
         d_logits[:] = 0.0
         for lane in range(used):
-            logit = np.float64(head_bias)
+            logit = np.float64(head_bias[0])
             for unit in range(hidden):
-                logit += head[unit] * last[unit, lane]
+                logit += head[0, unit] * last[unit, lane]
             shrunk = math.exp(-abs(logit))
             loss += max(logit, 0.0) - logit * labels[first + lane] + math.log1p(shrunk)
             d_logits[lane] = (1.0 if logit >= 0.0 else shrunk) / (1.0 + shrunk) - labels[first + lane]
-        if len(d_head) == 0:
+        if not learn:
             continue
         for lane in range(LANES):
-            d_head[hidden] += d_logits[lane]
+            d_head_bias[0] += d_logits[lane]
             for unit in range(hidden):
-                d_head[unit] += d_logits[lane] * last[unit, lane]
-                d_state[unit * LANES + lane] = d_logits[lane] * head[unit]
+                d_head[0, unit] += d_logits[lane] * last[unit, lane]
+                d_state[unit * LANES + lane] = d_logits[lane] * head[0, unit]
         d_cell[:] = 0.0
         for t in range(bars - 1, -1, -1):
             z, before = gates[t], read[t]
@@ -228,12 +279,16 @@ def _run(is_lstm, weights, head, head_bias, windows, labels, d_weights, d_head):
                 _gru_back(z, before.reshape(depth * LANES)[:size], d_state, d_before)
                 d_state[:] = d_before
             for lane in range(LANES):
-                for row in range(beside):
+                for row in range(hidden):
                     turned[lane, row] = before[row, lane]
+            for lane in range(used):
+                turned[lane, hidden:beside] = windows[first + lane, t]
             flat = z.reshape(4 * hidden, LANES)
             _product(d_weights, flat, turned, True)
             if t > 0:
                 _product(d_state.reshape(hidden, LANES), back, flat, not is_lstm)
+    if learn:
+        _unpack(is_lstm, d_weights, d_of_state, d_of_bar, d_state_bias, d_bar_bias)
     return loss
 
 
@@ -244,16 +299,7 @@ def lstm(
     gradients: dict[str, np.ndarray] | None = None,
 ) -> float:
     """A step of lstm.py's network, as `compiled.Step` says; without `gradients` only the loss."""
-    parts = [weights[f"layer.{name}_l0"] for name in ("weight_hh", "weight_ih", "bias_hh", "bias_ih")]
-    hidden, features = parts[0].shape[1], parts[1].shape[1]
-    state, bar, one = slice(hidden), slice(hidden, hidden + features), hidden + features
-    packed = np.zeros((4 * hidden, _deep(one)), "float32")
-    packed[:, state], packed[:, bar], packed[:, one] = parts[0], parts[1], parts[2] + parts[3]
-    loss, found = _ran(True, packed, weights, windows, labels, gradients)
-    if gradients is not None:
-        gradients["layer.weight_hh_l0"][:], gradients["layer.weight_ih_l0"][:] = found[:, state], found[:, bar]
-        gradients["layer.bias_hh_l0"][:] = gradients["layer.bias_ih_l0"][:] = found[:, one]
-    return loss
+    return _ran(True, weights, windows, labels, gradients)
 
 
 def gru(
@@ -263,42 +309,16 @@ def gru(
     gradients: dict[str, np.ndarray] | None = None,
 ) -> float:
     """A step of gru.py's network, as `compiled.Step` says; without `gradients` only the loss."""
-    parts = [weights[f"layer.{name}_l0"] for name in ("weight_hh", "weight_ih", "bias_hh", "bias_ih")]
-    hidden, features = parts[0].shape[1], parts[1].shape[1]
-    state, bar, one = slice(hidden), slice(hidden, hidden + features), hidden + features
-    both, of_state, of_bar = slice(2 * hidden), slice(2 * hidden, 3 * hidden), slice(3 * hidden, 4 * hidden)
-    packed = np.zeros((4 * hidden, _deep(one)), "float32")
-    packed[: 3 * hidden, state] = parts[0]
-    packed[both, bar], packed[of_bar, bar] = parts[1][both], parts[1][of_state]
-    packed[both, one] = parts[2][both] + parts[3][both]
-    packed[of_state, one], packed[of_bar, one] = parts[2][of_state], parts[3][of_state]
-    loss, found = _ran(False, packed, weights, windows, labels, gradients)
-    if gradients is not None:
-        gradients["layer.weight_hh_l0"][:] = found[: 3 * hidden, state]
-        gradients["layer.bias_hh_l0"][:] = found[: 3 * hidden, one]
-        for theirs, ours in ((both, both), (of_state, of_bar)):
-            gradients["layer.weight_ih_l0"][theirs] = found[ours, bar]
-            gradients["layer.bias_ih_l0"][theirs] = found[ours, one]
-    return loss
+    return _ran(False, weights, windows, labels, gradients)
 
 
 def _ran(
     is_lstm: bool,
-    packed: np.ndarray,
     weights: dict[str, np.ndarray],
     windows: np.ndarray,
     labels: np.ndarray,
     gradients: dict[str, np.ndarray] | None,
-) -> tuple[float, np.ndarray]:
-    """The loss and the gradient of `packed`; that of the head is written."""
-    head, found = weights["head.weight"][0], np.zeros_like(packed)
-    d_head = np.zeros(0 if gradients is None else len(head) + 1, "float32")
-    loss = _run(is_lstm, packed, head, weights["head.bias"][0], windows, labels, found, d_head)
-    if gradients is not None:
-        gradients["head.weight"][0], gradients["head.bias"][0] = d_head[:-1], d_head[-1]
-    return loss, found
-
-
-def _deep(rows: int) -> int:
-    """The rows and one more for the bias, and as many as a product needs."""
-    return (rows // _ROWS + 1) * _ROWS
+) -> float:
+    network = tuple([weights[name] for name in _PARAMETERS])
+    found = tuple([(gradients or weights)[name] for name in _PARAMETERS])
+    return _run(is_lstm, gradients is not None, network, windows, labels, found)
