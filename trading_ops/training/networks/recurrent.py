@@ -43,7 +43,7 @@ _STEP_UP, _TO_BITS, _ONE_BITS = (
 
 @_typed_by_itself
 def _product(typing_context: Any, total: Any, left: Any, right: Any, add: Any) -> Any:
-    """total [M, N] = left [M, K] @ right [K, N], added to what it was where `add`.
+    """total [M, N] = left [M, K] @ right [K, N], added to what it was where `add`; of left only the first K columns.
 
     C-contiguous float32, M and N multiples of _ROWS. A block of _ROWS x LANES sums stays in registers, each row a
     vector, which LLVM does not find by itself; what is left of N has vectors of _ROWS.
@@ -53,7 +53,8 @@ def _product(typing_context: Any, total: Any, left: Any, right: Any, add: Any) -
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         arrays = [context.make_array(matrix)(context, builder, value) for value in arguments[:3]]
         totals, lefts, rights = (array.data for array in arrays)
-        (height, width), (_, depth) = (cgutils.unpack_tuple(builder, array.shape) for array in arrays[:2])
+        shapes = [cgutils.unpack_tuple(builder, array.shape) for array in arrays]
+        (height, width), (_, stride), (depth, _) = shapes
         size = height.type
 
         def at(data: Any, row: Any, columns: Any, column: Any, kind: Any) -> Any:
@@ -69,7 +70,7 @@ def _product(typing_context: Any, total: Any, left: Any, right: Any, add: Any) -
             with cgutils.for_range(builder, depth) as along:
                 factors = builder.load(at(rights, along.index, width, column, vector), align=4)
                 for row, found in zip(rows, sums, strict=True):
-                    factor = builder.load(at(lefts, row, depth, along.index, one))
+                    factor = builder.load(at(lefts, row, stride, along.index, one))
                     single = builder.insert_element(ir.Constant(vector, ir.Undefined), factor, ir.IntType(32)(0))
                     everywhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
                     spread = builder.shuffle_vector(single, single, everywhere)
@@ -230,8 +231,8 @@ def _run(is_lstm, learn, network, windows, labels, gradients):  # type: ignore[n
     hidden, depth = head.shape[1], weights.shape[1]
     size, beside = hidden * LANES, hidden + features
     back = np.ascontiguousarray(weights[:, :hidden].T)  # [H, 4H]
-    read = np.zeros((bars + 1, depth, LANES), np.float32)  # before each bar: the state, below it the bar and a 1
-    read[:, beside] = 1.0
+    read = np.empty((bars + 1, depth, LANES), np.float32)  # before each bar: the state, below it the bar and a 1
+    read[0, :hidden], read[:, beside] = 0.0, 1.0
     turned = np.zeros((LANES, depth), np.float32)
     turned[:, beside] = 1.0
     gates = np.empty((bars, 4, size), np.float32)
@@ -242,13 +243,15 @@ def _run(is_lstm, learn, network, windows, labels, gradients):  # type: ignore[n
     if learn:
         d_head[:], d_head_bias[:] = 0.0, 0.0
     for first in range(0, count, LANES):
-        used = min(LANES, count - first)  # the other lanes read what was there, and teach nothing
+        used = min(LANES, count - first)
+        if used < LANES:  # the other lanes read zeros, and teach nothing
+            read[:, hidden:beside] = 0.0
         for t in range(bars):
             for lane in range(used):
                 for feature in range(features):
                     read[t, hidden + feature, lane] = windows[first + lane, t, feature]
             z = gates[t]
-            _product(z.reshape(4 * hidden, LANES), weights, read[t], False)
+            _product(z.reshape(4 * hidden, LANES), weights, read[t, : beside + 1], False)
             before, state = read[t].reshape(depth * LANES)[:size], read[t + 1].reshape(depth * LANES)[:size]
             if is_lstm:
                 _lstm_step(z, cells[t], cells[t + 1], shown[t], state)
