@@ -3,8 +3,9 @@
 The reference is a loop over torch.utils.data.DataLoader with its default settings (shuffled, batches of the same size),
 torch.optim.Adam and BCEWithLogitsLoss, validation batch by batch. Its network is made of torch.nn's own layers (LSTM,
 GRU, TransformerEncoderLayer) and given the same weights as ours: that both say the same of a batch is checked first.
-Ours is trainer.fit as train_model calls it: one thread, gradients clipped, validated and its best weights kept. Wall
-time of one epoch, all that fit does before and after included; the best of each, in turn.
+Ours is trainer.fit as train_model calls it: one thread of torch, or two of machine code where that is what learns;
+gradients clipped, validated and its best weights kept. Wall time of one epoch, all that fit does before and after
+included but no compilation, whose code is kept on disk; the best of each, in turn.
 
 <type>_vs_reference: windows learnt a second, ours over the reference's, in torch's default number of threads or in one,
 whichever is faster: where others use the cores, threads wait for each other and the reference loses up to sixtyfold.

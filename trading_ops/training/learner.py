@@ -34,7 +34,8 @@ class Learner:
     ) -> None:
         self.device = torch.device(device)
         self._check, self._plan = check, plan
-        bars = scaled(samples.features, scaler["scaler.mean"], scaler["scaler.std"])
+        # bar after bar in memory, as windows are read; features may come column after column
+        bars = np.ascontiguousarray(scaled(samples.features, scaler["scaler.mean"], scaler["scaler.std"]))
         self._bars = torch.from_numpy(bars).to(self.device)  # [n, k]
         self._labels = torch.from_numpy(samples.labels).to(self.device)
         self._back = torch.arange(1 - samples.lookback, 1, device=self.device)
