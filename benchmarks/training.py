@@ -3,8 +3,9 @@
 The reference is a loop over torch.utils.data.DataLoader with its default settings (shuffled, batches of the same size),
 torch.optim.Adam and BCEWithLogitsLoss, validation batch by batch. Its network is made of torch.nn's own layers (LSTM,
 GRU, TransformerEncoderLayer) and given the same weights as ours: that both say the same of a batch is checked first.
-Ours is trainer.fit as train_model calls it: one thread, gradients clipped, validated and its best weights kept. Wall
-time of one epoch, all that fit does before and after included; the best of each, in turn.
+Ours is trainer.fit as train_model calls it: one thread of torch, or two of machine code where that is what learns;
+gradients clipped, validated and its best weights kept. Wall time of one epoch, all that fit does before and after
+included but no compilation, whose code is kept on disk; the best of each, in turn.
 
 <type>_vs_reference: windows learnt a second, ours over the reference's, in torch's default number of threads or in one,
 whichever is faster: where others use the cores, threads wait for each other and the reference loses up to sixtyfold.
@@ -47,6 +48,7 @@ from trading_ops.training.card import MODEL_TYPES  # noqa: E402
 from trading_ops.training.features import samples_of  # noqa: E402
 from trading_ops.training.model import scaled, scaler  # noqa: E402
 from trading_ops.training.networks.build import build  # noqa: E402
+from trading_ops.training.networks.compiled import kernel_of, loss_of  # noqa: E402
 from trading_ops.training.networks.transformer import positions  # noqa: E402
 from trading_ops.training.samples import Samples  # noqa: E402
 from trading_ops.training.splits import Split, holdout_start, split  # noqa: E402
@@ -59,6 +61,10 @@ ROUNDS = int(os.environ.get("ROUNDS", "7"))
 BATCH = int(os.environ.get("BATCH", str(Plan("lstm").batch_size)))
 CORES = len(os.sched_getaffinity(0))
 TARGETS = {"vs_reference_loop": 3.0}
+STOCK_NAMES = {
+    "out": "self_attn.out_proj", "widen": "linear1", "narrow": "linear2", "norm_attention": "norm1",
+    "norm_forward": "norm2",
+}  # fmt: skip
 
 
 class Stock(nn.Module):
@@ -87,9 +93,7 @@ class Stock(nn.Module):
 
 def stock_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The layers of our transformer under the names of torch.nn.TransformerEncoder."""
-    pairs = {"out": "self_attn.out_proj", "widen": "linear1", "narrow": "linear2"}
-    pairs |= {"norm_attention": "norm1", "norm_forward": "norm2"}
-    found = {}
+    pairs, found = STOCK_NAMES, {}
     for layer in range(2):
         for kind in ("weight", "bias"):
             here = {name: weights[f"layers.{layer}.{name}.{kind}"] for name in (*pairs, "query", "key_value")}
@@ -140,7 +144,7 @@ def reference(samples: Samples, parts: Split, network: nn.Module, threads: int) 
 
 
 def same(samples: Samples, model_type: str) -> tuple[nn.Module, nn.Module]:
-    """Our network and the stock one with its weights; both say the same, and their gradients are the same."""
+    """Our network and the stock one with its weights; both say the same, and so does machine code in its place."""
     torch.manual_seed(0)
     ours = build(model_type, len(samples.names))
     stock = Stock(model_type, ours, len(samples.names))
@@ -153,7 +157,43 @@ def same(samples: Samples, model_type: str) -> tuple[nn.Module, nn.Module]:
         answers.append((said.detach(), ours.head.weight.grad.clone()))
     for one, other in zip(*answers, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    require_same_compiled(model_type, ours, stock, windows)
     return ours, stock
+
+
+def require_same_compiled(model_type: str, ours: nn.Module, stock: nn.Module, windows: torch.Tensor) -> None:
+    """Losses and gradients by machine code, where there is some, are those of the stock network."""
+    step, loss_alone = kernel_of(model_type), loss_of(model_type)
+    labels = (torch.rand(len(windows)) > 0.5).float()
+    stock.zero_grad()
+    loss = nn.BCEWithLogitsLoss(reduction="sum")(stock(windows), labels)
+    loss.backward()
+    given = {name: value.detach().numpy() for name, value in ours.named_parameters()}, windows.numpy(), labels.numpy()
+    if loss_alone is not None:
+        np.testing.assert_allclose(loss_alone(*given), loss.item(), rtol=1e-5)
+    if step is not None:
+        found = {name: np.empty_like(value) for name, value in given[0].items()}
+        np.testing.assert_allclose(step(*given, found), loss.item(), rtol=1e-5)
+        theirs = gradients_by_our_names(model_type, stock)
+        assert found.keys() == theirs.keys()
+        for name, value in theirs.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4 * np.abs(value).max(), err_msg=name)
+
+
+def gradients_by_our_names(model_type: str, stock: nn.Module) -> dict[str, np.ndarray]:
+    theirs = {name: value.grad for name, value in stock.named_parameters()}
+    if model_type == "transformer":
+        found = {name: value for name, value in theirs.items() if not name.startswith("layer.")}
+        for layer in range(2):
+            here = f"layer.layers.{layer}."
+            for kind in ("weight", "bias"):
+                for name, other in STOCK_NAMES.items():
+                    found[f"layers.{layer}.{name}.{kind}"] = theirs[f"{here}{other}.{kind}"]
+                query, key_value = theirs[f"{here}self_attn.in_proj_{kind}"].split([32, 64])
+                found[f"layers.{layer}.query.{kind}"], found[f"layers.{layer}.key_value.{kind}"] = query, key_value
+    else:
+        found = theirs
+    return {name: value.numpy() for name, value in found.items()}
 
 
 def best(*works: Callable[[], Any]) -> tuple[list[float], list[float]]:

@@ -19,7 +19,8 @@ from trading_ops.training.trainer import Epoch, Plan
 
 EVERY = 10  # epochs
 _SEAL = hashlib.sha256().digest_size
-_CODE = ("learner.py", "loop.py", "model.py", "networks")
+_CODE = ("learner.py", "descent.py", "loop.py", "model.py", "networks", "../machine_code.py")
+_LIBRARIES = ("torch", "numpy", "numba", "llvmlite")
 
 
 class NotUsed(ValueError):
@@ -98,7 +99,7 @@ def identity_of(samples: Samples, train: np.ndarray, validation: np.ndarray, pla
 
 @cache
 def _code_digest() -> str:
-    hasher = hashlib.sha256(f"torch {version('torch')} numpy {version('numpy')}".encode())
+    hasher = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _LIBRARIES).encode())
     for place in _CODE:
         path = Path(__file__).parent / place
         for module in [path] if path.suffix else sorted(path.glob("*.py")):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # what the weights follow from; with another text in one of these it is another model
 LEARNT_BY = ("features.py", "samples.py", "splits.py", "calibration.py", "trainer.py", "loop.py", "learner.py",
-             "repeatable.py", "model.py", "networks")  # fmt: skip
+             "descent.py", "repeatable.py", "model.py", "networks", "../machine_code.py")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

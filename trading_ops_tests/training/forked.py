@@ -16,9 +16,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 import trading_ops
 from trading_ops.files import __file__ as FILES
+from trading_ops.training.card import MODEL_TYPES
+from trading_ops.training.descent import descend
 from trading_ops.training.model import packed
+from trading_ops.training.networks.build import build
+from trading_ops.training.networks.compiled import kernel_of
 from trading_ops.training.splits import Split
 from trading_ops.training.trainer import Limits, Plan, fit
 from trading_ops_tests.training.drawn import drawn_samples
@@ -55,6 +61,9 @@ def _main() -> None:
 
     import trading_ops.training.loop  # noqa: F401
 
+    for model_type in MODEL_TYPES:
+        _compile(model_type)  # before there is anything to kill
+
     for line in sys.stdin:
         order = json.loads(line)
         began = time.monotonic()
@@ -73,6 +82,14 @@ def _main() -> None:
             answer |= json.loads((Path(order["folder"]) / "said.json").read_text())
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+
+
+def _compile(model_type: str) -> None:
+    step, network = kernel_of(model_type), build(model_type, 1)
+    if step is not None:
+        weights = {name: value.detach().numpy() for name, value in network.named_parameters()}
+        step(weights, np.zeros((1, 2, 1), "float32"), np.zeros(1, "float32"), {n: v.copy() for n, v in weights.items()})
+    descend(*(np.zeros(1, "float32") for _ in range(5)), 1.0, 1e-3, 0.01)
 
 
 def _train(order: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """A training learns what is there to learn, ends when it should, says why when it fails, and repeats to the bit."""
 
 import random
+import threading
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +63,14 @@ def test_what_a_training_sets_in_torch_is_set_back() -> None:
     fitted(plan=replace(NOISE, epochs=1, threads=before[0] + 1))
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before[:2]
     assert torch.equal(torch.random.get_rng_state(), before[2])
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_how_features_lie_in_memory_changes_no_byte_and_no_thread_is_left(model_type: str) -> None:
+    plan, before = replace(NOISE, model_type=model_type, epochs=1), threading.active_count()
+    by_column = replace(SAMPLES, features=np.asfortranarray(SAMPLES.features))
+    assert told(fitted(plan=plan)) == told(fitted(by_column, plan=plan))
+    assert threading.active_count() == before
 
 
 def test_features_are_scaled_by_the_training_rows_alone(whole: Fitted) -> None:
