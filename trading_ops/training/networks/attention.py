@@ -1,0 +1,722 @@
+"""How does the Transformer learn from a batch, in machine code? Imported only where it learns: numba takes half a second.
+
+The network of transformer.py, its loss and all gradients, a few windows at a time, so that what a window's bars become
+stays in the processor's cache. Three identities save work:
+
+- A layer norm's gain and shift, and the 1 / sqrt(width / heads) of attention, are folded into the weights that read
+  them: W (g * x + s) + b = (W * g) x + (W s + b). `_folded` does it, `_unfolded` carries the gradients back.
+- The last layer asks for one bar only, so no bar's key or value is needed: q . (K x) = (K^T q) . x and
+  sum_t p_t V x_t = V sum_t p_t x_t. A key's bias adds the same to all scores, which softmax ignores: gradient 0.
+- With Phi(x) of Abramowitz and Stegun 7.1.26, one exponential gives gelu and its slope (Hendrycks and Gimpel,
+  arXiv 1606.08415).
+
+Bars lie in columns, [width, N] of N = windows * T bars, so that loops over bars are vectors; *_rows are transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba.core import cgutils, types
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import intrinsic
+
+from trading_ops.machine_code import compiled
+from trading_ops.training.networks.transformer import positions
+
+HEADS = 4
+TOGETHER = 4  # windows at a time: at 48 bars they take half a megabyte
+EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
+LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # floats in a vector
+
+_part: Callable[[Any], Any] = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
+_summing: Callable[[Any], Any] = numba.njit(  # sums may be taken in lanes
+    nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"}
+)
+
+
+class Layer(NamedTuple):
+    """Weights of a layer, or their gradients; each [out, in], each bias [out]."""
+
+    read: np.ndarray  # query, key and value below each other
+    read_bias: np.ndarray
+    out: np.ndarray
+    out_bias: np.ndarray
+    widen: np.ndarray
+    widen_bias: np.ndarray
+    narrow: np.ndarray
+    narrow_bias: np.ndarray
+
+
+class Network(NamedTuple):
+    """All weights, norms folded in, or their gradients."""
+
+    embed: np.ndarray
+    embed_bias: np.ndarray
+    first: Layer
+    last: Layer
+    head: np.ndarray
+    head_bias: np.ndarray
+
+
+def step(
+    weights: Mapping[str, np.ndarray], windows: np.ndarray, labels: np.ndarray, gradients: Mapping[str, np.ndarray]
+) -> float:
+    """The sum of binary cross-entropies of windows [B, T, k] with labels [B]; its gradients overwrite `gradients`.
+
+    Both are named as Transformer(k)'s parameters. All arrays float32, contiguous. Threads may call it side by side.
+    """
+    folded = _folded(weights)
+    slopes = Network(*(_zeros(part) for part in folded))
+    loss = _learn(windows, labels, _places(windows.shape[1], len(folded.embed)), folded, slopes)
+    _unfolded(weights, slopes, gradients)
+    return float(loss)
+
+
+def _zeros(part: Any) -> Any:
+    return Layer(*map(np.zeros_like, part)) if isinstance(part, Layer) else np.zeros_like(part)
+
+
+# What numpy calculates once a batch.
+
+
+@lru_cache(maxsize=8)
+def _places(bars: int, width: int) -> np.ndarray:
+    """The code of each bar's position, [width, T]."""
+    return np.ascontiguousarray(positions(bars, width).numpy().T)
+
+
+def _folded(weights: Mapping[str, np.ndarray]) -> Network:
+    """Weights that read normalised bars as they are."""
+    layers = []
+    for at in ("layers.0.", "layers.1."):
+        read = np.concatenate([weights[at + "query.weight"], weights[at + "key_value.weight"]])
+        bias = np.concatenate([weights[at + "query.bias"], weights[at + "key_value.bias"]])
+        gain, shift = weights[at + "norm_attention.weight"], weights[at + "norm_attention.bias"]
+        scale = _scale(len(gain))
+        widen = weights[at + "widen.weight"]
+        layers.append(
+            Layer(
+                read * gain * scale,
+                (read @ shift + bias) * scale[:, 0],
+                weights[at + "out.weight"],
+                weights[at + "out.bias"],
+                widen * weights[at + "norm_forward.weight"],
+                widen @ weights[at + "norm_forward.bias"] + weights[at + "widen.bias"],
+                weights[at + "narrow.weight"],
+                weights[at + "narrow.bias"],
+            )
+        )
+    head = weights["head.weight"]
+    head_bias = head @ weights["norm.bias"] + weights["head.bias"]
+    return Network(weights["embed.weight"], weights["embed.bias"], *layers, head * weights["norm.weight"], head_bias)
+
+
+@lru_cache(maxsize=8)
+def _scale(width: int) -> np.ndarray:
+    """What query, key and value are multiplied by, [3 * width, 1]."""
+    scale = np.ones((3 * width, 1), np.float32)
+    scale[:width] = (width / HEADS) ** -0.5
+    return scale
+
+
+def _unfolded(weights: Mapping[str, np.ndarray], slopes: Network, gradients: Mapping[str, np.ndarray]) -> None:
+    """The gradients of the weights as they are from those of the folded ones."""
+    gradients["embed.weight"][:], gradients["embed.bias"][:] = slopes.embed, slopes.embed_bias
+    for at, layer in (("layers.0.", slopes.first), ("layers.1.", slopes.last)):
+        width = len(layer.out)
+        scale = _scale(width)
+        parts = ("query", "key_value")
+        ends = (slice(0, width), slice(width, None))
+        _unfold(at + "norm_attention", [at + part for part in parts], weights, gradients, [layer.read[e] * scale[e] for e in ends], [layer.read_bias[e] * scale[e, 0] for e in ends])
+        _unfold(at + "norm_forward", [at + "widen"], weights, gradients, [layer.widen], [layer.widen_bias])
+        gradients[at + "out.weight"][:], gradients[at + "out.bias"][:] = layer.out, layer.out_bias
+        gradients[at + "narrow.weight"][:], gradients[at + "narrow.bias"][:] = layer.narrow, layer.narrow_bias
+    _unfold("norm", ["head"], weights, gradients, [slopes.head], [slopes.head_bias])
+
+
+def _unfold(norm, parts, weights, gradients, matrices, biases):
+    gain, shift = weights[norm + ".weight"], weights[norm + ".bias"]
+    of_gain, of_shift = gradients[norm + ".weight"], gradients[norm + ".bias"]
+    of_gain[:], of_shift[:] = 0, 0
+    for part, matrix, bias in zip(parts, matrices, biases, strict=True):
+        weight = weights[part + ".weight"]
+        gradients[part + ".weight"][:] = matrix * gain + np.outer(bias, shift)
+        gradients[part + ".bias"][:] = bias
+        of_gain += (matrix * weight).sum(0)
+        of_shift += bias @ weight
+
+
+# Forward and backward, a few windows at a time.
+
+
+@compiled
+def _learn(windows: np.ndarray, labels: np.ndarray, places: np.ndarray, net: Network, slopes: Network) -> float:
+    """The sum of losses; `slopes` grow by its gradients."""
+    total = 0.0
+    for start in range(0, len(windows), TOGETHER):
+        stop = min(start + TOGETHER, len(windows))
+        total += _several(windows[start:stop], labels[start:stop], places, net, slopes)
+    return total
+
+
+@_part
+def _several(windows, labels, places, net, slopes):
+    count, bars, features = windows.shape
+    width = len(places)
+    rows = windows.reshape(count * bars, features)
+    state = np.empty((width, count * bars), np.float32)
+    for i in range(width):
+        for window in range(count):
+            for t in range(bars):
+                state[i, window * bars + t] = places[i, t] + net.embed_bias[i]
+    _product(net.embed, _turned(rows), state, True)
+    attended, read, queries, shares, found = _attend(state, net.first, count)
+    fed, forward, bent, steep = _feed(attended, net.first)
+    asked, last_read, query, pulls, last_shares, seen, last_found = _ask(fed, net.last, count)
+    last_fed, last_forward, last_bent, last_steep = _feed(asked, net.last)
+    said, rate = _normed(last_fed)
+    logits = np.empty((1, count), np.float32)
+    _linear(net.head, net.head_bias, said, logits)
+
+    total, miss = _loss(logits, labels)
+    _learn_linear(miss, said, slopes.head, slopes.head_bias)
+    moved = np.empty((width, count), np.float32)
+    _product(net.head.T, miss, moved, False)
+    slope = np.zeros((width, count), np.float32)
+    _add_norm_slopes(moved, said, rate, slope)
+    _feed_slopes(slope, last_forward, last_bent, last_steep, net.last, slopes.last)
+    slope = _ask_slopes(slope, last_read, query, pulls, last_shares, seen, last_found, net.last, slopes.last)
+    _feed_slopes(slope, forward, bent, steep, net.first, slopes.first)
+    _attend_slopes(slope, read, queries, shares, found, net.first, slopes.first)
+    _product(slope, rows, slopes.embed, True)
+    _add_row_sums(slope, slopes.embed_bias)
+    return total
+
+
+@_part
+def _attend(state, layer, count):
+    """Attention of all bars to all of their window."""
+    width, columns = state.shape
+    bars, deep = columns // count, width // HEADS
+    read = _normed(state)
+    queries = np.empty((3 * width, columns), np.float32)  # and keys and values
+    _linear(layer.read, layer.read_bias, read[0], queries)
+    shares = np.empty((count, bars, HEADS * bars), np.float32)  # [window, bar read, head and bar asking]
+    found = np.empty((width, columns), np.float32)
+    for window in range(count):
+        here = queries[:, window * bars : (window + 1) * bars]
+        share = shares[window]
+        for head in range(0, HEADS):
+            key = here[width + head * deep : width + (head + 1) * deep]
+            _product(key.T, here[head * deep : (head + 1) * deep], share[:, head * bars : (head + 1) * bars], False)
+        _softmax(share)
+        for head in range(0, HEADS):
+            value = here[2 * width + head * deep : 2 * width + (head + 1) * deep]
+            out = found[head * deep : (head + 1) * deep, window * bars : (window + 1) * bars]
+            _product(value, share[:, head * bars : (head + 1) * bars], out, False)
+    return _added(state, layer.out, layer.out_bias, found), read, queries, shares, found
+
+
+@_part
+def _attend_slopes(slope, read, queries, shares, found, layer, slopes):
+    """From the slope of what _attend gave to that of its state, in place."""
+    width, columns = slope.shape
+    count, bars = shares.shape[:2]
+    deep = width // HEADS
+    normed, rate = read
+    _learn_linear(slope, found, slopes.out, slopes.out_bias)
+    of_found = np.empty((width, columns), np.float32)
+    _product(layer.out.T, slope, of_found, False)
+    of_found_rows, rows = _turned(of_found), _turned(queries[: 2 * width])
+    of_rows = np.empty((columns, 3 * width), np.float32)  # of queries, keys and values
+    of_share = np.empty((bars, HEADS * bars), np.float32)
+    for window in range(count):
+        start, stop = window * bars, (window + 1) * bars
+        share = shares[window]
+        for head in range(0, HEADS):
+            a, b = head * deep, (head + 1) * deep
+            at, to = head * bars, (head + 1) * bars
+            value = queries[2 * width + a : 2 * width + b, start:stop]
+            _product(value.T, of_found[a:b, start:stop], of_share[:, at:to], False)
+            of_value = of_rows[start:stop, 2 * width + a : 2 * width + b]
+            _product(share[:, at:to], of_found_rows[start:stop, a:b], of_value, False)
+        _softmax_slopes(of_share, share)
+        for head in range(0, HEADS):
+            a, b = head * deep, (head + 1) * deep
+            of_score = of_share[:, head * bars : (head + 1) * bars]
+            _product(of_score.T, rows[start:stop, width + a : width + b], of_rows[start:stop, a:b], False)
+            _product(of_score, rows[start:stop, a:b], of_rows[start:stop, width + a : width + b], False)
+    _product(of_rows.T, _turned(normed), slopes.read, True)
+    _add_column_sums(of_rows, slopes.read_bias)
+    moved = np.empty((columns, width), np.float32)
+    _product(of_rows, layer.read, moved, False)
+    _add_norm_slopes(_turned(moved), normed, rate, slope)
+
+
+@_part
+def _ask(state, layer, count):
+    """Attention of each window's last bar to all of its window."""
+    width, columns = state.shape
+    bars, deep = columns // count, width // HEADS
+    normed, rate = _normed(state)
+    rows = _turned(normed)
+    query = np.empty((width, count), np.float32)
+    _linear(layer.read[:width], layer.read_bias[:width], _last(normed, bars), query)
+    pulls = np.empty((HEADS * width, count), np.float32)  # K^T q
+    for head in range(0, HEADS):
+        a, b = head * deep, (head + 1) * deep
+        _product(layer.read[width + a : width + b].T, query[a:b], pulls[head * width : (head + 1) * width], False)
+    shares = np.empty((count, HEADS, bars), np.float32)
+    seen = np.empty((count, HEADS * width), np.float32)  # sums of p_t x_t
+    pull = pulls.reshape(HEADS, width, count)
+    for window in range(count):
+        start, stop = window * bars, (window + 1) * bars
+        _product(pull[:, :, window], normed[:, start:stop], shares[window], False)
+        _softmax_rows(shares[window])
+        _product(shares[window], rows[start:stop], seen[window].reshape(HEADS, width), False)
+    found = np.empty((width, count), np.float32)
+    _fill(found, layer.read_bias[2 * width :])
+    seen_columns = _turned(seen)
+    for head in range(0, HEADS):
+        a, b = head * deep, (head + 1) * deep
+        _product(layer.read[2 * width + a : 2 * width + b], seen_columns[head * width : (head + 1) * width], found[a:b], True)
+    asked = _added(_last(state, bars), layer.out, layer.out_bias, found)
+    return asked, (normed, rate, rows), query, pulls, shares, seen, found
+
+
+@_part
+def _ask_slopes(slope, read, query, pulls, shares, seen, found, layer, slopes):
+    """From the slope of what _ask gave, [width, windows], to that of its state."""
+    normed, rate, rows = read
+    width, columns = normed.shape
+    count, _, bars = shares.shape
+    deep = width // HEADS
+    _learn_linear(slope, found, slopes.out, slopes.out_bias)
+    of_found = np.empty((width, count), np.float32)
+    _product(layer.out.T, slope, of_found, False)
+    _add_row_sums(of_found, slopes.read_bias[2 * width :])
+    of_seen = np.empty((HEADS * width, count), np.float32)
+    for head in range(0, HEADS):
+        a, b = 2 * width + head * deep, 2 * width + (head + 1) * deep
+        at, to = head * width, (head + 1) * width
+        part = of_found[head * deep : (head + 1) * deep]
+        _product(part, seen[:, at:to], slopes.read[a:b], True)
+        _product(layer.read[a:b].T, part, of_seen[at:to], False)
+    moved = np.empty((width, columns), np.float32)
+    of_pulls = np.empty((count, HEADS * width), np.float32)
+    of_scores = np.empty((HEADS, bars), np.float32)
+    of_see, pull = of_seen.reshape(HEADS, width, count), pulls.reshape(HEADS, width, count)
+    for window in range(count):
+        start, stop = window * bars, (window + 1) * bars
+        _product(of_see[:, :, window], normed[:, start:stop], of_scores, False)
+        _softmax_rows_slopes(of_scores, shares[window])
+        _product(of_scores, rows[start:stop], of_pulls[window].reshape(HEADS, width), False)
+        _product(of_see[:, :, window].T, shares[window], moved[:, start:stop], False)
+        _product(pull[:, :, window].T, of_scores, moved[:, start:stop], True)
+    of_query = np.empty((width, count), np.float32)
+    of_pull_columns = _turned(of_pulls)
+    for head in range(0, HEADS):
+        a, b = head * deep, (head + 1) * deep
+        at, to = head * width, (head + 1) * width
+        _product(query[a:b], of_pulls[:, at:to], slopes.read[width + a : width + b], True)
+        _product(layer.read[width + a : width + b], of_pull_columns[at:to], of_query[a:b], False)
+    _learn_linear(of_query, _last(normed, bars), slopes.read[:width], slopes.read_bias[:width])
+    of_asking = np.empty((width, count), np.float32)
+    _product(layer.read[:width].T, of_query, of_asking, False)
+    _add_last(moved, of_asking, bars)
+    whole = np.zeros((width, columns), np.float32)
+    _add_last(whole, slope, bars)
+    _add_norm_slopes(moved, normed, rate, whole)
+    return whole
+
+
+@_part
+def _feed(state, layer):
+    """The feed-forward part, with gelu and its slope."""
+    forward = _normed(state)
+    wide = np.empty((len(layer.widen), state.shape[1]), np.float32)
+    _linear(layer.widen, layer.widen_bias, forward[0], wide)
+    bent = np.empty_like(wide)
+    _gelu(wide.reshape(-1), bent.reshape(-1))  # `wide` is the slope now
+    return _added(state, layer.narrow, layer.narrow_bias, bent), forward, bent, wide
+
+
+@_part
+def _feed_slopes(slope, forward, bent, steep, layer, slopes):
+    """From the slope of what _feed gave to that of its state, in place."""
+    normed, rate = forward
+    _learn_linear(slope, bent, slopes.narrow, slopes.narrow_bias)
+    wide = np.empty_like(bent)
+    _product(layer.narrow.T, slope, wide, False)
+    _scale_by(wide.reshape(-1), steep.reshape(-1))
+    _learn_linear(wide, normed, slopes.widen, slopes.widen_bias)
+    moved = np.empty_like(normed)
+    _product(layer.widen.T, wide, moved, False)
+    _add_norm_slopes(moved, normed, rate, slope)
+
+
+# Parts of layers.
+
+
+@_part
+def _linear(weight, bias, x, out):
+    _fill(out, bias)
+    _product(weight, x, out, True)
+
+
+@_part
+def _added(state, weight, bias, x):
+    """state + weight x + bias."""
+    out = np.empty_like(state)
+    for i in range(len(state)):
+        for j in range(state.shape[1]):
+            out[i, j] = state[i, j] + bias[i]
+    _product(weight, x, out, True)
+    return out
+
+
+@_part
+def _learn_linear(slope, x, of_weight, of_bias):
+    _product(slope, _turned(x), of_weight, True)
+    _add_row_sums(slope, of_bias)
+
+
+@_part
+def _normed(x):
+    """Each column less its mean, over its deviation; and one over that."""
+    width, columns = x.shape
+    out, mean, rate = np.empty_like(x), np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+    part = np.float32(1) / np.float32(width)
+    for i in range(width):
+        for j in range(columns):
+            mean[j] += x[i, j] * part
+    for i in range(width):
+        for j in range(columns):
+            out[i, j] = x[i, j] - mean[j]
+            rate[j] += out[i, j] * out[i, j] * part
+    for j in range(columns):
+        rate[j] = np.float32(1) / np.sqrt(rate[j] + EPSILON)
+    for i in range(width):
+        for j in range(columns):
+            out[i, j] *= rate[j]
+    return out, rate
+
+
+@_part
+def _add_norm_slopes(slope, normed, rate, out):
+    """out += rate (slope - mean(slope) - normed mean(slope normed)), column by column."""
+    width, columns = slope.shape
+    mean, along = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
+    part = np.float32(1) / np.float32(width)
+    for i in range(width):
+        for j in range(columns):
+            mean[j] += slope[i, j] * part
+            along[j] += slope[i, j] * normed[i, j] * part
+    for i in range(width):
+        for j in range(columns):
+            out[i, j] += rate[j] * (slope[i, j] - mean[j] - normed[i, j] * along[j])
+
+
+@_part
+def _softmax(scores):
+    """Each column's exponentials over their sum, in place."""
+    rows, columns = scores.shape
+    most, total = scores[0].copy(), np.zeros(columns, np.float32)
+    for i in range(1, rows):
+        for j in range(columns):
+            most[j] = scores[i, j] if scores[i, j] > most[j] else most[j]
+    for i in range(rows):
+        for j in range(columns):
+            scores[i, j] = _exp(scores[i, j] - most[j])
+            total[j] += scores[i, j]
+    for j in range(columns):
+        total[j] = np.float32(1) / total[j]
+    for i in range(rows):
+        for j in range(columns):
+            scores[i, j] *= total[j]
+
+
+@_part
+def _softmax_slopes(slope, shares):
+    """From the slope of shares to that of scores, column by column, in place."""
+    rows, columns = slope.shape
+    mean = np.zeros(columns, np.float32)
+    for i in range(rows):
+        for j in range(columns):
+            mean[j] += slope[i, j] * shares[i, j]
+    for i in range(rows):
+        for j in range(columns):
+            slope[i, j] = shares[i, j] * (slope[i, j] - mean[j])
+
+
+@_summing
+def _softmax_rows(scores):
+    rows, columns = scores.shape
+    for i in range(rows):
+        most, total = scores[i, 0], np.float32(0)
+        for j in range(columns):
+            most = max(most, scores[i, j])
+        for j in range(columns):
+            scores[i, j] = _exp(scores[i, j] - most)
+        for j in range(columns):
+            total += scores[i, j]
+        total = np.float32(1) / total
+        for j in range(columns):
+            scores[i, j] *= total
+
+
+@_summing
+def _softmax_rows_slopes(slope, shares):
+    rows, columns = slope.shape
+    for i in range(rows):
+        mean = np.float32(0)
+        for j in range(columns):
+            mean += slope[i, j] * shares[i, j]
+        for j in range(columns):
+            slope[i, j] = shares[i, j] * (slope[i, j] - mean)
+
+
+@_part
+def _gelu(x, bent):
+    """x Phi(x) to `bent`; x becomes its slope, Phi(x) + x phi(x)."""
+    for i in range(len(x)):
+        size = abs(x[i])
+        bell = _exp(np.float32(-0.5) * x[i] * x[i])
+        t = np.float32(1) / (np.float32(1) + np.float32(0.3275911 * 0.5**0.5) * size)
+        tail = np.float32(1.061405429 / 2) * t + np.float32(-1.453152027 / 2)
+        tail = tail * t + np.float32(1.421413741 / 2)
+        tail = tail * t + np.float32(-0.284496736 / 2)
+        tail = (tail * t + np.float32(0.254829592 / 2)) * t * bell  # 1 - Phi(|x|)
+        below = tail if x[i] < 0 else np.float32(1) - tail
+        bent[i] = x[i] * below
+        x[i] = below + np.float32(0.3989422804) * x[i] * bell
+
+
+@_part
+def _loss(logits, labels):
+    """Binary cross-entropy, summed, and its slope, [1, windows]."""
+    total, slope = 0.0, np.empty_like(logits)
+    for window in range(len(labels)):
+        said, label = float(logits[0, window]), float(labels[window])
+        small = np.exp(-abs(said))
+        total += max(said, 0.0) - said * label + np.log1p(small)
+        slope[0, window] = (1.0 if said > 0 else small) / (1.0 + small) - label
+    return total, slope
+
+
+@_part
+def _fill(out, bias):
+    for i in range(len(out)):
+        out[i, :] = bias[i]
+
+
+@_part
+def _scale_by(x, by):
+    for i in range(len(x)):
+        x[i] *= by[i]
+
+
+@_summing
+def _add_row_sums(x, out):
+    for i in range(len(x)):
+        total = np.float32(0)
+        for j in range(x.shape[1]):
+            total += x[i, j]
+        out[i] += total
+
+
+@_part
+def _add_column_sums(x, out):
+    for i in range(len(x)):
+        for j in range(x.shape[1]):
+            out[j] += x[i, j]
+
+
+@_part
+def _last(x, bars):
+    """The columns of last bars."""
+    out = np.empty((len(x), x.shape[1] // bars), np.float32)
+    for i in range(len(x)):
+        for window in range(out.shape[1]):
+            out[i, window] = x[i, (window + 1) * bars - 1]
+    return out
+
+
+@_part
+def _add_last(x, last, bars):
+    for i in range(len(x)):
+        for window in range(last.shape[1]):
+            x[i, (window + 1) * bars - 1] += last[i, window]
+
+
+@_part
+def _turned(x):
+    """A transposed copy."""
+    rows, columns = x.shape
+    out = np.empty((columns, rows), np.float32)
+    for j in range(columns):
+        for i in range(rows):
+            out[j, i] = x[i, j]
+    return out
+
+
+# Products of matrices, and the exponential.
+
+
+@_part
+def _exp(x):
+    """exp(x) of float32 within 1e-7 of it: 2^n times a polynomial in what is left, |r| <= log(2) / 2. Cephes' expf."""
+    x = max(x, np.float32(-87))
+    near = x * np.float32(1.44269504088896341) + np.float32(12582912)  # 1.5 * 2^23: rounds, its last bits are n
+    whole = near - np.float32(12582912)
+    r = x - whole * np.float32(0.693359375) - whole * np.float32(-2.12194440e-4)
+    p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    return _doubled(p * r * r + r + np.float32(1), near)
+
+
+@intrinsic
+def _doubled(context: Any, value: Any, near: Any) -> Any:
+    """value * 2^n, n the last bits of `near`."""
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        bits = ir.IntType(32)
+        value, near = (builder.bitcast(number, bits) for number in args)
+        return builder.bitcast(builder.add(value, builder.shl(near, bits(23))), ir.FloatType())
+
+    return types.float32(value, near), code
+
+
+@_part
+def _product(a, b, out, add):
+    """out = a @ b, or grows by it. The columns of b and out lie side by side, those of a anywhere."""
+    _multiply(_strided(a), _strided(b), _strided(out), add)
+
+
+@intrinsic
+def _strided(context: Any, array: Any) -> Any:
+    """The array as one of any strides, so that _multiply is compiled once."""
+    kind = types.Array(array.dtype, 2, "A")
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return impl_ret_borrowed(context, builder, kind, args[0])
+
+    return kind(array), code
+
+
+def _tile(rows: int, lanes: int, wide: int = 1) -> Any:
+    """Sums of a block of out, `rows` by `wide` vectors of `lanes`, held in registers while a and b pass once."""
+    real, index = ir.FloatType(), ir.IntType(32)
+    vector = ir.VectorType(real, lanes)
+    none, zero = ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0.0] * lanes)
+    first = ir.Constant(ir.VectorType(index, lanes), [0] * lanes)
+
+    @intrinsic
+    def tile(context: Any, a: Any, b: Any, out: Any, i: Any, j: Any, add: Any) -> Any:
+        def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            whole = context.get_value_type(types.intp)
+            pairs = zip(signature.args[:3], args[:3], strict=True)
+            left, right, result = (context.make_array(kind)(context, builder, value) for kind, value in pairs)
+            i, j, add = args[3:]
+
+            def place(array: Any, row: Any, column: Any) -> Any:
+                strides = cgutils.unpack_tuple(builder, array.strides, 2)
+                far = builder.add(builder.mul(row, strides[0]), builder.mul(column, strides[1]))
+                return cgutils.pointer_add(builder, array.data, far, array.data.type)
+
+            def vectors(array: Any, row: Any) -> list[Any]:
+                start = builder.bitcast(place(array, row, j), vector.as_pointer())
+                return [builder.gep(start, [whole(n)]) for n in range(wide)]
+
+            def load(at: Any) -> Any:
+                found = builder.load(at)
+                found.align = 4
+                return found
+
+            below = [builder.add(i, whole(row)) for row in range(rows)]
+            targets = [at for row in below for at in vectors(result, row)]
+            sums = [cgutils.alloca_once(builder, vector) for _ in targets]
+            for at, total in zip(targets, sums, strict=True):
+                builder.store(builder.select(add, load(at), zero), total)
+            depth = cgutils.unpack_tuple(builder, right.shape, 2)[0]
+            with cgutils.for_range(builder, depth) as loop:
+                these = [load(at) for at in vectors(right, loop.index)]
+                for row in range(rows):
+                    entry = builder.load(place(left, below[row], loop.index))
+                    spread = builder.shuffle_vector(builder.insert_element(none, entry, index(0)), none, first)
+                    for this, total in zip(these, sums[row * wide : (row + 1) * wide], strict=True):
+                        more = builder.fmul(spread, this, flags=["contract"])
+                        builder.store(builder.fadd(builder.load(total), more, flags=["contract"]), total)
+            for at, total in zip(targets, sums, strict=True):
+                builder.store(builder.load(total), at).align = 4
+            return context.get_dummy_value()
+
+        return types.void(a, b, out, types.intp, types.intp, types.boolean), code
+
+    return tile
+
+
+_tile_3, _tile_2, _tile_1, _tile_8, _tile_4 = (
+    _tile(4, LANES, 3),
+    _tile(4, LANES, 2),
+    _tile(8, LANES),
+    _tile(8, 8),
+    _tile(8, 4),
+)
+_row_3, _row_2, _row_1, _row_8, _row_4, _cell = (
+    _tile(1, LANES, 3),
+    _tile(1, LANES, 2),
+    _tile(1, LANES),
+    _tile(1, 8),
+    _tile(1, 4),
+    _tile(1, 1),
+)
+
+
+@_part
+def _multiply(a, b, out, add):
+    rows, columns = out.shape
+    by_4, by_8, j = rows - rows % 4, rows - rows % 8, 0
+    while j + 3 * LANES <= columns:
+        for i in range(0, by_4, 4):
+            _tile_3(a, b, out, i, j, add)
+        for i in range(by_4, rows):
+            _row_3(a, b, out, i, j, add)
+        j += 3 * LANES
+    while j + 2 * LANES <= columns:
+        for i in range(0, by_4, 4):
+            _tile_2(a, b, out, i, j, add)
+        for i in range(by_4, rows):
+            _row_2(a, b, out, i, j, add)
+        j += 2 * LANES
+    while j + LANES <= columns:
+        for i in range(0, by_8, 8):
+            _tile_1(a, b, out, i, j, add)
+        for i in range(by_8, rows):
+            _row_1(a, b, out, i, j, add)
+        j += LANES
+    while j + 8 <= columns:
+        for i in range(0, by_8, 8):
+            _tile_8(a, b, out, i, j, add)
+        for i in range(by_8, rows):
+            _row_8(a, b, out, i, j, add)
+        j += 8
+    while j + 4 <= columns:
+        for i in range(0, by_8, 8):
+            _tile_4(a, b, out, i, j, add)
+        for i in range(by_8, rows):
+            _row_4(a, b, out, i, j, add)
+        j += 4
+    while j < columns:
+        for i in range(rows):
+            _cell(a, b, out, i, j, add)
+        j += 1
