@@ -25,6 +25,7 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from trading_ops.machine_code import compiled
 from trading_ops.training.networks.transformer import positions
@@ -211,16 +212,16 @@ def _attend(state, layer, count):
     shares = np.empty((count, bars, HEADS * bars), np.float32)  # [window, bar read, head and bar asking]
     found = np.empty((width, columns), np.float32)
     for window in range(count):
-        here = queries[:, window * bars : (window + 1) * bars]
-        share = shares[window]
-        for head in range(0, HEADS):
-            key = here[width + head * deep : width + (head + 1) * deep]
-            _product(key.T, here[head * deep : (head + 1) * deep], share[:, head * bars : (head + 1) * bars], False)
+        share, start = shares[window], window * bars
+        for head in range(HEADS):
+            query = _block(queries, head * deep, deep, start, bars)
+            key = _block(queries, width + head * deep, deep, start, bars)
+            _product(key.T, query, _block(share, 0, bars, head * bars, bars), False)
         _softmax(share)
-        for head in range(0, HEADS):
-            value = here[2 * width + head * deep : 2 * width + (head + 1) * deep]
-            out = found[head * deep : (head + 1) * deep, window * bars : (window + 1) * bars]
-            _product(value, share[:, head * bars : (head + 1) * bars], out, False)
+        for head in range(HEADS):
+            value = _block(queries, 2 * width + head * deep, deep, start, bars)
+            out = _block(found, head * deep, deep, start, bars)
+            _product(value, _block(share, 0, bars, head * bars, bars), out, False)
     return _added(state, layer.out, layer.out_bias, found), read, queries, shares, found
 
 
@@ -238,21 +239,20 @@ def _attend_slopes(slope, read, queries, shares, found, layer, slopes):
     of_rows = np.empty((columns, 3 * width), np.float32)  # of queries, keys and values
     of_share = np.empty((bars, HEADS * bars), np.float32)
     for window in range(count):
-        start, stop = window * bars, (window + 1) * bars
-        share = shares[window]
-        for head in range(0, HEADS):
-            a, b = head * deep, (head + 1) * deep
-            at, to = head * bars, (head + 1) * bars
-            value = queries[2 * width + a : 2 * width + b, start:stop]
-            _product(value.T, of_found[a:b, start:stop], of_share[:, at:to], False)
-            of_value = of_rows[start:stop, 2 * width + a : 2 * width + b]
-            _product(share[:, at:to], of_found_rows[start:stop, a:b], of_value, False)
+        share, start = shares[window], window * bars
+        for head in range(HEADS):
+            at, here = head * deep, _block(of_share, 0, bars, head * bars, bars)
+            value = _block(queries, 2 * width + at, deep, start, bars)
+            _product(value.T, _block(of_found, at, deep, start, bars), here, False)
+            of_value = _block(of_rows, start, bars, 2 * width + at, deep)
+            here = _block(share, 0, bars, head * bars, bars)
+            _product(here, _block(of_found_rows, start, bars, at, deep), of_value, False)
         _softmax_slopes(of_share, share)
-        for head in range(0, HEADS):
-            a, b = head * deep, (head + 1) * deep
-            of_score = of_share[:, head * bars : (head + 1) * bars]
-            _product(of_score.T, rows[start:stop, width + a : width + b], of_rows[start:stop, a:b], False)
-            _product(of_score, rows[start:stop, a:b], of_rows[start:stop, width + a : width + b], False)
+        for head in range(HEADS):
+            at, of_score = head * deep, _block(of_share, 0, bars, head * bars, bars)
+            of_query, of_key = _block(of_rows, start, bars, at, deep), _block(of_rows, start, bars, width + at, deep)
+            _product(of_score.T, _block(rows, start, bars, width + at, deep), of_query, False)
+            _product(of_score, _block(rows, start, bars, at, deep), of_key, False)
     _product(of_rows.T, _turned(normed), slopes.read, True)
     _add_column_sums(of_rows, slopes.read_bias)
     moved = np.empty((columns, width), np.float32)
@@ -270,23 +270,25 @@ def _ask(state, layer, count):
     query = np.empty((width, count), np.float32)
     _linear(layer.read[:width], layer.read_bias[:width], _last(normed, bars), query)
     pulls = np.empty((HEADS * width, count), np.float32)  # K^T q
-    for head in range(0, HEADS):
-        a, b = head * deep, (head + 1) * deep
-        _product(layer.read[width + a : width + b].T, query[a:b], pulls[head * width : (head + 1) * width], False)
+    for head in range(HEADS):
+        at = head * deep
+        key = _block(layer.read, width + at, deep, 0, width)
+        _product(key.T, _block(query, at, deep, 0, count), _block(pulls, head * width, width, 0, count), False)
     shares = np.empty((count, HEADS, bars), np.float32)
     seen = np.empty((count, HEADS * width), np.float32)  # sums of p_t x_t
     pull = pulls.reshape(HEADS, width, count)
     for window in range(count):
-        start, stop = window * bars, (window + 1) * bars
-        _product(pull[:, :, window], normed[:, start:stop], shares[window], False)
-        _softmax_rows(shares[window])
-        _product(shares[window], rows[start:stop], seen[window].reshape(HEADS, width), False)
+        share, start = shares[window], window * bars
+        _product(pull[:, :, window], _block(normed, 0, width, start, bars), share, False)
+        _softmax_rows(share)
+        _product(share, _block(rows, start, bars, 0, width), seen[window].reshape(HEADS, width), False)
     found = np.empty((width, count), np.float32)
     _fill(found, layer.read_bias[2 * width :])
     seen_columns = _turned(seen)
-    for head in range(0, HEADS):
-        a, b = head * deep, (head + 1) * deep
-        _product(layer.read[2 * width + a : 2 * width + b], seen_columns[head * width : (head + 1) * width], found[a:b], True)
+    for head in range(HEADS):
+        at, out = head * deep, _block(found, head * deep, deep, 0, count)
+        value = _block(layer.read, 2 * width + at, deep, 0, width)
+        _product(value, _block(seen_columns, head * width, width, 0, count), out, True)
     asked = _added(_last(state, bars), layer.out, layer.out_bias, found)
     return asked, (normed, rate, rows), query, pulls, shares, seen, found
 
@@ -303,30 +305,30 @@ def _ask_slopes(slope, read, query, pulls, shares, seen, found, layer, slopes):
     _product(layer.out.T, slope, of_found, False)
     _add_row_sums(of_found, slopes.read_bias[2 * width :])
     of_seen = np.empty((HEADS * width, count), np.float32)
-    for head in range(0, HEADS):
-        a, b = 2 * width + head * deep, 2 * width + (head + 1) * deep
-        at, to = head * width, (head + 1) * width
-        part = of_found[head * deep : (head + 1) * deep]
-        _product(part, seen[:, at:to], slopes.read[a:b], True)
-        _product(layer.read[a:b].T, part, of_seen[at:to], False)
+    for head in range(HEADS):
+        at, here = 2 * width + head * deep, _block(of_found, head * deep, deep, 0, count)
+        value, of_value = _block(layer.read, at, deep, 0, width), _block(slopes.read, at, deep, 0, width)
+        _product(here, _block(seen, 0, count, head * width, width), of_value, True)
+        _product(value.T, here, _block(of_seen, head * width, width, 0, count), False)
     moved = np.empty((width, columns), np.float32)
     of_pulls = np.empty((count, HEADS * width), np.float32)
     of_scores = np.empty((HEADS, bars), np.float32)
     of_see, pull = of_seen.reshape(HEADS, width, count), pulls.reshape(HEADS, width, count)
     for window in range(count):
-        start, stop = window * bars, (window + 1) * bars
-        _product(of_see[:, :, window], normed[:, start:stop], of_scores, False)
-        _softmax_rows_slopes(of_scores, shares[window])
-        _product(of_scores, rows[start:stop], of_pulls[window].reshape(HEADS, width), False)
-        _product(of_see[:, :, window].T, shares[window], moved[:, start:stop], False)
-        _product(pull[:, :, window].T, of_scores, moved[:, start:stop], True)
+        share, start = shares[window], window * bars
+        here, out = of_see[:, :, window], _block(moved, 0, width, start, bars)
+        _product(here, _block(normed, 0, width, start, bars), of_scores, False)
+        _softmax_rows_slopes(of_scores, share)
+        _product(of_scores, _block(rows, start, bars, 0, width), of_pulls[window].reshape(HEADS, width), False)
+        _product(here.T, share, out, False)
+        _product(pull[:, :, window].T, of_scores, out, True)
     of_query = np.empty((width, count), np.float32)
     of_pull_columns = _turned(of_pulls)
-    for head in range(0, HEADS):
-        a, b = head * deep, (head + 1) * deep
-        at, to = head * width, (head + 1) * width
-        _product(query[a:b], of_pulls[:, at:to], slopes.read[width + a : width + b], True)
-        _product(layer.read[width + a : width + b], of_pull_columns[at:to], of_query[a:b], False)
+    for head in range(HEADS):
+        at, out = head * deep, _block(of_query, head * deep, deep, 0, count)
+        key, of_key = _block(layer.read, width + at, deep, 0, width), _block(slopes.read, width + at, deep, 0, width)
+        _product(_block(query, at, deep, 0, count), _block(of_pulls, 0, count, head * width, width), of_key, True)
+        _product(key, _block(of_pull_columns, head * width, width, 0, count), out, False)
     _learn_linear(of_query, _last(normed, bars), slopes.read[:width], slopes.read_bias[:width])
     of_asking = np.empty((width, count), np.float32)
     _product(layer.read[:width].T, of_query, of_asking, False)
@@ -601,6 +603,27 @@ def _doubled(context: Any, value: Any, near: Any) -> Any:
 def _product(a, b, out, add):
     """out = a @ b, or grows by it. The columns of b and out lie side by side, those of a anywhere."""
     _multiply(_strided(a), _strided(b), _strided(out), bool(add))
+
+
+@intrinsic
+def _block(context: Any, array: Any, row: Any, rows: Any, column: Any, columns: Any) -> Any:
+    """array[row : row + rows, column : column + columns], all there: numba's own slices take long to compile."""
+    kind = types.Array(array.dtype, 2, "A")
+
+    def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        whole = context.make_array(signature.args[0])(context, builder, args[0])
+        row, rows, column, columns = (
+            context.cast(builder, value, given, types.intp)
+            for value, given in zip(args[1:], signature.args[1:], strict=True)
+        )
+        strides = cgutils.unpack_tuple(builder, whole.strides, 2)
+        far = builder.add(builder.mul(row, strides[0]), builder.mul(column, strides[1]))
+        block = context.make_array(kind)(context, builder)
+        start = cgutils.pointer_add(builder, whole.data, far, whole.data.type)
+        populate_array(block, start, [rows, columns], strides, whole.itemsize, whole.meminfo, whole.parent)
+        return impl_ret_borrowed(context, builder, kind, block._getvalue())
+
+    return kind(array, row, rows, column, columns), code
 
 
 @intrinsic
