@@ -1,90 +1,43 @@
-"""How does the Transformer learn from a batch, in machine code? Imported only where it learns: numba takes half a second.
+"""What do the Transformer's weights learn from a batch on a processor? Imported only where they learn: numba takes half
+a second.
 
-The network of transformer.py, its loss and all gradients, a few windows at a time, so that what a window's bars become
-stays in the processor's cache. Three identities save work:
-
-- A layer norm's gain and shift, and the 1 / sqrt(width / heads) of attention, are folded into the weights that read
-  them: W (g * x + s) + b = (W * g) x + (W s + b). `_folded` does it, `_unfolded` carries the gradients back.
-- The last layer asks for one bar only, so no bar's key or value is needed: q . (K x) = (K^T q) . x and
-  sum_t p_t V x_t = V sum_t p_t x_t. A key's bias adds the same to all scores, which softmax ignores: gradient 0.
-- With Phi(x) of Abramowitz and Stegun 7.1.26, one exponential gives gelu and its slope (Hendrycks and Gimpel,
-  arXiv 1606.08415).
-
-Bars lie in columns, [width, N] of N = windows * T bars, so that loops over bars are vectors; *_rows are transposed.
+A layer norm's gain g and shift s, and the 1 / sqrt(width / heads) of attention (Vaswani et al., arXiv 1706.03762), are
+folded into the weights that read them: W (g x + s) + b = (W g) x + (W s + b). So the kernel has none of them, and the
+chain rule carries its gradients back: with U = W g and c = W s + b, dW = dU g + dc s^T, dg = sum over rows of dU W,
+ds = W^T dc.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import binding, ir
-from numba.core import cgutils, types
-from numba.core.imputils import impl_ret_borrowed
-from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
-from trading_ops.machine_code import compiled
+from trading_ops.training.networks.attention_kernel import HEADS, Layer, Network, learn
 from trading_ops.training.networks.transformer import positions
 
-HEADS = 4
-TOGETHER = 8  # windows at a time: at 48 bars they take half a megabyte
-EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
-LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # floats in a vector
+_LAYERS = ("layers.0.", "layers.1.")
 
-_part: Callable[[Any], Any] = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
-_within: Callable[[Any], Any] = numba.njit(inline="always")  # compiled where it is called, which is quicker
-_summing: Callable[[Any], Any] = numba.njit(  # sums may be taken in lanes
-    nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"}
-)
+Arrays = Mapping[str, np.ndarray]
 
 
-class Layer(NamedTuple):
-    """Weights of a layer, or their gradients; each [out, in], each bias [out]."""
+def step(weights: Arrays, windows: np.ndarray, labels: np.ndarray, gradients: Arrays) -> float:
+    """The sum of the binary cross-entropies of windows [B, T, k] with labels [B]; its gradients overwrite `gradients`.
 
-    read: np.ndarray  # query, key and value below each other
-    read_bias: np.ndarray
-    out: np.ndarray
-    out_bias: np.ndarray
-    widen: np.ndarray
-    widen_bias: np.ndarray
-    narrow: np.ndarray
-    narrow_bias: np.ndarray
-
-
-class Network(NamedTuple):
-    """All weights, norms folded in, or their gradients."""
-
-    embed: np.ndarray
-    embed_bias: np.ndarray
-    first: Layer
-    last: Layer
-    head: np.ndarray
-    head_bias: np.ndarray
-
-
-def step(
-    weights: Mapping[str, np.ndarray], windows: np.ndarray, labels: np.ndarray, gradients: Mapping[str, np.ndarray]
-) -> float:
-    """The sum of binary cross-entropies of windows [B, T, k] with labels [B]; its gradients overwrite `gradients`.
-
-    Both are named as Transformer(k)'s parameters. All arrays float32, contiguous. Threads may call it side by side.
+    Both are named as the parameters of Transformer(k). All are float32 and contiguous. Threads may call it side by
+    side, and the same batch gives the same bits.
     """
-    folded = _folded(weights)
-    slopes = Network(*(_zeros(part) for part in folded))
-    loss = _learn(windows, labels, _places(windows.shape[1], len(folded.embed)), folded, slopes)
-    _unfolded(weights, slopes, gradients)
+    network = _folded(weights)
+    slopes = Network(*map(_zeros, network))
+    loss = learn(windows, labels, _places(windows.shape[1], len(network.embed)), network, slopes)
+    _unfold(slopes, weights, gradients)
     return float(loss)
 
 
 def _zeros(part: Any) -> Any:
     return Layer(*map(np.zeros_like, part)) if isinstance(part, Layer) else np.zeros_like(part)
-
-
-# What numpy calculates once a batch.
 
 
 @lru_cache(maxsize=8)
@@ -93,638 +46,74 @@ def _places(bars: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(positions(bars, width).numpy().T)
 
 
-def _folded(weights: Mapping[str, np.ndarray]) -> Network:
-    """Weights that read normalised bars as they are."""
-    layers = []
-    for at in ("layers.0.", "layers.1."):
-        read = np.concatenate([weights[at + "query.weight"], weights[at + "key_value.weight"]])
-        bias = np.concatenate([weights[at + "query.bias"], weights[at + "key_value.bias"]])
-        gain, shift = weights[at + "norm_attention.weight"], weights[at + "norm_attention.bias"]
-        scale = _scale(len(gain))
-        widen = weights[at + "widen.weight"]
-        layers.append(
-            Layer(
-                read * gain * scale,
-                (read @ shift + bias) * scale[:, 0],
-                weights[at + "out.weight"],
-                weights[at + "out.bias"],
-                widen * weights[at + "norm_forward.weight"],
-                widen @ weights[at + "norm_forward.bias"] + weights[at + "widen.bias"],
-                weights[at + "narrow.weight"],
-                weights[at + "narrow.bias"],
-            )
-        )
-    head = weights["head.weight"]
-    head_bias = head @ weights["norm.bias"] + weights["head.bias"]
-    return Network(weights["embed.weight"], weights["embed.bias"], *layers, head * weights["norm.weight"], head_bias)
-
-
 @lru_cache(maxsize=8)
 def _scale(width: int) -> np.ndarray:
-    """What query, key and value are multiplied by, [3 * width, 1]."""
+    """What queries, keys and values are multiplied by, [3 * width, 1]."""
     scale = np.ones((3 * width, 1), np.float32)
     scale[:width] = (width / HEADS) ** -0.5
     return scale
 
 
-def _unfolded(weights: Mapping[str, np.ndarray], slopes: Network, gradients: Mapping[str, np.ndarray]) -> None:
-    """The gradients of the weights as they are from those of the folded ones."""
-    gradients["embed.weight"][:], gradients["embed.bias"][:] = slopes.embed, slopes.embed_bias
-    for at, layer in (("layers.0.", slopes.first), ("layers.1.", slopes.last)):
+def _folded(weights: Arrays) -> Network:
+    first, last = (_folded_layer(weights, at) for at in _LAYERS)
+    head = _normless(*_linear(weights, "head"), weights, "norm")
+    return Network(*_linear(weights, "embed"), first, last, *head)
+
+
+def _folded_layer(weights: Arrays, at: str) -> Layer:
+    parts = (_linear(weights, at + "query"), _linear(weights, at + "key_value"))
+    read, read_bias = map(np.concatenate, zip(*parts, strict=True))
+    read, read_bias = _normless(read, read_bias, weights, at + "norm_attention")
+    scale = _scale(read.shape[1])
+    widen = _normless(*_linear(weights, at + "widen"), weights, at + "norm_forward")
+    out, narrow = _linear(weights, at + "out"), _linear(weights, at + "narrow")
+    return Layer(read * scale, read_bias * scale[:, 0], *out, *widen, *narrow)
+
+
+def _linear(arrays: Arrays, name: str) -> tuple[np.ndarray, np.ndarray]:
+    return arrays[name + ".weight"], arrays[name + ".bias"]
+
+
+def _normless(weight: np.ndarray, bias: np.ndarray, weights: Arrays, norm: str) -> tuple[np.ndarray, np.ndarray]:
+    """The weight and bias that read bars normalised without the gain and shift of `norm`."""
+    gain, shift = _linear(weights, norm)
+    return weight * gain, weight @ shift + bias
+
+
+def _unfold(slopes: Network, weights: Arrays, gradients: Arrays) -> None:
+    """The gradients of `weights` from the slopes of what they were folded to."""
+    _copy(gradients, "embed", slopes.embed, slopes.embed_bias)
+    for at, layer in zip(_LAYERS, (slopes.first, slopes.last), strict=True):
         width = len(layer.out)
-        scale = _scale(width)
-        parts = ("query", "key_value")
-        ends = (slice(0, width), slice(width, None))
-        _unfold(at + "norm_attention", [at + part for part in parts], weights, gradients, [layer.read[e] * scale[e] for e in ends], [layer.read_bias[e] * scale[e, 0] for e in ends])
-        _unfold(at + "norm_forward", [at + "widen"], weights, gradients, [layer.widen], [layer.widen_bias])
-        gradients[at + "out.weight"][:], gradients[at + "out.bias"][:] = layer.out, layer.out_bias
-        gradients[at + "narrow.weight"][:], gradients[at + "narrow.bias"][:] = layer.narrow, layer.narrow_bias
-    _unfold("norm", ["head"], weights, gradients, [slopes.head], [slopes.head_bias])
-
-
-def _unfold(norm, parts, weights, gradients, matrices, biases):
-    gain, shift = weights[norm + ".weight"], weights[norm + ".bias"]
-    of_gain, of_shift = gradients[norm + ".weight"], gradients[norm + ".bias"]
-    of_gain[:], of_shift[:] = 0, 0
-    for part, matrix, bias in zip(parts, matrices, biases, strict=True):
-        weight = weights[part + ".weight"]
-        gradients[part + ".weight"][:] = matrix * gain + np.outer(bias, shift)
-        gradients[part + ".bias"][:] = bias
-        of_gain += (matrix * weight).sum(0)
-        of_shift += bias @ weight
-
-
-# Forward and backward, a few windows at a time.
-
-
-@compiled
-def _learn(windows: np.ndarray, labels: np.ndarray, places: np.ndarray, net: Network, slopes: Network) -> float:
-    """The sum of losses; `slopes` grow by its gradients."""
-    total = 0.0
-    for start in range(0, len(windows), TOGETHER):
-        stop = min(start + TOGETHER, len(windows))
-        total += _several(windows[start:stop], labels[start:stop], places, net, slopes)
-    return total
-
-
-@_within
-def _several(windows, labels, places, net, slopes):
-    count, bars, features = windows.shape
-    width = len(places)
-    rows = windows.reshape(count * bars, features)
-    state = np.empty((width, count * bars), np.float32)
-    for i in range(width):
-        for window in range(count):
-            for t in range(bars):
-                state[i, window * bars + t] = places[i, t] + net.embed_bias[i]
-    _product(net.embed, _turned(rows), state, True)
-    attended, read, queries, shares, found = _attend(state, net.first, count)
-    fed, forward, bent, steep = _feed(attended, net.first)
-    asked, last_read, query, pulls, last_shares, seen, last_found = _ask(fed, net.last, count)
-    last_fed, last_forward, last_bent, last_steep = _feed(asked, net.last)
-    said, rate = _normed(last_fed)
-    logits = np.empty((1, count), np.float32)
-    _linear(net.head, net.head_bias, said, logits)
-
-    total, miss = _loss(logits, labels)
-    _learn_linear(miss, said, slopes.head, slopes.head_bias)
-    moved = np.empty((width, count), np.float32)
-    _product(net.head.T, miss, moved, False)
-    slope = np.zeros((width, count), np.float32)
-    _add_norm_slopes(moved, said, rate, slope)
-    _feed_slopes(slope, last_forward, last_bent, last_steep, net.last, slopes.last)
-    slope = _ask_slopes(slope, last_read, query, pulls, last_shares, seen, last_found, net.last, slopes.last)
-    _feed_slopes(slope, forward, bent, steep, net.first, slopes.first)
-    _attend_slopes(slope, read, queries, shares, found, net.first, slopes.first)
-    _product(slope, rows, slopes.embed, True)
-    _add_row_sums(slope, slopes.embed_bias)
-    return total
-
-
-@_within
-def _attend(state, layer, count):
-    """Attention of all bars to all of their window."""
-    width, columns = state.shape
-    bars, deep = columns // count, width // HEADS
-    read = _normed(state)
-    queries = np.empty((3 * width, columns), np.float32)  # and keys and values
-    _linear(layer.read, layer.read_bias, read[0], queries)
-    shares = np.empty((count, bars, HEADS * bars), np.float32)  # [window, bar read, head and bar asking]
-    found = np.empty((width, columns), np.float32)
-    for window in range(count):
-        share, start = shares[window], window * bars
-        for head in range(HEADS):
-            query = _block(queries, head * deep, deep, start, bars)
-            key = _block(queries, width + head * deep, deep, start, bars)
-            _product(key.T, query, _block(share, 0, bars, head * bars, bars), False)
-        _softmax(share)
-        for head in range(HEADS):
-            value = _block(queries, 2 * width + head * deep, deep, start, bars)
-            out = _block(found, head * deep, deep, start, bars)
-            _product(value, _block(share, 0, bars, head * bars, bars), out, False)
-    return _added(state, layer.out, layer.out_bias, found), read, queries, shares, found
-
-
-@_within
-def _attend_slopes(slope, read, queries, shares, found, layer, slopes):
-    """From the slope of what _attend gave to that of its state, in place."""
-    width, columns = slope.shape
-    count, bars = shares.shape[:2]
-    deep = width // HEADS
-    normed, rate = read
-    _learn_linear(slope, found, slopes.out, slopes.out_bias)
-    of_found = np.empty((width, columns), np.float32)
-    _product(layer.out.T, slope, of_found, False)
-    of_found_rows, rows = _turned(of_found), _turned(queries[: 2 * width])
-    of_rows = np.empty((columns, 3 * width), np.float32)  # of queries, keys and values
-    of_share = np.empty((bars, HEADS * bars), np.float32)
-    for window in range(count):
-        share, start = shares[window], window * bars
-        for head in range(HEADS):
-            at, here = head * deep, _block(of_share, 0, bars, head * bars, bars)
-            value = _block(queries, 2 * width + at, deep, start, bars)
-            _product(value.T, _block(of_found, at, deep, start, bars), here, False)
-            of_value = _block(of_rows, start, bars, 2 * width + at, deep)
-            here = _block(share, 0, bars, head * bars, bars)
-            _product(here, _block(of_found_rows, start, bars, at, deep), of_value, False)
-        _softmax_slopes(of_share, share)
-        for head in range(HEADS):
-            at, of_score = head * deep, _block(of_share, 0, bars, head * bars, bars)
-            of_query, of_key = _block(of_rows, start, bars, at, deep), _block(of_rows, start, bars, width + at, deep)
-            _product(of_score.T, _block(rows, start, bars, width + at, deep), of_query, False)
-            _product(of_score, _block(rows, start, bars, at, deep), of_key, False)
-    _product(of_rows.T, _turned(normed), slopes.read, True)
-    _add_column_sums(of_rows, slopes.read_bias)
-    moved = np.empty((columns, width), np.float32)
-    _product(of_rows, layer.read, moved, False)
-    _add_norm_slopes(_turned(moved), normed, rate, slope)
-
-
-@_within
-def _ask(state, layer, count):
-    """Attention of each window's last bar to all of its window."""
-    width, columns = state.shape
-    bars, deep = columns // count, width // HEADS
-    normed, rate = _normed(state)
-    rows = _turned(normed)
-    query = np.empty((width, count), np.float32)
-    _linear(layer.read[:width], layer.read_bias[:width], _last(normed, bars), query)
-    pulls = np.empty((HEADS * width, count), np.float32)  # K^T q
-    for head in range(HEADS):
-        at = head * deep
-        key = _block(layer.read, width + at, deep, 0, width)
-        _product(key.T, _block(query, at, deep, 0, count), _block(pulls, head * width, width, 0, count), False)
-    shares = np.empty((count, HEADS, bars), np.float32)
-    seen = np.empty((count, HEADS * width), np.float32)  # sums of p_t x_t
-    pull = pulls.reshape(HEADS, width, count)
-    for window in range(count):
-        share, start = shares[window], window * bars
-        _product(pull[:, :, window], _block(normed, 0, width, start, bars), share, False)
-        _softmax_rows(share)
-        _product(share, _block(rows, start, bars, 0, width), seen[window].reshape(HEADS, width), False)
-    found = np.empty((width, count), np.float32)
-    _fill(found, layer.read_bias[2 * width :])
-    seen_columns = _turned(seen)
-    for head in range(HEADS):
-        at, out = head * deep, _block(found, head * deep, deep, 0, count)
-        value = _block(layer.read, 2 * width + at, deep, 0, width)
-        _product(value, _block(seen_columns, head * width, width, 0, count), out, True)
-    asked = _added(_last(state, bars), layer.out, layer.out_bias, found)
-    return asked, (normed, rate, rows), query, pulls, shares, seen, found
-
-
-@_within
-def _ask_slopes(slope, read, query, pulls, shares, seen, found, layer, slopes):
-    """From the slope of what _ask gave, [width, windows], to that of its state."""
-    normed, rate, rows = read
-    width, columns = normed.shape
-    count, _, bars = shares.shape
-    deep = width // HEADS
-    _learn_linear(slope, found, slopes.out, slopes.out_bias)
-    of_found = np.empty((width, count), np.float32)
-    _product(layer.out.T, slope, of_found, False)
-    _add_row_sums(of_found, slopes.read_bias[2 * width :])
-    of_seen = np.empty((HEADS * width, count), np.float32)
-    for head in range(HEADS):
-        at, here = 2 * width + head * deep, _block(of_found, head * deep, deep, 0, count)
-        value, of_value = _block(layer.read, at, deep, 0, width), _block(slopes.read, at, deep, 0, width)
-        _product(here, _block(seen, 0, count, head * width, width), of_value, True)
-        _product(value.T, here, _block(of_seen, head * width, width, 0, count), False)
-    moved = np.empty((width, columns), np.float32)
-    of_pulls = np.empty((count, HEADS * width), np.float32)
-    of_scores = np.empty((HEADS, bars), np.float32)
-    of_see, pull = of_seen.reshape(HEADS, width, count), pulls.reshape(HEADS, width, count)
-    for window in range(count):
-        share, start = shares[window], window * bars
-        here, out = of_see[:, :, window], _block(moved, 0, width, start, bars)
-        _product(here, _block(normed, 0, width, start, bars), of_scores, False)
-        _softmax_rows_slopes(of_scores, share)
-        _product(of_scores, _block(rows, start, bars, 0, width), of_pulls[window].reshape(HEADS, width), False)
-        _product(here.T, share, out, False)
-        _product(pull[:, :, window].T, of_scores, out, True)
-    of_query = np.empty((width, count), np.float32)
-    of_pull_columns = _turned(of_pulls)
-    for head in range(HEADS):
-        at, out = head * deep, _block(of_query, head * deep, deep, 0, count)
-        key, of_key = _block(layer.read, width + at, deep, 0, width), _block(slopes.read, width + at, deep, 0, width)
-        _product(_block(query, at, deep, 0, count), _block(of_pulls, 0, count, head * width, width), of_key, True)
-        _product(key, _block(of_pull_columns, head * width, width, 0, count), out, False)
-    _learn_linear(of_query, _last(normed, bars), slopes.read[:width], slopes.read_bias[:width])
-    of_asking = np.empty((width, count), np.float32)
-    _product(layer.read[:width].T, of_query, of_asking, False)
-    _add_last(moved, of_asking, bars)
-    whole = np.zeros((width, columns), np.float32)
-    _add_last(whole, slope, bars)
-    _add_norm_slopes(moved, normed, rate, whole)
-    return whole
-
-
-@_within
-def _feed(state, layer):
-    """The feed-forward part, with gelu and its slope."""
-    forward = _normed(state)
-    wide = np.empty((len(layer.widen), state.shape[1]), np.float32)
-    _linear(layer.widen, layer.widen_bias, forward[0], wide)
-    bent = np.empty_like(wide)
-    _gelu(wide.reshape(-1), bent.reshape(-1))  # `wide` is the slope now
-    return _added(state, layer.narrow, layer.narrow_bias, bent), forward, bent, wide
-
-
-@_within
-def _feed_slopes(slope, forward, bent, steep, layer, slopes):
-    """From the slope of what _feed gave to that of its state, in place."""
-    normed, rate = forward
-    _learn_linear(slope, bent, slopes.narrow, slopes.narrow_bias)
-    wide = np.empty_like(bent)
-    _product(layer.narrow.T, slope, wide, False)
-    _scale_by(wide.reshape(-1), steep.reshape(-1))
-    _learn_linear(wide, normed, slopes.widen, slopes.widen_bias)
-    moved = np.empty_like(normed)
-    _product(layer.widen.T, wide, moved, False)
-    _add_norm_slopes(moved, normed, rate, slope)
-
-
-# Parts of layers.
-
-
-@_within
-def _linear(weight, bias, x, out):
-    _fill(out, bias)
-    _product(weight, x, out, True)
-
-
-@_within
-def _added(state, weight, bias, x):
-    """state + weight x + bias."""
-    out = np.empty_like(state)
-    for i in range(len(state)):
-        for j in range(state.shape[1]):
-            out[i, j] = state[i, j] + bias[i]
-    _product(weight, x, out, True)
-    return out
-
-
-@_within
-def _learn_linear(slope, x, of_weight, of_bias):
-    _product(slope, _turned(x), of_weight, True)
-    _add_row_sums(slope, of_bias)
-
-
-@_part
-def _normed(x):
-    """Each column less its mean, over its deviation; and one over that."""
-    width, columns = x.shape
-    out, mean, rate = np.empty_like(x), np.zeros(columns, np.float32), np.zeros(columns, np.float32)
-    part = np.float32(1) / np.float32(width)
-    for i in range(width):
-        for j in range(columns):
-            mean[j] += x[i, j] * part
-    for i in range(width):
-        for j in range(columns):
-            out[i, j] = x[i, j] - mean[j]
-            rate[j] += out[i, j] * out[i, j] * part
-    for j in range(columns):
-        rate[j] = np.float32(1) / np.sqrt(rate[j] + EPSILON)
-    for i in range(width):
-        for j in range(columns):
-            out[i, j] *= rate[j]
-    return out, rate
-
-
-@_part
-def _add_norm_slopes(slope, normed, rate, out):
-    """out += rate (slope - mean(slope) - normed mean(slope normed)), column by column."""
-    width, columns = slope.shape
-    mean, along = np.zeros(columns, np.float32), np.zeros(columns, np.float32)
-    part = np.float32(1) / np.float32(width)
-    for i in range(width):
-        for j in range(columns):
-            mean[j] += slope[i, j] * part
-            along[j] += slope[i, j] * normed[i, j] * part
-    for i in range(width):
-        for j in range(columns):
-            out[i, j] += rate[j] * (slope[i, j] - mean[j] - normed[i, j] * along[j])
-
-
-@_part
-def _softmax(scores):
-    """Each column's exponentials over their sum, in place."""
-    rows, columns = scores.shape
-    most, total = scores[0].copy(), np.zeros(columns, np.float32)
-    for i in range(1, rows):
-        for j in range(columns):
-            most[j] = scores[i, j] if scores[i, j] > most[j] else most[j]
-    for i in range(rows):
-        for j in range(columns):
-            scores[i, j] = _exp(scores[i, j] - most[j])
-            total[j] += scores[i, j]
-    for j in range(columns):
-        total[j] = np.float32(1) / total[j]
-    for i in range(rows):
-        for j in range(columns):
-            scores[i, j] *= total[j]
-
-
-@_part
-def _softmax_slopes(slope, shares):
-    """From the slope of shares to that of scores, column by column, in place."""
-    rows, columns = slope.shape
-    mean = np.zeros(columns, np.float32)
-    for i in range(rows):
-        for j in range(columns):
-            mean[j] += slope[i, j] * shares[i, j]
-    for i in range(rows):
-        for j in range(columns):
-            slope[i, j] = shares[i, j] * (slope[i, j] - mean[j])
-
-
-@_summing
-def _softmax_rows(scores):
-    rows, columns = scores.shape
-    for i in range(rows):
-        most, total = scores[i, 0], np.float32(0)
-        for j in range(columns):
-            most = max(most, scores[i, j])
-        for j in range(columns):
-            scores[i, j] = _exp(scores[i, j] - most)
-        for j in range(columns):
-            total += scores[i, j]
-        total = np.float32(1) / total
-        for j in range(columns):
-            scores[i, j] *= total
-
-
-@_summing
-def _softmax_rows_slopes(slope, shares):
-    rows, columns = slope.shape
-    for i in range(rows):
-        mean = np.float32(0)
-        for j in range(columns):
-            mean += slope[i, j] * shares[i, j]
-        for j in range(columns):
-            slope[i, j] = shares[i, j] * (slope[i, j] - mean)
-
-
-@_part
-def _gelu(x, bent):
-    """x Phi(x) to `bent`; x becomes its slope, Phi(x) + x phi(x)."""
-    for i in range(len(x)):
-        size = abs(x[i])
-        bell = _exp(np.float32(-0.5) * x[i] * x[i])
-        t = np.float32(1) / (np.float32(1) + np.float32(0.3275911 * 0.5**0.5) * size)
-        tail = np.float32(1.061405429 / 2) * t + np.float32(-1.453152027 / 2)
-        tail = tail * t + np.float32(1.421413741 / 2)
-        tail = tail * t + np.float32(-0.284496736 / 2)
-        tail = (tail * t + np.float32(0.254829592 / 2)) * t * bell  # 1 - Phi(|x|)
-        below = tail if x[i] < 0 else np.float32(1) - tail
-        bent[i] = x[i] * below
-        x[i] = below + np.float32(0.3989422804) * x[i] * bell
-
-
-@_part
-def _loss(logits, labels):
-    """Binary cross-entropy, summed, and its slope, [1, windows]."""
-    total, slope = 0.0, np.empty_like(logits)
-    for window in range(len(labels)):
-        said, label = float(logits[0, window]), float(labels[window])
-        small = np.exp(-abs(said))
-        total += max(said, 0.0) - said * label + np.log1p(small)
-        slope[0, window] = (1.0 if said > 0 else small) / (1.0 + small) - label
-    return total, slope
-
-
-@_part
-def _fill(out, bias):
-    for i in range(len(out)):
-        out[i, :] = bias[i]
-
-
-@_part
-def _scale_by(x, by):
-    for i in range(len(x)):
-        x[i] *= by[i]
-
-
-@_summing
-def _add_row_sums(x, out):
-    for i in range(len(x)):
-        total = np.float32(0)
-        for j in range(x.shape[1]):
-            total += x[i, j]
-        out[i] += total
-
-
-@_part
-def _add_column_sums(x, out):
-    for i in range(len(x)):
-        for j in range(x.shape[1]):
-            out[j] += x[i, j]
-
-
-@_part
-def _last(x, bars):
-    """The columns of last bars."""
-    out = np.empty((len(x), x.shape[1] // bars), np.float32)
-    for i in range(len(x)):
-        for window in range(out.shape[1]):
-            out[i, window] = x[i, (window + 1) * bars - 1]
-    return out
-
-
-@_part
-def _add_last(x, last, bars):
-    for i in range(len(x)):
-        for window in range(last.shape[1]):
-            x[i, (window + 1) * bars - 1] += last[i, window]
-
-
-@_part
-def _turned(x):
-    """A transposed copy."""
-    rows, columns = x.shape
-    out = np.empty((columns, rows), np.float32)
-    for j in range(columns):
-        for i in range(rows):
-            out[j, i] = x[i, j]
-    return out
-
-
-# Products of matrices, and the exponential.
-
-
-@_part
-def _exp(x):
-    """exp(x) of float32 within 1e-7 of it: 2^n times a polynomial in what is left, |r| <= log(2) / 2. Cephes' expf."""
-    x = max(x, np.float32(-87))
-    near = x * np.float32(1.44269504088896341) + np.float32(12582912)  # 1.5 * 2^23: rounds, its last bits are n
-    whole = near - np.float32(12582912)
-    r = x - whole * np.float32(0.693359375) - whole * np.float32(-2.12194440e-4)
-    p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    return _doubled(p * r * r + r + np.float32(1), near)
-
-
-@intrinsic
-def _doubled(context: Any, value: Any, near: Any) -> Any:
-    """value * 2^n, n the last bits of `near`."""
-
-    def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        bits = ir.IntType(32)
-        value, near = (builder.bitcast(number, bits) for number in args)
-        return builder.bitcast(builder.add(value, builder.shl(near, bits(23))), ir.FloatType())
-
-    return types.float32(value, near), code
-
-
-@_within
-def _product(a, b, out, add):
-    """out = a @ b, or grows by it. The columns of b and out lie side by side, those of a anywhere."""
-    _multiply(_strided(a), _strided(b), _strided(out), bool(add))
-
-
-@intrinsic
-def _block(context: Any, array: Any, row: Any, rows: Any, column: Any, columns: Any) -> Any:
-    """array[row : row + rows, column : column + columns], all there: numba's own slices take long to compile."""
-    kind = types.Array(array.dtype, 2, "A")
-
-    def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        whole = context.make_array(signature.args[0])(context, builder, args[0])
-        row, rows, column, columns = (
-            context.cast(builder, value, given, types.intp)
-            for value, given in zip(args[1:], signature.args[1:], strict=True)
-        )
-        strides = cgutils.unpack_tuple(builder, whole.strides, 2)
-        far = builder.add(builder.mul(row, strides[0]), builder.mul(column, strides[1]))
-        block = context.make_array(kind)(context, builder)
-        start = cgutils.pointer_add(builder, whole.data, far, whole.data.type)
-        populate_array(block, start, [rows, columns], strides, whole.itemsize, whole.meminfo, whole.parent)
-        return impl_ret_borrowed(context, builder, kind, block._getvalue())
-
-    return kind(array, row, rows, column, columns), code
-
-
-@intrinsic
-def _strided(context: Any, array: Any) -> Any:
-    """The array as one of any strides, so that _multiply is compiled once."""
-    kind = types.Array(array.dtype, 2, "A")
-
-    def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        return impl_ret_borrowed(context, builder, kind, args[0])
-
-    return kind(array), code
-
-
-def _tile(rows: int, lanes: int, wide: int = 1) -> Any:
-    """Sums of a block of out, `rows` by `wide` vectors of `lanes`, held in registers while a and b pass once."""
-    real, index = ir.FloatType(), ir.IntType(32)
-    vector = ir.VectorType(real, lanes)
-    none, zero = ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0.0] * lanes)
-    first = ir.Constant(ir.VectorType(index, lanes), [0] * lanes)
-
-    @intrinsic
-    def tile(context: Any, a: Any, b: Any, out: Any, i: Any, j: Any, add: Any) -> Any:
-        def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            whole = context.get_value_type(types.intp)
-            pairs = zip(signature.args[:3], args[:3], strict=True)
-            left, right, result = (context.make_array(kind)(context, builder, value) for kind, value in pairs)
-            i, j, add = args[3:]
-
-            def place(array: Any, row: Any, column: Any) -> Any:
-                strides = cgutils.unpack_tuple(builder, array.strides, 2)
-                far = builder.add(builder.mul(row, strides[0]), builder.mul(column, strides[1]))
-                return cgutils.pointer_add(builder, array.data, far, array.data.type)
-
-            def vectors(array: Any, row: Any) -> list[Any]:
-                start = builder.bitcast(place(array, row, j), vector.as_pointer())
-                return [builder.gep(start, [whole(n)]) for n in range(wide)]
-
-            def load(at: Any) -> Any:
-                found = builder.load(at)
-                found.align = 4
-                return found
-
-            below = [builder.add(i, whole(row)) for row in range(rows)]
-            targets = [at for row in below for at in vectors(result, row)]
-            sums = [cgutils.alloca_once(builder, vector) for _ in targets]
-            for at, total in zip(targets, sums, strict=True):
-                builder.store(builder.select(add, load(at), zero), total)
-            depth = cgutils.unpack_tuple(builder, right.shape, 2)[0]
-            with cgutils.for_range(builder, depth) as loop:
-                these = [load(at) for at in vectors(right, loop.index)]
-                for row in range(rows):
-                    entry = builder.load(place(left, below[row], loop.index))
-                    spread = builder.shuffle_vector(builder.insert_element(none, entry, index(0)), none, first)
-                    for this, total in zip(these, sums[row * wide : (row + 1) * wide], strict=True):
-                        more = builder.fmul(spread, this, flags=["contract"])
-                        builder.store(builder.fadd(builder.load(total), more, flags=["contract"]), total)
-            for at, total in zip(targets, sums, strict=True):
-                builder.store(builder.load(total), at).align = 4
-            return context.get_dummy_value()
-
-        return types.void(a, b, out, types.intp, types.intp, types.boolean), code
-
-    return tile
-
-
-_tile_3, _tile_2, _tile_1, _tile_8 = _tile(4, LANES, 3), _tile(4, LANES, 2), _tile(8, LANES), _tile(8, 8)
-_row_8, _cell = _tile(1, 8), _tile(1, 1)
-
-
-@_part
-def _multiply(a, b, out, add):
-    rows, columns = out.shape
-    by_4, by_8, j = rows - rows % 4, rows - rows % 8, np.intp(0)
-    while j + 3 * LANES <= columns:
-        for i in range(0, by_4, 4):
-            _tile_3(a, b, out, i, j, add)
-        _multiply_rows(a, b, out, by_4, j, j + 3 * LANES, add)
-        j += 3 * LANES
-    while j + 2 * LANES <= columns:
-        for i in range(0, by_4, 4):
-            _tile_2(a, b, out, i, j, add)
-        _multiply_rows(a, b, out, by_4, j, j + 2 * LANES, add)
-        j += 2 * LANES
-    while j + LANES <= columns:
-        for i in range(0, by_8, 8):
-            _tile_1(a, b, out, i, j, add)
-        _multiply_rows(a, b, out, by_8, j, j + LANES, add)
-        j += LANES
-    while j + 8 <= columns:
-        for i in range(0, by_8, 8):
-            _tile_8(a, b, out, i, j, add)
-        _multiply_rows(a, b, out, by_8, j, j + 8, add)
-        j += 8
-    _multiply_rows(a, b, out, np.intp(0), j, columns, add)
-
-
-@_part
-def _multiply_rows(a, b, out, start, first, end, add):
-    """The rows from `start` on, in the columns from `first` to `end`."""
-    for i in range(start, len(out)):
-        for j in range(first, end - 7, 8):
-            _row_8(a, b, out, i, j, add)
-        for j in range(end - (end - first) % 8, end):
-            _cell(a, b, out, i, j, add)
+        read, read_bias = layer.read * _scale(width), layer.read_bias * _scale(width)[:, 0]
+        _unnorm(gradients, at + "query", read[:width], read_bias[:width], weights, at + "norm_attention")
+        _unnorm(gradients, at + "key_value", read[width:], read_bias[width:], weights, at + "norm_attention", True)
+        _copy(gradients, at + "out", layer.out, layer.out_bias)
+        _unnorm(gradients, at + "widen", layer.widen, layer.widen_bias, weights, at + "norm_forward")
+        _copy(gradients, at + "narrow", layer.narrow, layer.narrow_bias)
+    _unnorm(gradients, "head", slopes.head, slopes.head_bias, weights, "norm")
+
+
+def _copy(gradients: Arrays, name: str, of_weight: np.ndarray, of_bias: np.ndarray) -> None:
+    gradients[name + ".weight"][:], gradients[name + ".bias"][:] = of_weight, of_bias
+
+
+def _unnorm(
+    gradients: Arrays,
+    name: str,
+    of_folded: np.ndarray,
+    of_bias: np.ndarray,
+    weights: Arrays,
+    norm: str,
+    add: bool = False,
+) -> None:
+    """The gradients of the weight and bias `name` and of the gain and shift they read; `add` to those there are."""
+    weight = weights[name + ".weight"]
+    gain, shift = _linear(weights, norm)
+    of_gain, of_shift = _linear(gradients, norm)
+    if not add:
+        of_gain[:], of_shift[:] = 0, 0
+    np.add(of_folded * gain, of_bias[:, None] * shift, out=gradients[name + ".weight"])
+    gradients[name + ".bias"][:] = of_bias
+    of_gain += np.add.reduce(of_folded * weight)
+    of_shift += of_bias @ weight
