@@ -29,7 +29,7 @@ from numba.np.arrayobj import populate_array
 from trading_ops.machine_code import compiled
 
 HEADS = 4
-TOGETHER = 8  # windows at a time: of 48 bars they take a megabyte
+TOGETHER = 400  # bars at a time, of 8 windows of 48: what becomes of them takes a megabyte
 EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8  # floats in a vector
 
@@ -68,39 +68,27 @@ class Network(NamedTuple):
 
 @compiled
 def learn(windows: Array, labels: Array, places: Array, net: Network, slopes: Network) -> float:
-    """The sum of losses; `slopes` grow by its gradients."""
-    total = 0.0
-    for start in range(0, len(windows), TOGETHER):
-        stop = min(start + TOGETHER, len(windows))
-        total += _several(windows[start:stop], labels[start:stop], places, net, slopes)
+    """The sum of the losses of windows [B, T, k] with labels [B]; `slopes` grow by its gradients.
+
+    `places` [width, T] are the codes of the bars' positions.
+    """
+    total, together = 0.0, max(1, TOGETHER // max(1, windows.shape[1]))
+    for start in range(0, len(windows), together):
+        stop = min(start + together, len(windows))
+        total += _learn_some(windows[start:stop], labels[start:stop], places, net, slopes)
     return total
 
 
 @_within
-def _several(windows: Array, labels: Array, places: Array, net: Network, slopes: Network) -> Any:
+def _learn_some(windows: Array, labels: Array, places: Array, net: Network, slopes: Network) -> Any:
     count, bars, features = windows.shape
-    width = len(places)
     rows = windows.reshape(count * bars, features)
-    state = np.empty((width, count * bars), np.float32)
-    for i in range(width):
-        for window in range(count):
-            for t in range(bars):
-                state[i, window * bars + t] = places[i, t] + net.embed_bias[i]
-    _product(net.embed, _turned(rows), state, True)
+    state = _embed(rows, places, net, count)
     attended, read, queries, shares, found = _attend(state, net.first, count)
     fed, forward, bent, steep = _feed(attended, net.first)
     asked, last_read, query, pulls, last_shares, seen, last_found = _ask(fed, net.last, count)
     last_fed, last_forward, last_bent, last_steep = _feed(asked, net.last)
-    said, rate = _normed(last_fed)
-    logits = np.empty((1, count), np.float32)
-    _linear(net.head, net.head_bias, said, logits)
-
-    total, miss = _loss(logits, labels)
-    _learn_linear(miss, said, slopes.head, slopes.head_bias)
-    moved = np.empty((width, count), np.float32)
-    _product(net.head.T, miss, moved, False)
-    slope = np.zeros((width, count), np.float32)
-    _add_norm_slopes(moved, said, rate, slope)
+    total, slope = _judge(last_fed, labels, net, slopes)
     _feed_slopes(slope, last_forward, last_bent, last_steep, net.last, slopes.last)
     slope = _ask_slopes(slope, last_read, query, pulls, last_shares, seen, last_found, net.last, slopes.last)
     _feed_slopes(slope, forward, bent, steep, net.first, slopes.first)
@@ -110,9 +98,42 @@ def _several(windows: Array, labels: Array, places: Array, net: Network, slopes:
     return total
 
 
+# The network's parts: each gives its state and what its slopes will need.
+
+
+@_within
+def _embed(rows: Array, places: Array, net: Network, count: int) -> Array:
+    """Bars [N, k] to their first states [width, N]."""
+    width, bars = places.shape
+    state = np.empty((width, count * bars), np.float32)
+    for i in range(width):
+        for window in range(count):
+            for t in range(bars):
+                state[i, window * bars + t] = places[i, t] + net.embed_bias[i]
+    _product(net.embed, _turned(rows), state, True)
+    return state
+
+
+@_within
+def _judge(state: Array, labels: Array, net: Network, slopes: Network) -> Any:
+    """Last bars' states [width, windows] to the sum of losses and its slope along them."""
+    said, rate = _normed(state)
+    logits = np.empty((1, len(labels)), np.float32)
+    _linear(net.head, net.head_bias, said, logits)
+    total, miss = _loss(logits, labels)
+    _learn_linear(miss, said, slopes.head, slopes.head_bias)
+    moved, slope = np.empty_like(state), np.zeros_like(state)
+    _product(net.head.T, miss, moved, False)
+    _add_norm_slopes(moved, said, rate, slope)
+    return total, slope
+
+
 @_within
 def _attend(state: Array, layer: Layer, count: int) -> Any:
-    """Attention of all bars to all of their window."""
+    """Attention of all bars to all of their window, states [width, N] to such; heads and windows on their own.
+
+    Scores lie with the bar that asks in columns, so that softmax goes down them.
+    """
     width, columns = state.shape
     bars, deep = columns // count, width // HEADS
     read = _normed(state)
@@ -173,12 +194,12 @@ def _attend_slopes(
 
 @_within
 def _ask(state: Array, layer: Layer, count: int) -> Any:
-    """Attention of each window's last bar to all of its window."""
+    """Attention of each window's last bar to all of its window, states [width, N] to [width, windows]."""
     width, columns = state.shape
     bars, deep = columns // count, width // HEADS
     normed, rate = _normed(state)
     rows = _turned(normed)
-    query = np.empty((width, count), np.float32)
+    query = np.empty((width, count), np.float32)  # of last bars
     _linear(layer.read[:width], layer.read_bias[:width], _last(normed, bars), query)
     pulls = np.empty((HEADS * width, count), np.float32)  # K^T q
     for head in range(HEADS):
@@ -290,6 +311,7 @@ def _feed_slopes(slope: Array, forward: Any, bent: Array, steep: Array, layer: L
 
 @_within
 def _linear(weight: Array, bias: Array, x: Array, out: Array) -> None:
+    """weight x + bias to `out`."""
     _fill(out, bias)
     _product(weight, x, out, True)
 
@@ -307,6 +329,7 @@ def _added(state: Array, weight: Array, bias: Array, x: Array) -> Array:
 
 @_within
 def _learn_linear(slope: Array, x: Array, of_weight: Array, of_bias: Array) -> None:
+    """The gradients of weight and bias grow by those from y = weight x + bias with this slope along y."""
     _product(slope, _turned(x), of_weight, True)
     _add_row_sums(slope, of_bias)
 
@@ -381,6 +404,7 @@ def _softmax_slopes(slope: Array, shares: Array) -> None:
 
 @_summing
 def _softmax_rows(scores: Array) -> None:
+    """Each row's exponentials over their sum, in place."""
     rows, columns = scores.shape
     for i in range(rows):
         most, total = scores[i, 0], np.float32(0)
@@ -397,6 +421,7 @@ def _softmax_rows(scores: Array) -> None:
 
 @_summing
 def _softmax_rows_slopes(slope: Array, shares: Array) -> None:
+    """From the slope of shares to that of scores, row by row, in place."""
     rows, columns = slope.shape
     for i in range(rows):
         mean = np.float32(0)
@@ -474,6 +499,7 @@ def _last(x: Array, bars: int) -> Array:
 
 @_part
 def _add_last(x: Array, last: Array, bars: int) -> None:
+    """The columns of last bars grow by `last`."""
     for i in range(len(x)):
         for window in range(last.shape[1]):
             x[i, (window + 1) * bars - 1] += last[i, window]
@@ -535,7 +561,7 @@ def _place(builder: ir.IRBuilder, array: Any, row: Any, column: Any) -> Any:
     return cgutils.pointer_add(builder, array.data, far, array.data.type)
 
 
-# Products of matrices, and the exponential.
+# The exponential, and products of matrices.
 
 
 @_part
@@ -602,7 +628,11 @@ def _strided(context: Any, array: Any) -> Any:
 
 
 def _tile(rows: int, lanes: int, wide: int = 1) -> Any:
-    """Sums of a block of out, `rows` by `wide` vectors of `lanes`, held in registers while a and b pass once."""
+    """One block of a product, `rows` by `wide` vectors of `lanes`, held in registers while a and b pass once.
+
+    Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008; numba's own loops keep no sums in
+    registers, and a BLAS called for matrices this small takes up to three times as long.
+    """
     real, index = ir.FloatType(), ir.IntType(32)
     vector = ir.VectorType(real, lanes)
     none, zero = ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0.0] * lanes)
@@ -649,6 +679,7 @@ _row_8, _cell = _tile(1, 8), _tile(1, 1)
 
 @_part
 def _multiply(a: Array, b: Array, out: Array, add: bool) -> None:
+    """out [m, n] = a [m, l] @ b [l, n], or grows by it: strips of columns, the widest first."""
     rows, columns = out.shape
     by_4, by_8, j = rows - rows % 4, rows - rows % 8, np.intp(0)
     while j + 3 * LANES <= columns:
