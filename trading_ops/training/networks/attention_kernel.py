@@ -118,12 +118,9 @@ def _embed(rows: Array, places: Array, net: Network, count: int) -> Array:
 def _judge(state: Array, labels: Array, net: Network, slopes: Network) -> Any:
     """Last bars' states [width, windows] to the sum of losses and its slope along them."""
     said, rate = _normed(state)
-    logits = np.empty((1, len(labels)), np.float32)
-    _linear(net.head, net.head_bias, said, logits)
-    total, miss = _loss(logits, labels)
+    total, miss = _loss(_linear(net.head, net.head_bias, said), labels)
     _learn_linear(miss, said, slopes.head, slopes.head_bias)
-    moved, slope = np.empty_like(state), np.zeros_like(state)
-    _product(net.head.T, miss, moved, False)
+    moved, slope = _times(net.head.T, miss), np.zeros_like(state)
     _add_norm_slopes(moved, said, rate, slope)
     return total, slope
 
@@ -137,8 +134,7 @@ def _attend(state: Array, layer: Layer, count: int) -> Any:
     width, columns = state.shape
     bars, deep = columns // count, width // HEADS
     read = _normed(state)
-    queries = np.empty((3 * width, columns), np.float32)  # and keys and values
-    _linear(layer.read, layer.read_bias, read[0], queries)
+    queries = _linear(layer.read, layer.read_bias, read[0])  # and keys and values
     shares = np.empty((count, bars, HEADS * bars), np.float32)  # [window, bar read, head and bar asking]
     found = np.empty((width, columns), np.float32)
     for window in range(count):
@@ -165,8 +161,7 @@ def _attend_slopes(
     deep = width // HEADS
     normed, rate = read
     _learn_linear(slope, found, slopes.out, slopes.out_bias)
-    of_found = np.empty((width, columns), np.float32)
-    _product(layer.out.T, slope, of_found, False)
+    of_found = _times(layer.out.T, slope)
     of_found_rows, rows = _turned(of_found), _turned(queries[: 2 * width])
     of_rows = np.empty((columns, 3 * width), np.float32)  # of queries, keys and values
     of_share = np.empty((bars, HEADS * bars), np.float32)
@@ -187,8 +182,7 @@ def _attend_slopes(
             _product(of_score, _block(rows, start, bars, at, deep), of_key, False)
     _product(of_rows.T, _turned(normed), slopes.read, True)
     _add_column_sums(of_rows, slopes.read_bias)
-    moved = np.empty((columns, width), np.float32)
-    _product(of_rows, layer.read, moved, False)
+    moved = _times(of_rows, layer.read)
     _add_norm_slopes(_turned(moved), normed, rate, slope)
 
 
@@ -199,8 +193,7 @@ def _ask(state: Array, layer: Layer, count: int) -> Any:
     bars, deep = columns // count, width // HEADS
     normed, rate = _normed(state)
     rows = _turned(normed)
-    query = np.empty((width, count), np.float32)  # of last bars
-    _linear(layer.read[:width], layer.read_bias[:width], _last(normed, bars), query)
+    query = _linear(layer.read[:width], layer.read_bias[:width], _last(normed, bars))  # of last bars
     pulls = np.empty((HEADS * width, count), np.float32)  # K^T q
     for head in range(HEADS):
         at = head * deep
@@ -243,8 +236,7 @@ def _ask_slopes(
     count, _, bars = shares.shape
     deep = width // HEADS
     _learn_linear(slope, found, slopes.out, slopes.out_bias)
-    of_found = np.empty((width, count), np.float32)
-    _product(layer.out.T, slope, of_found, False)
+    of_found = _times(layer.out.T, slope)
     _add_row_sums(of_found, slopes.read_bias[2 * width :])
     of_seen = np.empty((HEADS * width, count), np.float32)
     for head in range(HEADS):
@@ -272,8 +264,7 @@ def _ask_slopes(
         _product(_block(query, at, deep, 0, count), _block(of_pulls, 0, count, head * width, width), of_key, True)
         _product(key, _block(of_pull_columns, head * width, width, 0, count), out, False)
     _learn_linear(of_query, _last(normed, bars), slopes.read[:width], slopes.read_bias[:width])
-    of_asking = np.empty((width, count), np.float32)
-    _product(layer.read[:width].T, of_query, of_asking, False)
+    of_asking = _times(layer.read[:width].T, of_query)
     _add_last(moved, of_asking, bars)
     whole = np.zeros((width, columns), np.float32)
     _add_last(whole, slope, bars)
@@ -285,8 +276,7 @@ def _ask_slopes(
 def _feed(state: Array, layer: Layer) -> Any:
     """The feed-forward part, with gelu and its slope."""
     forward = _normed(state)
-    wide = np.empty((len(layer.widen), state.shape[1]), np.float32)
-    _linear(layer.widen, layer.widen_bias, forward[0], wide)
+    wide = _linear(layer.widen, layer.widen_bias, forward[0])
     bent = np.empty_like(wide)
     _gelu(wide.reshape(-1), bent.reshape(-1))  # `wide` is the slope now
     return _added(state, layer.narrow, layer.narrow_bias, bent), forward, bent, wide
@@ -297,12 +287,10 @@ def _feed_slopes(slope: Array, forward: Any, bent: Array, steep: Array, layer: L
     """From the slope of what _feed gave to that of its state, in place."""
     normed, rate = forward
     _learn_linear(slope, bent, slopes.narrow, slopes.narrow_bias)
-    wide = np.empty_like(bent)
-    _product(layer.narrow.T, slope, wide, False)
+    wide = _times(layer.narrow.T, slope)
     _scale_by(wide.reshape(-1), steep.reshape(-1))
     _learn_linear(wide, normed, slopes.widen, slopes.widen_bias)
-    moved = np.empty_like(normed)
-    _product(layer.widen.T, wide, moved, False)
+    moved = _times(layer.widen.T, wide)
     _add_norm_slopes(moved, normed, rate, slope)
 
 
@@ -310,10 +298,12 @@ def _feed_slopes(slope: Array, forward: Any, bent: Array, steep: Array, layer: L
 
 
 @_within
-def _linear(weight: Array, bias: Array, x: Array, out: Array) -> None:
-    """weight x + bias to `out`."""
+def _linear(weight: Array, bias: Array, x: Array) -> Array:
+    """weight x + bias."""
+    out = np.empty((len(weight), x.shape[1]), np.float32)
     _fill(out, bias)
     _product(weight, x, out, True)
+    return out
 
 
 @_within
@@ -595,6 +585,14 @@ def _doubled(context: Any, value: Any, near: Any) -> Any:
 def _product(a: Array, b: Array, out: Array, add: bool) -> None:
     """out = a @ b, or grows by it. The columns of b and out lie side by side, those of a anywhere."""
     _multiply(_strided(a), _strided(b), _strided(out), bool(add))
+
+
+@_within
+def _times(a: Array, b: Array) -> Array:
+    """a @ b."""
+    out = np.empty((len(a), b.shape[1]), np.float32)
+    _product(a, b, out, False)
+    return out
 
 
 @_emitted
