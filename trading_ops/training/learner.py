@@ -52,7 +52,7 @@ class Learner:
         if self.device.type == "cpu":
             self._kernel, self._kernel_loss = kernel_of(plan.model_type), loss_of(plan.model_type)
             arrays = {name: value.detach().numpy() for name, value in self.weights.items()}
-            self._halves = Halves(bars, samples.labels, samples.lookback, arrays)
+            self._halves = Halves(bars, samples.labels, samples.lookback, arrays, check)
 
     def learn(self, rows: np.ndarray, batch: int, after: Callable[[int], None]) -> float:
         """One pass over `rows` in their order; their mean loss while learnt. `after` is told how many rows are done."""
@@ -77,11 +77,10 @@ class Learner:
             for start in range(0, len(rows), batch * _EVALUATED):
                 part = rows[start : start + batch * _EVALUATED]
                 if self._kernel_loss is not None:
-                    loss: torch.Tensor | float = self._halves.loss(self._kernel_loss, part, second)
+                    total += self._halves.loss(self._kernel_loss, part, second) * len(part)
                 else:
-                    loss = self._loss(part)
-                total += loss * len(part)
-                self._check()
+                    total += self._loss(part) * len(part)
+                    self._check()
         return float(total) / len(rows)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -118,9 +117,7 @@ class Learner:
     def _learn(self, rows: np.ndarray, gradient: torch.Tensor, second: ThreadPoolExecutor) -> torch.Tensor | float:
         """The mean loss of `rows`; `gradient`, the vector's, becomes its gradient."""
         if self._kernel is not None:
-            loss = self._halves.learn(self._kernel, rows, gradient.numpy(), second)
-            self._check()
-            return loss
+            return self._halves.learn(self._kernel, rows, gradient.numpy(), second)
         found = self._loss(rows)
         self._check()
         gradient.zero_()

@@ -62,14 +62,14 @@ def test_a_training_killed_while_it_writes_a_checkpoint_resumes_from_a_whole_one
     assert len(resumed) >= 2
 
 
-WIDE = {"bars": 3_000, "features": 16, "lookback": 48}
+WIDE = {"bars": 4_000, "features": 32, "lookback": 1_000}
 
 
 @pytest.mark.parametrize("scarce", [{"address_mb": 250}, {"more_mb": 150}], ids=["allocator", "limit"])
 def test_a_batch_that_memory_does_not_hold_is_halved_until_it_does(
     trained: Trainings, tmp_path: Path, scarce: dict[str, int]
 ) -> None:
-    plan = {"model_type": "transformer", "epochs": 1, "batch_size": 2_048}
+    plan = {"model_type": "lstm", "epochs": 1, "batch_size": 2_048}
     found = trained.run(tmp_path / "scarce", plan, samples=WIDE, **scarce)
     assert found["batch_size"] < 2_048
     assert "not enough memory for batches of 2048 windows, now 1024" in found["notes"][0]

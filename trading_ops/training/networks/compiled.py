@@ -18,31 +18,37 @@ Loss = Callable[[dict[str, np.ndarray], np.ndarray, np.ndarray], float]  # the s
 
 def kernel_of(model_type: str) -> Step | None:
     """The loss of a batch and its gradients; None for a network that only torch calculates."""
-    if model_type not in ("lstm", "gru"):
-        return None
-    from trading_ops.training.networks import recurrent  # numba takes half a second
+    from trading_ops.training.networks import attention, recurrent  # numba takes half a second
 
-    return recurrent.lstm if model_type == "lstm" else recurrent.gru
+    steps: dict[str, Step] = {"lstm": recurrent.lstm, "gru": recurrent.gru, "transformer": attention.step}
+    return steps.get(model_type)
 
 
 def loss_of(model_type: str) -> Loss | None:
     """The loss of a batch alone; None for a network that only torch calculates."""
-    if model_type not in ("lstm", "gru"):
-        return None
-    from trading_ops.training.networks import recurrent
+    from trading_ops.training.networks import attention, recurrent
 
-    return recurrent.lstm if model_type == "lstm" else recurrent.gru
+    losses: dict[str, Loss] = {"lstm": recurrent.lstm, "gru": recurrent.gru, "transformer": attention.loss}
+    return losses.get(model_type)
 
 
 class Halves:
     """Batches of windows of `bars` [n, k], each ending with its row, calculated in two halves on any number of cores.
 
     Each half has its own gradients, which are added in their order: which one is ready first changes no bit.
-    `weights` are views of what learns, so that they are always those of the moment.
+    `weights` are views of what learns, so that they are always those of the moment. `check` is called with each half's
+    windows in memory.
     """
 
-    def __init__(self, bars: np.ndarray, labels: np.ndarray, lookback: int, weights: dict[str, np.ndarray]) -> None:
-        self._labels, self._weights, self._before = labels, weights, lookback - 1
+    def __init__(
+        self,
+        bars: np.ndarray,
+        labels: np.ndarray,
+        lookback: int,
+        weights: dict[str, np.ndarray],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._labels, self._weights, self._before, self._check = labels, weights, lookback - 1, check
         self._windows = sliding_window_view(bars, (lookback, bars.shape[1]))[:, 0]  # [n - T + 1, T, k]
         self._parts = np.empty((2, sum(value.size for value in weights.values())), "float32")
         self._gradients = [views(part, weights) for part in self._parts]
@@ -52,7 +58,7 @@ class Halves:
 
         def half(rows: np.ndarray, at: int) -> float:
             if len(rows):
-                return step(self._weights, self._windows[rows - self._before], self._labels[rows], self._gradients[at])
+                return step(self._weights, self._read(rows), self._labels[rows], self._gradients[at])
             self._parts[at] = 0.0
             return 0.0
 
@@ -65,9 +71,14 @@ class Halves:
         """The mean loss of `rows`."""
 
         def half(rows: np.ndarray, _: int) -> float:
-            return loss(self._weights, self._windows[rows - self._before], self._labels[rows]) if len(rows) else 0.0
+            return loss(self._weights, self._read(rows), self._labels[rows]) if len(rows) else 0.0
 
         return _both(half, rows, second) / len(rows)
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        windows = self._windows[rows - self._before]
+        self._check()
+        return windows
 
 
 def _both(half: Callable[[np.ndarray, int], float], rows: np.ndarray, second: Executor) -> float:

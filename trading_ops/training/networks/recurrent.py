@@ -34,11 +34,8 @@ _PARAMETERS = (
 _F = np.float32
 _fused = partial(compiled, fused=True)
 _typed_by_itself: Any = intrinsic  # called without its first argument, which the type checker cannot see
-_STEP_UP, _TO_BITS, _ONE_BITS = (
-    _F(12582912.0),
-    np.int32(23),
-    np.int32(127),
-)  # 1.5 * 2^23; where a float has its exponent
+_STEP_UP = _F(12582912.0)  # 1.5 * 2^23: added and taken away again it rounds
+_TO_BITS, _ONE_BITS = np.int32(23), np.int32(127)  # where a float has its exponent
 
 
 @_typed_by_itself
