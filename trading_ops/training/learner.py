@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trading_ops.training.model import scaled
 from trading_ops.training.networks.build import build
-from trading_ops.training.networks.compiled import Halves, kernel_of, loss_of
+from trading_ops.training.networks.compiled import Halves, loss_of, step_of
 from trading_ops.training.samples import Samples
 from trading_ops.training.trainer import Plan
 
@@ -25,8 +25,8 @@ _EVALUATED = 16  # batches at once where no gradients are held
 class Learner:
     """A network drawn from the plan's seed, and all bars of `samples` on the device, scaled; windows are views of them.
 
-    `check` is called with each batch's activations in memory. On a GPU the network calculates in bfloat16; on a CPU
-    machine code calculates in its place where there is some for it, and whatever learns is one vector.
+    `check` is called with what a batch takes in memory. On a GPU the network calculates, in bfloat16; on a CPU machine
+    code in its place. Whatever learns is one vector.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Learner:
         self._optimiser = torch.optim.AdamW(
             [self._vector], plan.learning_rate, weight_decay=plan.weight_decay, fused=True
         )  # on a CPU it only holds the moments
-        self._kernel, self._kernel_loss = None, None
+        self._halves: Halves | None = None
         if self.device.type == "cpu":
-            self._kernel, self._kernel_loss = kernel_of(plan.model_type), loss_of(plan.model_type)
             arrays = {name: value.detach().numpy() for name, value in self.weights.items()}
             self._halves = Halves(bars, samples.labels, samples.lookback, arrays, check)
+            self._step, self._loss_alone = step_of(plan.model_type), loss_of(plan.model_type)
 
     def learn(self, rows: np.ndarray, batch: int, after: Callable[[int], None]) -> float:
         """One pass over `rows` in their order; their mean loss while learnt. `after` is told how many rows are done."""
@@ -76,8 +76,8 @@ class Learner:
         with torch.inference_mode(), ThreadPoolExecutor(1) as second:
             for start in range(0, len(rows), batch * _EVALUATED):
                 part = rows[start : start + batch * _EVALUATED]
-                if self._kernel_loss is not None:
-                    total += self._halves.loss(self._kernel_loss, part, second) * len(part)
+                if self._halves is not None:
+                    total += self._halves.loss(self._loss_alone, part, second) * len(part)
                 else:
                     total += self._loss(part) * len(part)
                     self._check()
@@ -116,8 +116,8 @@ class Learner:
 
     def _learn(self, rows: np.ndarray, gradient: torch.Tensor, second: ThreadPoolExecutor) -> torch.Tensor | float:
         """The mean loss of `rows`; `gradient`, the vector's, becomes its gradient."""
-        if self._kernel is not None:
-            return self._halves.learn(self._kernel, rows, gradient.numpy(), second)
+        if self._halves is not None:
+            return self._halves.learn(self._step, rows, gradient.numpy(), second)
         found = self._loss(rows)
         self._check()
         gradient.zero_()
@@ -128,7 +128,7 @@ class Learner:
         """What follows the vector's gradient: AdamW, of a gradient no longer than the plan's `clip`."""
         plan, gradient = self._plan, self._vector.grad
         assert gradient is not None
-        if self.device.type != "cpu":
+        if self._halves is None:
 
             def descend() -> None:
                 torch.nn.utils.clip_grad_norm_(self._vector, plan.clip)

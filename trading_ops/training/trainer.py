@@ -28,10 +28,8 @@ class Plan:
     """How to train. Raises ValueError naming the field, its value and what would be right.
 
     `patience`: epochs without a lower validation loss before it stops. `weight_decay` as in AdamW, `clip` the greatest
-    norm of a gradient. `threads` of torch on a CPU: another number gives other bits. Networks this small gain next to
-    nothing from a second one, and lose thirtyfold where it must wait for a core that others use: train models side by
-    side. Where machine code calculates in torch's place, a batch's two halves have a thread each, to the same bits on
-    one core as on two.
+    norm of a gradient. `threads` of torch on a CPU, where it judges: another number gives other bits. A batch's two
+    halves learn in a thread each, to the same bits on one core as on two.
     """
 
     model_type: str

@@ -24,7 +24,7 @@ from trading_ops.training.card import MODEL_TYPES
 from trading_ops.training.descent import descend
 from trading_ops.training.model import packed
 from trading_ops.training.networks.build import build
-from trading_ops.training.networks.compiled import kernel_of
+from trading_ops.training.networks.compiled import step_of
 from trading_ops.training.splits import Split
 from trading_ops.training.trainer import Limits, Plan, fit
 from trading_ops_tests.training.drawn import drawn_samples
@@ -85,10 +85,9 @@ def _main() -> None:
 
 
 def _compile(model_type: str) -> None:
-    step, network = kernel_of(model_type), build(model_type, 1)
-    if step is not None:
-        weights = {name: value.detach().numpy() for name, value in network.named_parameters()}
-        step(weights, np.zeros((1, 2, 1), "float32"), np.zeros(1, "float32"), {n: v.copy() for n, v in weights.items()})
+    weights = {name: value.detach().numpy() for name, value in build(model_type, 1).named_parameters()}
+    found = {name: value.copy() for name, value in weights.items()}
+    step_of(model_type)(weights, np.zeros((1, 2, 1), "float32"), np.zeros(1, "float32"), found)
     descend(*(np.zeros(1, "float32") for _ in range(5)), 1.0, 1e-3, 0.01)
 
 

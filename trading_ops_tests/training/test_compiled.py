@@ -13,9 +13,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from trading_ops.training.card import MODEL_TYPES
 from trading_ops.training.descent import descend
 from trading_ops.training.networks.build import build
-from trading_ops.training.networks.compiled import Halves, kernel_of, loss_of, views
+from trading_ops.training.networks.compiled import Halves, loss_of, step_of, views
 
-COMPILED = [name for name in MODEL_TYPES if kernel_of(name) is not None]
 RECURRENT = ["lstm", "gru"]  # test_attention.py says what wide weights do to the other
 Arrays = dict[str, np.ndarray]
 
@@ -43,8 +42,7 @@ def by_torch(model_type: str, weights: Arrays, windows: np.ndarray, labels: np.n
 
 
 def stepped(model_type: str, weights: Arrays, windows: np.ndarray, labels: np.ndarray) -> tuple[float, Arrays]:
-    step, found = kernel_of(model_type), {name: np.full_like(value, np.nan) for name, value in weights.items()}
-    assert step is not None
+    step, found = step_of(model_type), {name: np.full_like(value, np.nan) for name, value in weights.items()}
     return step(weights, windows, labels, found), found
 
 
@@ -61,7 +59,7 @@ def bits(found: tuple[float, Arrays]) -> bytes:
     return np.float64(found[0]).tobytes() + b"".join(found[1][name].tobytes() for name in sorted(found[1]))
 
 
-@pytest.mark.parametrize("model_type", COMPILED)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("count", [1, 5, 16, 17, 64])
 def test_the_loss_and_its_gradients_are_those_of_torch(model_type: str, seed: int, count: int) -> None:
@@ -69,7 +67,7 @@ def test_the_loss_and_its_gradients_are_those_of_torch(model_type: str, seed: in
     require_close(stepped(model_type, *given), by_torch(model_type, *given))
 
 
-@pytest.mark.parametrize("model_type", COMPILED)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
 @pytest.mark.parametrize(("features", "bars"), [(1, 48), (4, 12), (7, 1), (16, 3), (31, 5), (48, 2)])
 def test_any_number_of_features_and_bars_is_learnt_from(model_type: str, features: int, bars: int) -> None:
     given = drawn(model_type, 4, 9, features, bars)
@@ -92,7 +90,7 @@ def test_wide_weights_over_many_bars_give_numbers(model_type: str, wide: float) 
     assert all(np.isfinite(value).all() for value in found.values())
 
 
-@pytest.mark.parametrize("model_type", COMPILED)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_extreme_bars_give_what_they_give_in_torch(model_type: str) -> None:
     weights, windows, labels = drawn(model_type, 6, 20)
     windows[::3], windows[1::3] = 10.0, -10.0
@@ -110,13 +108,12 @@ def test_weights_that_are_no_numbers_are_not_hidden(model_type: str) -> None:
     assert all(np.isnan(value).all() for value in found.values())
 
 
-@pytest.mark.parametrize("model_type", COMPILED)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
 @pytest.mark.parametrize("count", [1, 17, 64])
 def test_the_same_batch_gives_the_same_bits_and_its_loss_alone_too(model_type: str, count: int) -> None:
     given = drawn(model_type, 8, count)
     first, loss = stepped(model_type, *given), loss_of(model_type)
     assert bits(first) == bits(stepped(model_type, *given))
-    assert loss is not None
     assert loss(*given) == first[0]
 
 
@@ -129,13 +126,11 @@ class InTurn(Executor):
         return done
 
 
-@pytest.mark.parametrize("model_type", COMPILED)
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
 @pytest.mark.parametrize("count", [1, 2, 31, 64])
 @pytest.mark.parametrize("late", [None, 0, 1], ids=["one thread", "first half late", "second half late"])
 def test_halves_give_the_same_bits_whichever_is_ready_first(model_type: str, count: int, late: int | None) -> None:
-    step, loss = kernel_of(model_type), loss_of(model_type)
-    assert step is not None
-    assert loss is not None
+    step, loss = step_of(model_type), loss_of(model_type)
     random = np.random.default_rng(9)
     bars, labels = random.normal(size=(300, 20)).astype("float32"), (random.random(300) < 0.5).astype("float32")
     rows = random.permutation(np.arange(47, 300))[:count]

@@ -1,4 +1,4 @@
-"""Which networks learn in machine code on a CPU, and how do two threads share a batch?"""
+"""How does a network learn from a batch in machine code, on a CPU, in two threads?"""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Step = Callable[[dict[str, np.ndarray], np.ndarray, np.ndarray, dict[str, np.nda
 Loss = Callable[[dict[str, np.ndarray], np.ndarray, np.ndarray], float]  # the same sum; nothing is learnt
 
 
-def kernel_of(model_type: str) -> Step | None:
-    """The loss of a batch and its gradients; None for a network that only torch calculates."""
+def step_of(model_type: str) -> Step:
+    """The loss of a batch and its gradients, for any of MODEL_TYPES."""
     from trading_ops.training.networks import attention, recurrent  # numba takes half a second
 
     steps: dict[str, Step] = {"lstm": recurrent.lstm, "gru": recurrent.gru, "transformer": attention.step}
-    return steps.get(model_type)
+    return steps[model_type]
 
 
-def loss_of(model_type: str) -> Loss | None:
-    """The loss of a batch alone; None for a network that only torch calculates."""
+def loss_of(model_type: str) -> Loss:
+    """The loss of a batch alone, for any of MODEL_TYPES."""
     from trading_ops.training.networks import attention, recurrent
 
     losses: dict[str, Loss] = {"lstm": recurrent.lstm, "gru": recurrent.gru, "transformer": attention.loss}
-    return losses.get(model_type)
+    return losses[model_type]
 
 
 class Halves:
