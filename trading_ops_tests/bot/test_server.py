@@ -110,7 +110,7 @@ def test_a_strategy_is_stopped_and_started_over_http(tmp_path: Path):
     with SqliteStore(tmp_path / "audit.db") as store:
         paper = PaperBot(SimulatedCandles(lambda: NOW), lambda: store, SYMBOLS, lambda: NOW)
         with serving(create_app(paper, token=TOKEN)) as url:
-            bot = HttpBot(url, token=TOKEN, timeout_s=30.0)
+            bot = HttpBot(url, token=TOKEN, timeout_s=5.0)
             for _ in range(2):
                 state = bot.disable_strategy("rsi", reason="bleeds", idempotency_key="k1")
                 assert (state.enabled, state.reason) == (False, "bleeds")
