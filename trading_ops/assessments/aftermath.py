@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
-from trading_ops.assessments.past import COLLECTION, LAUNCHED_WITHIN, ONE_DAY, RETRAINS, WEEK, retrain_decided_at
+from trading_ops.assessments.past import COLLECTION, ONE_DAY, RETRAINS, WEEK, retrain_decided_at
 from trading_ops.audit.store import AuditStore, Record
 
 KEPT_OF_A_RETRAIN = ("name", "outcome", "why", "challenger", "champion", "scores", "at")
@@ -35,21 +35,20 @@ def aftermath(store: AuditStore, day: str, decision_ids: Sequence[str], source: 
     return {"retrains": retrains, "days": [_day(day, performance.get(day), accuracy.get(day)) for day in known]}
 
 
-def never_begun(store: AuditStore, day: str, as_of: datetime, source: str) -> str | None:
-    """The decision of the second day before `as_of` that was to retrain and has left nothing in `retrain_history`.
+def never_begun(store: AuditStore, day: str, source: str) -> str | None:
+    """The decision of the second day before `day` to retrain that has left nothing in `retrain_history`.
 
-    None: there is none. A decision of the days before `day` is launched on its own day alone. Raises StoreUnavailable.
+    None: there is none. It was launched on the day before `day` alone, if at all. Raises StoreUnavailable.
     """
-    before = [str(date.fromisoformat(day) - back * ONE_DAY) for back in (2, 1)]
-    decided = {
-        str(record.body.get("decision_id")): record.partition
-        for record in store.read(COLLECTION, partitions=before, key="", all_revisions=True)
-        if _of(record, source)
-        and (at := retrain_decided_at(record.body)) is not None
-        and LAUNCHED_WITHIN <= as_of - at < 2 * LAUNCHED_WITHIN
-    }
-    lost = (one for one, on in decided.items() if not aftermath(store, on, [one], source)["retrains"])
-    return next(lost, None)
+    before = str(date.fromisoformat(day) - 2 * ONE_DAY)
+    decided = [
+        str(record.body.get("decision_id"))
+        for record in store.read(COLLECTION, partitions=[before], key="", all_revisions=True)
+        if _of(record, source) and retrain_decided_at(record.body) is not None
+    ]
+    if not decided or aftermath(store, before, decided, source)["retrains"]:
+        return None
+    return decided[0]
 
 
 def _of(record: Record, source: str) -> bool:

@@ -121,17 +121,27 @@ def _by_day(
     }
 
 
+OF_A_MODEL = {
+    "deployed", "model_age_days", "symbol", "model_id", "n_7d", "accuracy_7d", "drop_7d_pp", "drop_7d_interval_pp",
+}  # fmt: skip
+
+
 def _has_trades(body: Mapping[str, Any]) -> bool:
     return unusable(body) is None and all(trade.keys() >= {"symbol", "side", "pnl_pct"} for trade in body["trades"])
 
 
 def _has_metrics(body: Mapping[str, Any]) -> bool:
     strategies = body.get("strategies")
-    return isinstance(strategies, dict) and all("alerts" in metrics for metrics in strategies.values())
+    return isinstance(strategies, dict) and all(
+        isinstance(metrics, dict) and isinstance(metrics.get("alerts"), list) for metrics in strategies.values()
+    )
 
 
 def _has_models(body: Mapping[str, Any]) -> bool:
-    return isinstance(body.get("models"), dict)
+    models = body.get("models")
+    return isinstance(models, dict) and all(
+        isinstance(row, dict) and row.keys() >= OF_A_MODEL for row in models.values()
+    )
 
 
 def _decides(body: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ NAME = "assessment"
 TEMPERATURE = 0.1
 LONGEST_KEPT = 200_000  # characters of a reply, twice what is read of it
 MOST_TOKENS = 100_000_000  # no model takes or says as many in one call: beyond, the server miscounts
+_UNKNOWN = re.compile(r"(?i)unsupported|not supported|unknown|unrecogni[sz]ed|unexpected|not permitted")
 _THINKS = re.compile(r"^(o\d|gpt-5)")  # models that take no temperature
 
 
@@ -59,7 +60,7 @@ def is_about(error: str, dialect: Dialect) -> Dialect | None:
         return replace(dialect, schema=False)
     if dialect.temperature and "temperature" in error:
         return replace(dialect, temperature=False)
-    if dialect.limit in error and not dialect.limit_changed:
+    if dialect.limit in error and not dialect.limit_changed and _UNKNOWN.search(error):
         other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}[dialect.limit]
         return replace(dialect, limit=other, limit_changed=True)
     return None

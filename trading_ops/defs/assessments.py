@@ -1,7 +1,7 @@
 """Should the models be retrained? `gpt4_assessment`, at 03:00 UTC and at once when performance turns critical."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -14,7 +14,7 @@ from trading_ops.assessments.assessing import Consult, assess, paid_reply, stand
 from trading_ops.assessments.evidence import Adviser
 from trading_ops.assessments.gathering import Setting, gather
 from trading_ops.assessments.message import SHOWN_DAYS, agreement_line, decision_alert, opinion_line
-from trading_ops.assessments.past import COLLECTION
+from trading_ops.assessments.past import COLLECTION, retrain_decided_at
 from trading_ops.assessments.standing import adviser_on
 from trading_ops.audit.store import StoreError
 from trading_ops.bot.client import BotError
@@ -104,12 +104,16 @@ def _setting(services: Services, newest: str | None, adviser: Adviser, *, forced
 
 def _of_this_bot(services: Services, days: list[str]) -> dict[str, Mapping[str, Any]]:
     """What can be used of it: another program may have written to the collection."""
-    parts, source = ("decision", "opinion", "evidence"), services.bot.source
+    source = services.bot.source
     return {
         day: body
         for day, body in stored(services, COLLECTION, days).items()
-        if body.get("source") == source and all(isinstance(body.get(part), dict) for part in parts)
+        if body.get("source") == source and _decides(body)
     }
+
+
+def _decides(body: Mapping[str, Any]) -> bool:
+    return all(isinstance(body.get(part), dict) for part in ("decision", "opinion", "evidence"))
 
 
 def _newest(document: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
@@ -142,7 +146,7 @@ def opinion_heard(context: dg.AssetCheckExecutionContext, services: dg.ResourceP
             findings.append(Finding(day, Severity.WARNING, missing.split(" (")[0], text, missing))
         if (adviser := evidence["adviser"])["standing"] != "deciding":
             findings.append(Finding(day, Severity.WARNING, "adviser", "GPT-4's word does not count", adviser["why"]))
-        if evidence["present"] and (lost := _lost(context, services, day, evidence["as_of"])):
+        if evidence["present"] and (lost := _lost(context, services, day)):
             text = f"the retrain decided as {lost} has left no record"
             detail = "It is launched on the day of its decision alone: look for its run, or start it by hand"
             findings.append(Finding(day, Severity.WARNING, "never begun", text, detail))
@@ -153,11 +157,11 @@ def opinion_heard(context: dg.AssetCheckExecutionContext, services: dg.ResourceP
     return verdict
 
 
-def _lost(context: dg.AssetCheckExecutionContext, services: Services, day: str, as_of: str) -> str | None:
+def _lost(context: dg.AssetCheckExecutionContext, services: Services, day: str) -> str | None:
     """A decision of the days before that was never begun, nor waits for its turn."""
     if _retrain_under_way(context.instance):
         return None
-    return never_begun(services.store, day, datetime.fromisoformat(as_of), services.bot.source)
+    return never_begun(services.store, day, services.bot.source)
 
 
 def _recent(services: Services, documents: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -214,13 +218,18 @@ def analysis_request(day: str, document: Mapping[str, Any]) -> dg.RunRequest | s
 def adaptive_retrain_sensor(
     context: dg.SensorEvaluationContext, services: dg.ResourceParam[Services]
 ) -> dg.SensorResult | dg.SkipReason:
-    return _on_value(context, services, ASSET, COLLECTION, lambda day, found: retrain_request(day, _decided(found)))
+    return _on_value(context, services, ASSET, COLLECTION, _retrain_of)
+
+
+def _retrain_of(day: str, found: Sequence[Mapping[str, Any]]) -> dg.RunRequest | str:
+    """What follows from the day's revisions, as far as they are decisions: another program may have written some."""
+    decisions = [document for document in found if _decides(document)]
+    return retrain_request(day, _decided(decisions)) if decisions else f"{day}: nothing recorded is a decision"
 
 
 def _decided(revisions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The day's decision to retrain, though it was decided again since: that one waited for this one; else the last."""
-    wanted = (found for found in revisions if found["decision"]["action"] == "retrain" and found["evidence"]["present"])
-    return next(wanted, revisions[-1])
+    return next((found for found in revisions if retrain_decided_at(found) is not None), revisions[-1])
 
 
 def retrain_request(day: str, document: Mapping[str, Any]) -> dg.RunRequest | str:
@@ -268,9 +277,9 @@ def _on_value(
         return dg.SkipReason(f"{asset} of {newest} cannot be read: {error}")
     if not found:  # it waits in the spool: the cursor stays
         return dg.SkipReason(f"{asset} of {newest} is not in the audit store yet")
-    if found[-1]["source"] != services.bot.source:
+    if found[-1].get("source") != services.bot.source:
         return dg.SensorResult(skip_reason=dg.SkipReason(f"{asset} of {newest} is another bot's"), cursor=cursor)
-    said = answer(newest, [document for document in found if document["source"] == services.bot.source])
+    said = answer(newest, [document for document in found if document.get("source") == services.bot.source])
     if isinstance(said, str):
         return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=cursor)
     return dg.SensorResult(run_requests=[said], cursor=cursor)

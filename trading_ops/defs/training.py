@@ -136,6 +136,18 @@ def challenge_champion(
 
     Its document is stored in `retrain_history` whatever came of it. Formula: trading_ops/training/promotion.py
     """
+    name = challenge.name
+    try:
+        document = _challenged(context, services, challenge)
+    except StoreError as error:  # where nothing can be recorded; what was trained by then is not trained again
+        raise dg.RetryRequested(max_retries=2, seconds_to_wait=STORE_BACK_S) from error
+    context.log.info(f"{name}: {document['outcome']}, {document['why']}")
+    context.add_output_metadata({k: v for k, v in document.items() if isinstance(v, str | int | float)})
+    return document
+
+
+def _challenged(context: dg.OpExecutionContext, services: Services, challenge: Challenge) -> dict:
+    """The outcome, a failure too: the others go on. Raises StoreError where it cannot be recorded."""
     from trading_ops.training.retrain import failed, request_for, retrain
 
     name, trigger, changes = challenge
@@ -143,18 +155,15 @@ def challenge_champion(
     try:
         with _told_plainly():
             source = services.candles_among([request_for(name, None, changes).symbol])
-            document = retrain(name, trigger, source, services.workshop, services.store, changes=changes, progress=told)
-    except dg.Failure as error:  # the others go on
+            return retrain(name, trigger, source, services.workshop, services.store, changes=changes, progress=told)
+    except StoreError:
+        raise
+    except dg.Failure as error:
         context.log.error(str(error.description))
-        document = failed(services.store, name, trigger, str(error.description), services.bot.now())
-    except StoreError as error:  # where nothing can be recorded; what was trained by then is not trained again
-        raise dg.RetryRequested(max_retries=2, seconds_to_wait=STORE_BACK_S) from error
-    except Exception as error:  # whatever it is, the others go on and people are told
+        return failed(services.store, name, trigger, str(error.description), services.bot.now())
+    except Exception as error:  # whatever it is, people are told
         context.log.exception(f"{name} could not be trained anew")
-        document = failed(services.store, name, trigger, f"{type(error).__name__}: {error}", services.bot.now())
-    context.log.info(f"{name}: {document['outcome']}, {document['why']}")
-    context.add_output_metadata({k: v for k, v in document.items() if isinstance(v, str | int | float)})
-    return document
+        return failed(services.store, name, trigger, f"{type(error).__name__}: {error}", services.bot.now())
 
 
 @dg.op(out=dg.Out(dg.Nothing), tags=QUEUE)

@@ -144,6 +144,9 @@ def unusable(document: Mapping[str, Any]) -> str | None:
     """What is wrong with a stored day, None where nothing is."""
     if missing := [name for name in ("trades", "quarantined", "complete") if name not in document]:
         return f"it has no {', '.join(missing)}"
+    for name in ("trades", "quarantined"):
+        if not isinstance(document[name], list):
+            return f"{name} is {document[name]!r:.40}; a list is needed"
     for number, row in enumerate(document["trades"]):
         if not isinstance(row, Mapping) or not row.keys() >= {
             "trade_id",

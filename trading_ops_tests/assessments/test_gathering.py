@@ -228,6 +228,10 @@ def test_a_day_of_the_week_whose_trades_are_not_all_known_is_missing(store, chan
     ("collection", "body"),
     [
         ("closed_trades", {"pnl": 1}),
+        ("closed_trades", {"trades": None, "quarantined": [], "complete": True}),
+        ("closed_trades", {"trades": [], "quarantined": 3, "complete": True}),
+        ("performance_metrics", {"strategies": {"rsi": None}}),
+        ("model_accuracy_history", {"models": {"lstm/BTCUSDT": {"accuracy": 0.5}}}),
         ("closed_trades", {"trades": [{"pnl_pct": 1.0}], "quarantined": [], "complete": True}),
         ("performance_metrics", {"win_rate": 55}),
         ("model_accuracy_history", {"accuracy": 0.5}),

@@ -262,6 +262,12 @@ def test_a_server_that_knows_the_new_name_of_the_limit_alone_is_asked_by_it(rig)
     assert all(name in asked.document for name, asked in zip(names, used.server.asked, strict=True))
 
 
+def test_an_error_about_the_limits_value_is_no_error_about_its_name(rig):
+    used = rig(Turn(status=400, body=json.dumps({"error": {"message": "max_tokens is too large: 4000"}})))
+    assert "max_tokens is too large" in str(used.consult().assessment.unavailable)
+    assert len(used.server.asked) == 1
+
+
 def test_a_server_that_knows_no_name_of_the_limit_is_not_asked_for_ever(rig):
     used = rig(limits=())
     assert "HTTP 400" in str(used.consult().assessment.unavailable)

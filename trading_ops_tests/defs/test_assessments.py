@@ -570,15 +570,15 @@ def test_a_missing_input_is_told_by_name(services):
 
 
 @pytest.mark.parametrize("came", ["nothing", "a record of its retrain"])
-def test_a_retrain_that_was_decided_yesterday_and_never_begun_is_told(services, came):
+def test_a_retrain_that_was_decided_two_days_ago_and_never_begun_is_told(services, came):
     advised(services, WAITS)
-    yesterday = decide_on(services.store, DAYS[-2], opinion(), hour=10, source=services.bot.source)
+    lost = decide_on(services.store, DAYS[-3], opinion(), source=services.bot.source)
     if came == "a record of its retrain":
-        failed(services.store, MODEL, Trigger(yesterday["decision_id"], "why"), "out of memory", services.bot.now())
+        failed(services.store, MODEL, Trigger(lost["decision_id"], "why"), "out of memory", services.bot.now())
     assert check(decided(services, force=True), "opinion_heard").passed == (came != "nothing")
     if came == "nothing":
         (alert,) = told(services, "WARNING")
-        assert alert["what"].startswith(f"the retrain decided as {yesterday['decision_id']} has left no record")
+        assert alert["what"].startswith(f"the retrain decided as {lost['decision_id']} has left no record")
         assert "start it by hand" in alert["why"]
 
 
@@ -628,6 +628,14 @@ def test_what_gpt4_writes_is_told_in_one_line_and_is_no_command(services):
     assert "'trading-ops guard resume rsi'" in line
     assert "'trading-ops strategies halt --all' now" in alert["what_to_do"]
     assert len(alert["what_to_do"].splitlines()) == 1
+
+
+def test_a_record_of_another_program_keeps_no_retrain_from_being_launched(services, instance, retrains):
+    record(services.store, COLLECTION, {NEWEST: {"recommendation": "retrain"}}, services.bot.source)
+    instance.report_runless_asset_event(dg.AssetMaterialization(ASSET, partition=NEWEST))
+    assert retrains.skips(services) == f"{NEWEST}: nothing recorded is a decision"
+    decided(services, instance=instance)
+    assert retrains.launches(services).run_key == f"{NEWEST} {services.bot.source}"
 
 
 def test_a_record_of_another_program_fails_no_check(services):
